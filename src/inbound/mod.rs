@@ -1,0 +1,5 @@
+//! Listeners and the connections of apps.
+//!
+//! Must never know the identity provider.
+
+pub mod settings;

@@ -1,0 +1,106 @@
+//! One entry of `routes`, and whom origin-form requests and web pages may call themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::tls::TlsSettings;
+use crate::wire::authority::{Authority, Host};
+
+/// One entry of `routes`.
+#[derive(Debug)]
+pub struct RouteSettings {
+    pub name: Arc<str>,
+    pub matching: Match,
+    pub upstream: Upstream,
+    /// Dialled instead of the upstream's own authority; its port is always written.
+    pub connect_to: Option<Authority>,
+    /// Whether the matched path is taken off before the base path is put on.
+    pub strip_prefix: bool,
+    /// The token put on its requests; `None` is `token: none`.
+    pub token: Option<Arc<str>>,
+    pub inject: Inject,
+    /// Set on every request, replacing what the app sent under the same name.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub authorization: OnAuthorization,
+    /// `None` is `renew_on: off`.
+    pub renew_on: Option<RenewOn>,
+    pub tls: TlsSettings,
+    pub timeouts: Timeouts,
+}
+
+/// What an origin-form request must look like to take the route. Nothing set takes the rest.
+#[derive(Debug, Default)]
+pub struct Match {
+    /// The name of a configured listener.
+    pub listen: Option<Arc<str>>,
+    pub host: Option<Host>,
+    /// Starts with `/`, has no trailing `/` (so `/` itself is `None`), no dot segment, query or fragment; matched at
+    /// segment boundaries.
+    pub path: Option<Arc<str>>,
+}
+
+/// Where the route leads: scheme, authority and a base path.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// `false` is plain `http`.
+    pub https: bool,
+    /// As it is sent in `Host`: the port only where it is not the scheme's default.
+    pub authority: Authority,
+    /// `""` or `/base`, percent-encoded as written, without a trailing `/`.
+    pub base_path: Arc<str>,
+}
+
+impl Upstream {
+    /// The port that is dialled unless `connect_to` says otherwise.
+    pub fn port(&self) -> u16 {
+        self.authority.port_or(if self.https { 443 } else { 80 })
+    }
+}
+
+/// The header that carries the token.
+#[derive(Clone, Debug)]
+pub struct Inject {
+    pub header: HeaderName,
+    /// Stands before the token with a space between; empty means the token alone.
+    pub scheme: String,
+}
+
+/// What an `Authorization` of the app's own gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnAuthorization {
+    Replace,
+    Reject,
+}
+
+/// Which answers of the upstream mean that it did not take the token.
+#[derive(Clone, Debug)]
+pub struct RenewOn {
+    pub statuses: Vec<StatusCode>,
+    /// Bytes of a request's body that are kept so that it can be sent again.
+    pub replay_limit: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Name lookup, TCP and TLS together.
+    pub connect: Duration,
+    /// From the last byte of the request that moved to the head of the response.
+    pub headers: Duration,
+    /// Without a byte of a body moving, in either direction.
+    pub body_idle: Duration,
+    /// How long an unused connection is kept.
+    pub pool_idle: Duration,
+    /// How old a connection may be to carry another request.
+    pub max_age: Duration,
+}
+
+/// Who may call besides the obvious.
+#[derive(Clone, Debug, Default)]
+pub struct Callers {
+    /// Further host names accepted in origin-form; ports do not matter.
+    pub hosts: Vec<Host>,
+    /// Web origins that may call, in the serialised form of RFC 6454 (`https://app.example`), lower case.
+    pub origins: Vec<String>,
+}

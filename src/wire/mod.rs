@@ -1,0 +1,5 @@
+//! What stands on the wire: authorities, request forms, header hygiene and bodies that may be sent again.
+//!
+//! Must never know tokens or routes.
+
+pub mod authority;
