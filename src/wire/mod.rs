@@ -3,3 +3,4 @@
 //! Must never know tokens or routes.
 
 pub mod authority;
+pub mod fault;
