@@ -4,3 +4,7 @@
 
 pub mod authority;
 pub mod fault;
+pub mod form;
+pub mod headers;
+pub mod path;
+pub mod replay;
