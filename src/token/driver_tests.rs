@@ -133,6 +133,12 @@ impl Drop for Rig {
     }
 }
 
+/// What a request does whose token was refused.
+async fn refused(reader: &Reader, generation: Generation) -> bool {
+    reader.refused(generation);
+    reader.newer_than(generation, paused).await
+}
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +212,7 @@ async fn refusals_of_one_token_share_one_renewal() {
     let waiting: Vec<_> = (0..100)
         .map(|_| {
             let reader = rig.reader.clone();
-            tokio::spawn(async move { reader.refused(Generation(1), paused).await })
+            tokio::spawn(async move { refused(&reader, Generation(1)).await })
         })
         .collect();
     for waiter in waiting {
@@ -214,10 +220,10 @@ async fn refusals_of_one_token_share_one_renewal() {
     }
     assert_eq!(rig.asked(), 2);
     assert_eq!(rig.bearer(), "Bearer two");
-    assert!(rig.reader.refused(Generation(1), paused).await, "a late one finds the new token there");
+    assert!(refused(&rig.reader, Generation(1)).await, "a late one finds the new token there");
     assert_eq!(rig.asked(), 2);
     let start = paused();
-    assert!(!rig.reader.refused(Generation(2), paused).await, "too soon to force another");
+    assert!(!refused(&rig.reader, Generation(2)).await, "too soon to force another");
     assert_eq!(paused(), start, "and nobody waits for it");
 }
 
@@ -229,7 +235,7 @@ async fn a_storm_of_refusals_costs_few_token_requests() {
     for _ in 0..6_000 {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let generation = rig.reader.bearer(paused()).unwrap().generation();
-        rig.reader.refused(generation, paused).await;
+        refused(&rig.reader, generation).await;
     }
     assert!(rig.asked() <= 5, "{} token requests in a minute of 401s", rig.asked());
 }

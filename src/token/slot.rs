@@ -261,11 +261,15 @@ impl Reader {
         if there.await { Ok(()) } else { Err(self.no_token(&self.slot.current.load(), clock())) }
     }
 
-    /// Says that the upstream did not take the token of this generation, and waits for a newer one: as long as a token
-    /// request is under way, and no longer than `wait`. `false` if there is none to be had now.
-    pub async fn refused(&self, generation: Generation, clock: fn() -> Now) -> bool {
+    /// Says that the upstream did not take the token of this generation.
+    pub fn refused(&self, generation: Generation) {
         self.slot.nudges.refused.fetch_max(generation.0, Ordering::AcqRel);
         self.slot.nudges.bell.notify_one();
+    }
+
+    /// Waits for a newer token than one that was refused: as long as a token request is under way, and no longer than
+    /// `wait`. `false` if there is none to be had now.
+    pub async fn newer_than(&self, generation: Generation, clock: fn() -> Now) -> bool {
         self.wait_for(|snapshot| {
             if snapshot.usable(clock()).is_some_and(|token| token.generation > generation) {
                 return Some(true);

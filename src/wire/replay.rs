@@ -14,9 +14,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-/// The app's body, and what was kept of it.
+/// The app's body, and what was kept of it. `None` is no body, which most requests have.
 #[derive(Debug)]
-pub struct Replay(Rc<RefCell<Shared>>);
+pub struct Replay(Option<Rc<RefCell<Shared>>>);
 
 #[derive(Debug)]
 struct Shared {
@@ -38,7 +38,7 @@ struct Shared {
 /// One attempt to send the body. As soon as there is a newer one, reading an older one is an error.
 #[derive(Debug)]
 pub struct Attempt {
-    shared: Rc<RefCell<Shared>>,
+    shared: Option<Rc<RefCell<Shared>>>,
     number: u32,
     /// How many of the kept pieces this attempt has sent.
     sent: usize,
@@ -58,6 +58,8 @@ pub enum BodyError {
 pub struct Progress {
     /// Everything that the app has to send was read.
     pub finished: bool,
+    /// The app broke off.
+    pub broken: bool,
     /// When the last of it moved.
     pub moved: Instant,
     /// The upstream would take more, and the app has not sent it.
@@ -67,52 +69,56 @@ pub struct Progress {
 impl Replay {
     /// Keeps up to `limit` bytes.
     pub fn new(body: Incoming, limit: usize) -> Self {
-        let whole = body.size_hint();
-        Self(Rc::new(RefCell::new(Shared {
-            rest: (!body.is_end_stream()).then_some(body),
-            whole,
-            lost: false,
+        if body.is_end_stream() {
+            return Self(None);
+        }
+        Self(Some(Rc::new(RefCell::new(Shared {
+            whole: body.size_hint(),
+            rest: Some(body),
             kept: Vec::new(),
             kept_bytes: 0,
             limit,
+            lost: false,
             broken: false,
             waits_for_app: false,
             moved: Instant::now(),
             attempts: 0,
-        })))
+        }))))
     }
 
     pub fn attempt(&self) -> Attempt {
-        let mut shared = self.0.borrow_mut();
-        shared.attempts += 1;
-        Attempt { number: shared.attempts, shared: Rc::clone(&self.0), sent: 0 }
+        let number = self.0.as_ref().map_or(0, |shared| {
+            let mut shared = shared.borrow_mut();
+            shared.attempts += 1;
+            shared.attempts
+        });
+        Attempt { shared: self.0.clone(), number, sent: 0 }
     }
 
     /// Whether another attempt would send all of the body.
     pub fn can_repeat(&self) -> bool {
-        let shared = self.0.borrow();
-        !shared.broken && !shared.lost
+        self.0.as_ref().is_none_or(|shared| {
+            let shared = shared.borrow();
+            !shared.broken && !shared.lost
+        })
     }
 
-    /// Whether the app's side of it broke.
-    pub fn is_broken(&self) -> bool {
-        self.0.borrow().broken
+    /// `None` if there is no body.
+    pub fn progress(&self) -> Option<Progress> {
+        self.0.as_ref().map(|shared| {
+            let shared = shared.borrow();
+            Progress {
+                finished: shared.rest.is_none(),
+                broken: shared.broken,
+                moved: shared.moved,
+                waits_for_app: shared.waits_for_app,
+            }
+        })
     }
 
-    pub fn progress(&self) -> Progress {
-        let shared = self.0.borrow();
-        Progress { finished: shared.rest.is_none(), moved: shared.moved, waits_for_app: shared.waits_for_app }
-    }
-
-    /// Whether there is a body at all.
-    pub fn is_empty(&self) -> bool {
-        let shared = self.0.borrow();
-        shared.rest.is_none() && shared.kept.is_empty() && !shared.lost
-    }
-
-    /// The length, if the app told it.
-    pub fn length(&self) -> Option<u64> {
-        self.0.borrow().whole.exact()
+    /// Whether there is a body whose length the app did not tell.
+    pub fn is_chunked(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| shared.borrow().whole.exact().is_none())
     }
 }
 
@@ -163,7 +169,8 @@ impl Body for Attempt {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let mut shared = this.shared.borrow_mut();
+        let Some(shared) = &this.shared else { return Poll::Ready(None) };
+        let mut shared = shared.borrow_mut();
         if shared.attempts != this.number {
             return Poll::Ready(Some(Err(BodyError::Superseded)));
         }
@@ -177,13 +184,15 @@ impl Body for Attempt {
     }
 
     fn is_end_stream(&self) -> bool {
-        let shared = self.shared.borrow();
-        shared.attempts == self.number && shared.rest.is_none() && self.sent >= shared.kept.len()
+        self.shared.as_ref().is_none_or(|shared| {
+            let shared = shared.borrow();
+            shared.attempts == self.number && shared.rest.is_none() && self.sent >= shared.kept.len()
+        })
     }
 
+    /// hyper frames a message by what this says before the first frame: always the whole.
     fn size_hint(&self) -> SizeHint {
-        // hyper frames a message by what this says before the first frame.
-        self.shared.borrow().whole.clone()
+        self.shared.as_ref().map_or_else(|| SizeHint::with_exact(0), |shared| shared.borrow().whole.clone())
     }
 }
 
