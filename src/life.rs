@@ -53,22 +53,31 @@ pub enum Phase {
     Draining,
 }
 
-/// The side that decides.
-#[derive(Debug)]
-pub struct DrainSignal(watch::Sender<Phase>);
+/// The side that decides, and hands out the other.
+#[derive(Clone, Debug)]
+pub struct DrainSignal(Arc<watch::Sender<Phase>>);
 
 /// The side that is told. Whoever holds one still has something to finish.
 #[derive(Clone, Debug)]
 pub struct Drain(watch::Receiver<Phase>);
 
-pub fn drain() -> (DrainSignal, Drain) {
-    let (sender, receiver) = watch::channel(Phase::Serving);
-    (DrainSignal(sender), Drain(receiver))
+impl Default for DrainSignal {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Phase::Serving)))
+    }
 }
 
 impl DrainSignal {
+    pub fn hold(&self) -> Drain {
+        Drain(self.0.subscribe())
+    }
+
     pub fn enter(&self, phase: Phase) {
         self.0.send_replace(phase);
+    }
+
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
     }
 
     /// Waits until every [`Drain`] is gone.
@@ -83,10 +92,6 @@ impl DrainSignal {
 }
 
 impl Drain {
-    pub fn phase(&self) -> Phase {
-        *self.0.borrow()
-    }
-
     /// Waits until nothing new may be begun; also when the deciding side is gone.
     pub async fn draining(&mut self) {
         // An error means that the signal was dropped, which is an end as well.
@@ -124,10 +129,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_drain_is_finished_when_its_last_holder_is_gone() {
-        let (signal, drain) = drain();
+        let signal = DrainSignal::default();
+        let drain = signal.hold();
         let mut other = drain.clone();
         signal.enter(Phase::LameDuck);
-        assert_eq!(drain.phase(), Phase::LameDuck);
+        assert_eq!(signal.phase(), Phase::LameDuck);
         signal.enter(Phase::Draining);
         other.draining().await;
         drop(drain);

@@ -203,9 +203,7 @@ fn upstream(fault: Fault) -> (StatusCode, Reason, &'static str, &'static str) {
         Fault::Reset | Fault::Other => {
             (S::BAD_GATEWAY, Reason::UpstreamReset, "connection_terminated", "The upstream ended the connection")
         }
-        Fault::Tls(_) => {
-            (S::BAD_GATEWAY, Reason::UpstreamTls, "tls_protocol_error", "TLS with the upstream failed")
-        }
+        Fault::Tls(_) => (S::BAD_GATEWAY, Reason::UpstreamTls, "tls_protocol_error", "TLS with the upstream failed"),
         Fault::Protocol => {
             (S::BAD_GATEWAY, Reason::BadUpstream, "http_protocol_error", "The upstream's answer is malformed")
         }

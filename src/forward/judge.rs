@@ -45,7 +45,11 @@ pub(super) fn judge<B, L>(
         Ok((response, _)) => match (carried, situation.refused) {
             (Some((renew_on, generation)), before) if is_refusal(response.status(), response.headers(), renew_on) => {
                 // Once is enough: a fresh token that is refused as well is told, and not waited for.
-                if before.is_none_or(|before| generation > before) { Verdict::Renew(generation) } else { Verdict::Relay }
+                if before.is_none_or(|before| generation > before) {
+                    Verdict::Renew(generation)
+                } else {
+                    Verdict::Relay
+                }
             }
             (Some((_, generation)), Some(_)) => Verdict::Cured(generation),
             (_, _) => Verdict::Relay,

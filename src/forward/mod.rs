@@ -56,10 +56,11 @@ impl Forward {
         exchange: &mut Exchange,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let target = Target::of(&head)?;
-        let admitted = self.routes.admit(&target, &head.method, &head.headers, listener).map_err(|(refusal, route)| {
-            exchange.by(route.as_ref());
-            Failure::from(refusal)
-        })?;
+        let admitted =
+            self.routes.admit(&target, &head.method, &head.headers, listener).map_err(|(refusal, route)| {
+                exchange.by(route.as_ref());
+                Failure::from(refusal)
+            })?;
         let route = admitted.route();
         exchange.by(Some(route));
 

@@ -61,10 +61,10 @@ impl Destinations {
     /// A TLS file is not what it should be, or the host is no name for TLS.
     pub fn add(&mut self, route: &RouteSettings, configs: &ClientConfigs) -> Result<(), DestinationError> {
         let upstream = &route.upstream;
-        let authority = route.connect_to.clone().unwrap_or_else(|| Authority {
-            host: upstream.authority.host.clone(),
-            port: Some(upstream.port()),
-        });
+        let authority = route
+            .connect_to
+            .clone()
+            .unwrap_or_else(|| Authority { host: upstream.authority.host.clone(), port: Some(upstream.port()) });
         let scheme = if upstream.https { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(authority.to_string()).path_and_query("/").build();
         let name = match (&route.tls.server_name, &upstream.authority.host) {
