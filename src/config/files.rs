@@ -57,13 +57,68 @@ fn world_readable(_: &std::fs::Metadata) -> bool {
 
 /// Why a file cannot be read, in the words of this program; the system's words carry numbers that help nobody.
 pub fn why(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => String::from("does not exist"),
-        io::ErrorKind::PermissionDenied => String::from("may not be read by this user"),
-        io::ErrorKind::NotADirectory => String::from("does not exist: part of its path is a file"),
-        _ => match error.raw_os_error() {
-            Some(_) => format!("cannot be read: {error}"),
-            None => error.to_string(),
-        },
+    let kind = error.kind();
+    if kind == io::ErrorKind::NotFound {
+        return String::from("does not exist");
+    }
+    if kind == io::ErrorKind::NotADirectory {
+        return String::from("does not exist: part of its path is a file");
+    }
+    if kind == io::ErrorKind::PermissionDenied {
+        return String::from("may not be read by this user");
+    }
+    match error.raw_os_error() {
+        Some(_) => format!("cannot be read: {error}"),
+        // What `Disk` says itself needs no introduction.
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("bearerd-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_within_limits() {
+        let folder = Folder::new("files");
+        let file = folder.0.join("secret");
+        std::fs::write(&file, "four").unwrap();
+        assert_eq!(Disk.read(&file, 4, true).unwrap().bytes, b"four");
+        let told = |path: &Path, limit| why(&Disk.read(path, limit, true).unwrap_err());
+        assert_eq!(told(&file, 3), "is larger than 3 bytes");
+        assert_eq!(told(&folder.0, 3), "is a directory");
+        assert_eq!(told(&folder.0.join("nothing"), 3), "does not exist");
+        assert_eq!(told(&file.join("below"), 3), "does not exist: part of its path is a file");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_says_who_may_read_it_and_a_device_is_none() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = Folder::new("modes");
+        let file = folder.0.join("secret");
+        std::fs::write(&file, "x").unwrap();
+        for (mode, open) in [(0o600, false), (0o640, false), (0o644, true)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Disk.read(&file, 9, true).unwrap().world_readable, open, "{mode:o}");
+        }
+        assert_eq!(why(&Disk.read(Path::new("/dev/zero"), 9, true).unwrap_err()), "is not a regular file");
     }
 }

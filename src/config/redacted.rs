@@ -22,11 +22,11 @@ const REDACTED: &str = "[redacted]";
 pub fn text(plan: &Plan) -> String {
     let mut page = Page { text: String::new(), depth: 0 };
     page.list("listen", &plan.listeners, |page, listener| {
-        page.key("name", &quoted(&listener.name));
-        page.key("address", &address(&listener.addresses));
+        page.key("name", quoted(&listener.name));
+        page.key("address", address(&listener.addresses));
     });
-    page.key("admin", &plan.admin.as_ref().map_or_else(off, address));
-    page.key("health", &plan.health.as_ref().map_or_else(off, address));
+    page.key("admin", plan.admin.as_ref().map_or_else(off, address));
+    page.key("health", plan.health.as_ref().map_or_else(off, address));
     page.key("workers", plan.workers);
     page.map("log", |page| {
         page.key("level", level(plan.log.level));

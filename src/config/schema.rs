@@ -73,12 +73,13 @@ fn drop_null(object: &mut Map<String, Value>) {
     if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
         let before = choices.len();
         choices.retain(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
-        if choices.len() < before && choices.len() == 1 {
-            if let Some(Value::Object(one)) = choices.pop() {
-                object.remove("anyOf");
-                for (key, value) in one {
-                    object.entry(key).or_insert(value);
-                }
+        if choices.len() < before
+            && choices.len() == 1
+            && let Some(Value::Object(one)) = choices.pop()
+        {
+            object.remove("anyOf");
+            for (key, value) in one {
+                object.entry(key).or_insert(value);
             }
         }
     }
@@ -112,11 +113,11 @@ fn publish(schema: &mut Value) {
             let is_string = object.get("type").is_some_and(|kind| kind == "string") && !object.contains_key("const");
             let is_words = object.contains_key("oneOf");
             if let Some(words) = words {
-                split(object, json!({"enum": words}));
+                split(object, &json!({"enum": words}));
             } else if short {
-                split(object, json!({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Reference"}]}));
+                split(object, &json!({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Reference"}]}));
             } else if is_string || is_words {
-                split(object, json!({"$ref": "#/$defs/Reference"}));
+                split(object, &json!({"$ref": "#/$defs/Reference"}));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -141,7 +142,7 @@ fn publish_later(object: &mut Map<String, Value>) {
 }
 
 /// Turns a schema into a choice between itself and `other`, with what is said about it on the outside.
-fn split(object: &mut Map<String, Value>, other: Value) {
+fn split(object: &mut Map<String, Value>, other: &Value) {
     let mut itself = std::mem::take(object);
     for key in ["description", "default", "title", "$schema", "$defs"] {
         if let Some(value) = itself.remove(key) {

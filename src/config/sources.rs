@@ -13,6 +13,11 @@ use super::tree::{Node, Scalar, Value};
 /// The variables of this process, or a test's.
 pub type Environment = BTreeMap<String, OsString>;
 
+/// What is usable of [`std::env::vars_os`]: a variable whose name is not text is nobody's.
+pub fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Environment {
+    variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
+}
+
 /// One setting that needs no file.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {

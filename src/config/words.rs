@@ -111,10 +111,11 @@ impl<T> Switch<T> {
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Switch<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::Bool(false) => Ok(Self::Off),
-            value => serde_json::from_value(value).map(Self::On).map_err(D::Error::custom),
+        let value = serde_json::Value::deserialize(deserializer)?;
+        if value == false {
+            return Ok(Self::Off);
         }
+        serde_json::from_value(value).map(Self::On).map_err(D::Error::custom)
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Checked {
 
 pub fn check(schema: &Json, tree: &Node, outside: &Outside<'_>, report: &mut Report) -> Checked {
     let mut walk = Walk {
+        warned: HashSet::new(),
         outside,
         report,
         path: Path::default(),
@@ -53,6 +54,8 @@ struct Walk<'a> {
     files: BTreeSet<PathBuf>,
     /// What was read so far: ten thousand routes may name one file.
     seen: HashMap<PathBuf, Result<Seen, String>>,
+    /// The files that everybody may read, once told.
+    warned: HashSet<PathBuf>,
     /// Defaults in normal form, by where they stand in the schema.
     defaults: HashMap<*const Json, Option<Json>>,
 }
@@ -60,17 +63,17 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// The normal form of `node`; `None` once its problem is reported.
     fn value(&mut self, shape: Shape<'_>, node: &Node) -> Option<Json> {
-        if let Value::Scalar(Scalar { text, style: Style::Plain }) = &node.value {
-            if is_nothing(text) {
-                let complaint = Complaint::new("has no value").hint("write one or remove the key");
-                return self.wrong(&node.place, complaint);
-            }
+        if let Value::Scalar(Scalar { text, style: Style::Plain }) = &node.value
+            && is_nothing(text)
+        {
+            let complaint = Complaint::new("has no value").hint("write one or remove the key");
+            return self.wrong(&node.place, complaint);
         }
         if shape.has("x-switch") {
-            if let Value::Scalar(scalar) = &node.value {
-                if matches!(scalar.text.as_str(), "off" | "false") {
-                    return Some(Json::Bool(false));
-                }
+            if let Value::Scalar(scalar) = &node.value
+                && matches!(scalar.text.as_str(), "off" | "false")
+            {
+                return Some(Json::Bool(false));
             }
             let inner = shape.switched()?;
             return match (inner.kind(), &node.value) {
@@ -206,7 +209,7 @@ impl Walk<'_> {
                 scalar.text == *word || (word == "off" && scalar.text == "false")
             }
             (Json::Bool(false), Value::Scalar(scalar)) => matches!(scalar.text.as_str(), "off" | "false"),
-            (other, Value::Scalar(scalar)) => scalar.text == other.to_string(),
+            (Json::Number(number), Value::Scalar(scalar)) => number.as_i64() == scalar.text.parse().ok(),
             _ => false,
         };
         if accepted.iter().any(matches) {

@@ -150,11 +150,11 @@ impl Walk<'_> {
     fn resolve(&mut self, shape: Shape<'_>, node: &Node) -> Option<Resolved> {
         let Some(entry) = reference(node) else {
             let secret = shape.notes.format == Some("secret");
-            if let ([entry], true) = (node.entries(), secret) {
-                if matches!(entry.key.as_str(), "exec" | "systemd") {
-                    let complaint = Complaint::new(format!("`{}` is {NOT_YET}", entry.key));
-                    return self.wrong(&entry.place, complaint.hint("use `{file: PATH}` or `{env: NAME}`"));
-                }
+            if let ([entry], true) = (node.entries(), secret)
+                && matches!(entry.key.as_str(), "exec" | "systemd")
+            {
+                let complaint = Complaint::new(format!("`{}` is {NOT_YET}", entry.key));
+                return self.wrong(&entry.place, complaint.hint("use `{file: PATH}` or `{env: NAME}`"));
             }
             let keys = node.entries().iter().map(|entry| entry.key.as_str());
             if node.entries().len() > 1 && keys.clone().any(|key| matches!(key, "env" | "file")) {
@@ -170,7 +170,7 @@ impl Walk<'_> {
             if text.is_empty() {
                 return self.wrong(&entry.value.place, Complaint::new("`file` names no file"));
             }
-            return Some(Resolved::File(self.outside.folder.join(text)));
+            return Some(Resolved::File(self.locate(text, &entry.value.place)));
         }
         // A name that looks like none may be a secret in the wrong place.
         let is_name = !text.is_empty()
@@ -184,6 +184,14 @@ impl Walk<'_> {
             None => {
                 self.wrong(&entry.value.place, Complaint::new(format!("the environment variable {name} is not set")))
             }
+        }
+    }
+
+    /// A relative path in the file starts beside the file; one that was typed starts where it was typed.
+    fn locate(&self, path: &str, place: &Place) -> PathBuf {
+        match place {
+            Place::Flag(_) | Place::Environment(_) => PathBuf::from(path),
+            Place::File { .. } | Place::WholeFile(_) | Place::Nowhere => self.outside.folder.join(path),
         }
     }
 
@@ -202,7 +210,7 @@ impl Walk<'_> {
 
     /// A file that somebody else reads: here it only has to be there.
     fn file(&mut self, shape: Shape<'_>, text: &str, place: &Place) -> Option<Json> {
-        let path = self.outside.folder.join(text);
+        let path = self.locate(text, place);
         let empty = self.look(&path, MAX_PEM, shape.notes.sensitive, place, <[u8]>::is_empty)?;
         self.files.insert(path.clone());
         if empty {
@@ -232,7 +240,7 @@ impl Walk<'_> {
         match outcome {
             Err(why) => self.wrong(place, Complaint::new(format!("`{}` {why}", path.display()))),
             Ok((taken, world_readable)) => {
-                if sensitive && world_readable {
+                if sensitive && world_readable && self.warned.insert(path.to_owned()) {
                     let what = format!("`{}` can be read by every user of this machine", path.display());
                     let hint = "take the right away with `chmod o-r`; in Kubernetes set `defaultMode: 0440`";
                     self.warn(place, Complaint::new(what).hint(hint));

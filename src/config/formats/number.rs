@@ -55,7 +55,7 @@ pub fn size(text: &str) -> Result<usize, Complaint> {
 }
 
 pub fn size_text(size: usize) -> String {
-    match SIZE_UNITS.iter().find(|(unit, factor)| size > 0 && size % factor == 0 && *unit != "B") {
+    match SIZE_UNITS.iter().find(|(unit, factor)| size > 0 && size.is_multiple_of(*factor) && *unit != "B") {
         Some((unit, factor)) => format!("{}{unit}", size / factor),
         None => size.to_string(),
     }

@@ -324,9 +324,7 @@ fn upstreams_mean_one_thing() {
 fn routes_are_told_apart_and_name_what_exists() {
     told_in_route("token: b", &["4:10: routes[0].token: no token is called that"]);
     told(
-        &format!(
-            "tokens: {{coaching: {{token_url: 'https://id.example/t', client_id: c, client_secret: {{file: secret}}}}}}\nroutes: [{{upstream: 'https://a.example', token: coachng}}]\n"
-        ),
+        "tokens: {coaching: {token_url: 'https://id.example/t', client_id: c, client_secret: {file: secret}}}\nroutes: [{upstream: 'https://a.example', token: coachng}]\n",
         &["2:49: routes[0].token: no token is called that (did you mean `coaching`?)"],
     );
     told_in_route(

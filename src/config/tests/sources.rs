@@ -143,6 +143,14 @@ fn the_named_file_is_read_and_paths_start_beside_it() {
 }
 
 #[test]
+fn a_path_that_was_typed_starts_where_it_was_typed() {
+    let document = format!("{TOKEN}routes: [{{name: default, upstream: 'https://a.example'}}]");
+    let given = Given::document(&document).flag("config", "/etc/bearerd/config.yaml").flag("ca-file", "here.pem");
+    let plan = given.file("here.pem", "PEM").good().plan;
+    assert_eq!(plan.routes[0].tls.ca_file.as_deref(), Some(std::path::Path::new("here.pem")));
+}
+
+#[test]
 fn beside_a_file_the_settings_need_a_default() {
     let given = Given::document(&good_document())
         .variable("BEARERD_SCOPE", "read")
@@ -157,7 +165,7 @@ fn beside_a_file_the_settings_need_a_default() {
         ]
     );
     let route = format!("{TOKEN}routes: [{{name: default, upstream: 'https://a.example'}}]");
-    Given::document(&route).flag("ca-file", "ca.pem").flag("config", "/etc/bearerd/config.yaml").good();
+    Given::document(&route).flag("ca-file", "/etc/bearerd/ca.pem").flag("config", "/etc/bearerd/config.yaml").good();
 }
 
 #[test]

@@ -19,9 +19,11 @@ pub(super) fn translate(
     routes: Vec<written::Route>,
     listeners: &[String],
 ) -> Vec<RouteSettings> {
+    let tokens = written_tokens(scribe);
     let mut walk = Walk {
         listeners,
-        tokens: written_tokens(scribe),
+        known: tokens.iter().cloned().collect(),
+        tokens,
         used: HashSet::new(),
         names: HashSet::new(),
         matches: HashMap::new(),
@@ -46,10 +48,14 @@ fn written_tokens(scribe: &Scribe<'_>) -> Vec<String> {
 struct Walk<'a> {
     listeners: &'a [String],
     tokens: Vec<String>,
+    known: HashSet<String>,
     used: HashSet<String>,
     names: HashSet<Arc<str>>,
-    matches: HashMap<(Option<Arc<str>>, Option<Host>, Option<Arc<str>>), Arc<str>>,
+    matches: HashMap<Matched, Arc<str>>,
 }
+
+/// Listener, host and path.
+type Matched = (Option<Arc<str>>, Option<Host>, Option<Arc<str>>);
 
 impl Walk<'_> {
     fn one(&mut self, scribe: &mut Scribe<'_>, path: &Path, route: written::Route) -> Option<RouteSettings> {
@@ -110,11 +116,12 @@ impl Walk<'_> {
     }
 
     fn matching(&self, scribe: &mut Scribe<'_>, path: &Path, written: &written::Match) -> Match {
-        if let Some(name) = &written.listen {
-            if !self.listeners.contains(name) && !scribe.is_bad(&Path::default().with("listen")) {
-                let meant = did_you_mean(name, self.listeners.iter().map(String::as_str));
-                scribe.problem(&path.with("listen"), Complaint::new(format!("no listener is called that{meant}")));
-            }
+        if let Some(name) = &written.listen
+            && !self.listeners.contains(name)
+            && !scribe.written.bad.iter().any(|path| path.starts_with("listen"))
+        {
+            let meant = did_you_mean(name, self.listeners.iter().map(String::as_str));
+            scribe.problem(&path.with("listen"), Complaint::new(format!("no listener is called that{meant}")));
         }
         Match {
             listen: written.listen.as_deref().map(Arc::from),
@@ -127,7 +134,7 @@ impl Walk<'_> {
         let tokens = Path::default().with("tokens");
         match (written, self.tokens.as_slice()) {
             (Some(NO_TOKEN), _) => None,
-            (Some(name), known) if known.iter().any(|token| token == name) => {
+            (Some(name), _) if self.known.contains(name) => {
                 self.used.insert(name.to_owned());
                 Some(name.into())
             }
