@@ -1,0 +1,124 @@
+//! The files that a configuration names, read once and with limits.
+//!
+//! A trait, so that what a configuration means can be tested without a disk. Must never know why a file is read.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+/// What one file held when it was looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub bytes: Vec<u8>,
+    /// Whether every user of the machine may read it.
+    pub world_readable: bool,
+}
+
+pub trait Files {
+    /// Reads at most `limit` bytes and fails where there are more. `regular` refuses what is not a regular file: a pipe
+    /// gives its contents only once, and the device files never end.
+    fn read(&self, path: &Path, limit: usize, regular: bool) -> io::Result<Seen>;
+}
+
+/// The files of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path, limit: usize, regular: bool) -> io::Result<Seen> {
+        // Asked before it is opened: opening a pipe waits for a writer.
+        let metadata = std::fs::metadata(path)?;
+        if metadata.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+        }
+        if regular && !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        File::open(path)?.take(most).read_to_end(&mut bytes)?;
+        if bytes.len() > limit {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("is larger than {limit} bytes")));
+        }
+        Ok(Seen { bytes, world_readable: world_readable(&metadata) })
+    }
+}
+
+#[cfg(unix)]
+fn world_readable(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    metadata.permissions().mode() & 0o004 != 0
+}
+
+#[cfg(not(unix))]
+fn world_readable(_: &std::fs::Metadata) -> bool {
+    false
+}
+
+/// Why a file cannot be read, in the words of this program; the system's words carry numbers that help nobody.
+pub fn why(error: &io::Error) -> String {
+    let kind = error.kind();
+    if kind == io::ErrorKind::NotFound {
+        return String::from("does not exist");
+    }
+    if kind == io::ErrorKind::NotADirectory {
+        return String::from("does not exist: part of its path is a file");
+    }
+    if kind == io::ErrorKind::PermissionDenied {
+        return String::from("may not be read by this user");
+    }
+    match error.raw_os_error() {
+        Some(_) => format!("cannot be read: {error}"),
+        // What `Disk` says itself needs no introduction.
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("bearerd-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_within_limits() {
+        let folder = Folder::new("files");
+        let file = folder.0.join("secret");
+        std::fs::write(&file, "four").unwrap();
+        assert_eq!(Disk.read(&file, 4, true).unwrap().bytes, b"four");
+        let told = |path: &Path, limit| why(&Disk.read(path, limit, true).unwrap_err());
+        assert_eq!(told(&file, 3), "is larger than 3 bytes");
+        assert_eq!(told(&folder.0, 3), "is a directory");
+        assert_eq!(told(&folder.0.join("nothing"), 3), "does not exist");
+        assert_eq!(told(&file.join("below"), 3), "does not exist: part of its path is a file");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_says_who_may_read_it_and_a_device_is_none() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = Folder::new("modes");
+        let file = folder.0.join("secret");
+        std::fs::write(&file, "x").unwrap();
+        for (mode, open) in [(0o600, false), (0o640, false), (0o644, true)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Disk.read(&file, 9, true).unwrap().world_readable, open, "{mode:o}");
+        }
+        assert_eq!(why(&Disk.read(Path::new("/dev/zero"), 9, true).unwrap_err()), "is not a regular file");
+    }
+}

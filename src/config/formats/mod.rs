@@ -1,0 +1,93 @@
+//! What a text must look like to mean something: one function a format, from text to type.
+//!
+//! `check` calls them to complain, with the place; `words` and `translate` call them again for the value, so that what
+//! was checked and what is used cannot differ. A complaint never repeats the text. Must never know which key it is for.
+
+mod http;
+mod net;
+mod number;
+
+pub use http::{header_name, header_value, inject_scheme, origin, param_name, scope};
+pub use net::{
+    absolute_uri, any_address, dial_address, host, issuer, loopback_address, match_path, server_name, token_url,
+    upstream,
+};
+pub use number::{duration, duration_text, percent, size, size_text};
+
+use super::problem::Complaint;
+
+/// What is said of every key and word that the program knows and cannot do.
+pub const NOT_YET: &str = "not supported yet";
+
+/// A format's name in the schema, what it asks for, and its check.
+struct Format {
+    name: &'static str,
+    expects: &'static str,
+    check: fn(&str) -> Result<(), Complaint>,
+}
+
+macro_rules! format {
+    ($name:literal, $expects:literal, $parse:expr) => {
+        Format { name: $name, expects: $expects, check: |text| $parse(text).map(|_| ()) }
+    };
+}
+
+const FORMATS: &[Format] = &[
+    format!("duration", "a duration such as `30s`", duration),
+    format!("size", "a size such as `64KiB`", size),
+    format!("percent", "a share such as `25%`", percent),
+    format!("name", "a name", name),
+    format!("text", "a string", text),
+    format!("file", "the path of a file", text),
+    format!("secret", "a secret: `{file: PATH}` or `{env: NAME}`", text),
+    format!("loopback-address", "an address such as `localhost:4280`", loopback_address),
+    format!("any-address", "an address such as `0.0.0.0:4282`", any_address),
+    format!("dial-address", "a host and port such as `203.0.113.5:443`", dial_address),
+    format!("upstream", "a URL such as `https://api.example.com`", upstream),
+    format!("token-url", "a URL such as `https://id.example.com/oauth2/token`", token_url),
+    format!("issuer", "a URL such as `https://id.example.com`", issuer),
+    format!("absolute-uri", "an absolute URI such as `https://api.example.com`", absolute_uri),
+    format!("match-path", "a path such as `/v2`", match_path),
+    format!("host", "a host name such as `api.example.com`", host),
+    format!("server-name", "a host name such as `api.example.com`", server_name),
+    format!("origin", "a web origin such as `https://app.example.com`", origin),
+    format!("header-name", "the name of a header", header_name),
+    format!("header-value", "the value of a header", header_value),
+    format!("param-name", "the name of a parameter", param_name),
+    format!("inject-scheme", "a word such as `Bearer`", inject_scheme),
+    format!("scope", "a scope such as `read write`", scope),
+];
+
+/// What `format` asks for, for messages and the reference page.
+pub fn expects(format: &str) -> &'static str {
+    FORMATS.iter().find(|known| known.name == format).map_or("a string", |known| known.expects)
+}
+
+pub fn check(format: &str, text: &str) -> Result<(), Complaint> {
+    FORMATS.iter().find(|known| known.name == format).map_or(Ok(()), |known| (known.check)(text))
+}
+
+/// Something rather than nothing, on one line.
+fn text(text: &str) -> Result<(), Complaint> {
+    if text.is_empty() {
+        return Err(Complaint::new("is empty").hint("write a value or remove the key"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Complaint::new("has a line break or another control character in it"));
+    }
+    Ok(())
+}
+
+/// Names become labels of metrics, words of log lines and arguments of commands.
+fn name(text: &str) -> Result<(), Complaint> {
+    const MAX_LENGTH: usize = 100; // as long as a host with a path, short enough for a table
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':');
+    if !text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        || !text.bytes().all(allowed)
+        || text.len() > MAX_LENGTH
+    {
+        return Err(Complaint::new("not a name")
+            .hint("use up to 100 letters, digits and `.`, `_`, `-`, `/`, `:`, with a letter or digit first"));
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Durations, sizes and shares, in both directions.
+
+use std::time::Duration;
+
+use super::super::problem::Complaint;
+
+const DURATION_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const SIZE_UNITS: [(&str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// One or more numbers, each with its unit: `250ms`, `30s`, `1m30s`.
+pub fn duration(text: &str) -> Result<Duration, Complaint> {
+    let wrong = || Complaint::new("not a duration").hint("write a number and a unit: `250ms`, `30s`, `5m`, `1h`");
+    if is_number(text) && text != "0" {
+        return Err(Complaint::new("a duration needs a unit").hint("write `250ms`, `30s`, `5m` or `1h`"));
+    }
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total = 0_u64;
+    loop {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, after) = after.split_at(letters);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let (_, factor) = DURATION_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+        total = number.checked_mul(*factor).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+        if after.is_empty() {
+            return Ok(Duration::from_millis(total));
+        }
+        rest = after;
+    }
+}
+
+/// The shortest way to write it: the largest unit that leaves nothing over.
+pub fn duration_text(duration: Duration) -> String {
+    let total = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    match DURATION_UNITS.iter().find(|(unit, factor)| total > 0 && total % factor == 0 && *unit != "d") {
+        Some((unit, factor)) => format!("{}{unit}", total / factor),
+        None => String::from("0s"),
+    }
+}
+
+pub fn size(text: &str) -> Result<usize, Complaint> {
+    let wrong = || Complaint::new("not a size").hint("write bytes, or a number and a unit: `512`, `64KiB`, `1MiB`");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: usize = number.parse().map_err(|_| wrong())?;
+    let factor = match unit.trim_start_matches(' ') {
+        "" => 1,
+        unit => SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1,
+    };
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+pub fn size_text(size: usize) -> String {
+    match SIZE_UNITS.iter().find(|(unit, factor)| size > 0 && size.is_multiple_of(*factor) && *unit != "B") {
+        Some((unit, factor)) => format!("{}{unit}", size / factor),
+        None => size.to_string(),
+    }
+}
+
+/// A share of one.
+pub fn percent(text: &str) -> Result<f64, Complaint> {
+    let number = text.strip_suffix('%').filter(|number| is_number(number.replacen('.', "", 1).as_str()));
+    number
+        .and_then(|number| number.parse::<f64>().ok())
+        .map(|number| number / 100.0)
+        .ok_or_else(|| Complaint::new("not a share").hint("write a number and a percent sign: `25%`"))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_and_write() {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1m30s", 90_000),
+            ("1d", 86_400_000),
+            ("0s", 0),
+            ("0", 0),
+        ] {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(millis), "{text}");
+        }
+        for text in
+            ["", "s", "30", "30 s", "-1s", "1.5s", "1S", "1w", "1s2", "99999999999999999999s", "9999999999999999999h"]
+        {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        for text in ["250ms", "30s", "5m", "1h", "90s", "1500ms", "0s"] {
+            assert_eq!(duration_text(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn sizes_read_and_write() {
+        for (text, bytes) in
+            [("0", 0), ("512", 512), ("64KiB", 65_536), ("64 KiB", 65_536), ("1MiB", 1 << 20), ("7B", 7)]
+        {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "KiB", "64kb", "64K", "-1", "1.5MiB", "99999999999999GiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!((size_text(65_536), size_text(1000), size_text(0)), ("64KiB".into(), "1000".into(), "0".into()));
+    }
+
+    #[test]
+    fn shares_are_written_with_a_percent_sign() {
+        assert!((percent("25%").unwrap() - 0.25).abs() < 1e-12);
+        assert!((percent("12.5%").unwrap() - 0.125).abs() < 1e-12);
+        for text in ["", "%", "25", "0.25", "-1%", "1e1%", ".%", "1.2.3%", "inf%", "NaN%"] {
+            assert!(percent(text).is_err(), "{text}");
+        }
+    }
+}

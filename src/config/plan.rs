@@ -1,0 +1,44 @@
+//! A configuration that holds: what every room needs to start, and nothing left to doubt.
+//!
+//! Made only by [`load`](super::load), so having one proves that every reference leads somewhere, every default is
+//! filled in and every file that was named could be read. Must never know how it was written.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::inbound::settings::{Limits, ListenAddress, ListenSettings};
+use crate::observe::log::LogSettings;
+use crate::rules::RouteSettings;
+use crate::rules::settings::Callers;
+use crate::token;
+
+#[derive(Debug)]
+pub struct Plan {
+    /// At least one; names and addresses differ.
+    pub listeners: Vec<ListenSettings>,
+    /// `None` is `admin: off`.
+    pub admin: Option<ListenAddress>,
+    /// `None` is `health: off`.
+    pub health: Option<ListenAddress>,
+    /// Threads that carry traffic; `auto` is already counted out.
+    pub workers: usize,
+    pub log: LogSettings,
+    pub shutdown: Shutdown,
+    /// In the order in which they were written; names differ.
+    pub tokens: Vec<token::Settings>,
+    /// At least one; names differ, and so does what they match.
+    pub routes: Vec<RouteSettings>,
+    pub callers: Callers,
+    pub limits: Limits,
+    /// Every file that was read for it, the configuration included: what to watch.
+    pub files: BTreeSet<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long connections are still accepted after SIGTERM.
+    pub delay: Duration,
+    /// How long what is in flight may then take.
+    pub timeout: Duration,
+}

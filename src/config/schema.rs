@@ -1,0 +1,184 @@
+//! The JSON Schema of the configuration, in two editions.
+//!
+//! The inner one is what `check` and the reference page walk: it keeps our own `x-…` words. The published one is for
+//! editors and CI: plain JSON Schema, in which every string may also be a reference. Must never know a key by name.
+
+use std::sync::LazyLock;
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use super::formats;
+use super::written::Document;
+
+/// The inner edition.
+pub fn inner() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+        let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>().to_value();
+        settle(&mut schema);
+        schema
+    });
+    &SCHEMA
+}
+
+/// What `bearerd schema` prints.
+pub fn published() -> Value {
+    let mut schema = inner().clone();
+    publish(&mut schema);
+    if let Value::Object(root) = &mut schema {
+        root.insert(String::from("title"), json!("bearerd"));
+        let definitions = root.entry("$defs").or_insert_with(|| json!({}));
+        if let Value::Object(definitions) = definitions {
+            definitions.insert(String::from("Reference"), reference());
+        }
+    }
+    schema
+}
+
+/// Undoes what Rust's types say and a configuration does not mean: `null` for an optional key, and `required` for a
+/// key that has a default.
+fn settle(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(settle),
+        Value::Object(object) => {
+            drop_null(object);
+            let has_default: Vec<String> = object
+                .get("properties")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+                .filter(|(_, property)| property.get("default").is_some())
+                .map(|(key, _)| key.clone())
+                .collect();
+            if let Some(Value::Array(required)) = object.get_mut("required") {
+                required.retain(|key| !has_default.iter().any(|name| key == name.as_str()));
+                if required.is_empty() {
+                    object.remove("required");
+                }
+            }
+            object.values_mut().for_each(settle);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn drop_null(object: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [one] = types.as_slice() {
+            let one = one.clone();
+            object.insert(String::from("type"), one);
+        }
+    }
+    if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
+        let before = choices.len();
+        choices.retain(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
+        if choices.len() < before
+            && choices.len() == 1
+            && let Some(Value::Object(one)) = choices.pop()
+        {
+            object.remove("anyOf");
+            for (key, value) in one {
+                object.entry(key).or_insert(value);
+            }
+        }
+    }
+}
+
+/// Replaces our own words by what JSON Schema has, and lets every string be a reference.
+fn publish(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(publish),
+        Value::Object(object) => {
+            publish_later(object);
+            for (key, value) in object.iter_mut() {
+                // Defaults are values and names are names, whatever they look like.
+                match (key.as_str(), value) {
+                    ("default" | "const" | "enum" | "required" | "x-later", _) => {}
+                    ("properties" | "$defs", Value::Object(named)) => named.values_mut().for_each(publish),
+                    (_, value) => publish(value),
+                }
+            }
+            let bounds = bounds_text(object);
+            let words = object.remove("x-words");
+            let short = object.get("x-short").is_some();
+            object.retain(|key, _| !key.starts_with("x-"));
+            if let Some(bounds) = bounds {
+                let described = match object.get("description").and_then(Value::as_str) {
+                    Some(description) => format!("{description} {bounds}"),
+                    None => bounds,
+                };
+                object.insert(String::from("description"), Value::String(described));
+            }
+            let is_string = object.get("type").is_some_and(|kind| kind == "string") && !object.contains_key("const");
+            let is_words = object.contains_key("oneOf");
+            if let Some(words) = words {
+                split(object, &json!({"enum": words}));
+            } else if short {
+                split(object, &json!({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Reference"}]}));
+            } else if is_string || is_words {
+                split(object, &json!({"$ref": "#/$defs/Reference"}));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Known keys that cannot be used yet: in the schema with the values that change nothing, out of it where there is none.
+fn publish_later(object: &mut Map<String, Value>) {
+    let Some(Value::Object(later)) = object.remove("x-later") else { return };
+    let Some(Value::Object(properties)) = object.get_mut("properties") else { return };
+    for (key, accepted) in later {
+        let Value::Array(mut accepted) = accepted else { continue };
+        if accepted.is_empty() {
+            continue;
+        }
+        if accepted.iter().any(|value| value == "off") {
+            accepted.push(json!(false));
+        }
+        properties
+            .insert(key, json!({"enum": accepted, "description": format!("Other values are {}.", formats::NOT_YET)}));
+    }
+}
+
+/// Turns a schema into a choice between itself and `other`, with what is said about it on the outside.
+fn split(object: &mut Map<String, Value>, other: &Value) {
+    let mut itself = std::mem::take(object);
+    for key in ["description", "default", "title", "$schema", "$defs"] {
+        if let Some(value) = itself.remove(key) {
+            object.insert(key.to_owned(), value);
+        }
+    }
+    object.insert(String::from("anyOf"), json!([itself, other]));
+}
+
+/// The limits of a duration, size or share in words, or nothing.
+pub fn bounds_text(object: &Map<String, Value>) -> Option<String> {
+    let bound = |ours: &str, standard: &str| {
+        let own = object.get(ours).and_then(Value::as_str).map(str::to_owned);
+        own.or_else(|| object.get(standard).and_then(Value::as_i64).map(|number| number.to_string()))
+    };
+    // What only says that a Rust integer is unsigned is no limit of ours.
+    match (bound("x-min", "minimum"), bound("x-max", "maximum")) {
+        (Some(min), Some(max)) => Some(format!("From {min} to {max}.")),
+        _ => None,
+    }
+}
+
+fn reference() -> Value {
+    let one = |key: &str, description: &str| {
+        json!({
+            "type": "object",
+            "properties": {key: {"type": "string", "description": description}},
+            "required": [key],
+            "additionalProperties": false,
+        })
+    };
+    json!({
+        "description": "A string that stands elsewhere.",
+        "anyOf": [
+            one("env", "The name of an environment variable."),
+            one("file", "The path of a file; a relative one starts at the configuration's folder."),
+        ],
+    })
+}

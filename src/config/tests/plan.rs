@@ -1,0 +1,210 @@
+//! What good documents amount to.
+
+use std::time::Duration;
+
+use super::{Given, TOKEN, good_document, shelf};
+use crate::config::{DEFAULT_FILE, Origin, redacted};
+use crate::inbound::settings::{Limits, ListenAddress};
+use crate::token::policy::Refresh;
+use crate::token::settings::{BasicEncoding, ClientAuth, Endpoint, SecretSource};
+
+#[test]
+fn nothing_written_gives_the_documented_defaults() {
+    let loaded = Given::document(&good_document()).good();
+    let plan = loaded.plan;
+    assert_eq!(loaded.origin, Origin::File(DEFAULT_FILE.into()));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(plan.tokens[0].refresh, Refresh::default());
+    assert_eq!(format!("{:?}", plan.limits), format!("{:?}", Limits::default()));
+    assert_eq!(plan.listeners[0].addresses, ListenAddress::Localhost(4280));
+    assert_eq!(&*plan.listeners[0].name, "localhost:4280");
+    assert!(
+        matches!(&plan.tokens[0].credentials[0].client_secret, SecretSource::File(path) if path == "/etc/bearerd/secret")
+    );
+    let files: Vec<&str> = plan.files.iter().filter_map(|file| file.to_str()).collect();
+    assert_eq!(files, [DEFAULT_FILE, "/etc/bearerd/secret"]);
+    assert_eq!(
+        redacted::text(&plan),
+        "\
+listen:
+  - name: localhost:4280
+    address: localhost:4280
+admin: localhost:4281
+health: off
+workers: 1
+log:
+  level: info
+  format: auto
+shutdown:
+  delay: 0s
+  timeout: 25s
+tokens:
+  a:
+    token_url: https://id.example.com/t
+    auth: client_secret_basic
+    basic_encoding: form
+    client_id: c
+    client_secret: {file: /etc/bearerd/secret}
+    audience: []
+    resource: []
+    params: {}
+    headers: {}
+    tls: {}
+    required: true
+    wait: 10s
+    refresh:
+      early: 25%
+      margin: 10s
+      min_interval: 1s
+      after_401: 10s
+      assumed_lifetime: 5m
+      timeout: 10s
+      when_idle: true
+routes:
+  - name: api.example.com
+    match: {}
+    upstream: https://api.example.com
+    strip_prefix: false
+    token: a
+    inject:
+      header: authorization
+      scheme: Bearer
+    headers: {}
+    authorization: replace
+    renew_on:
+      statuses: [401]
+      replay_limit: 64KiB
+    tls: {}
+    allow_plaintext: false
+    timeouts:
+      connect: 5s
+      headers: 1m
+      body_idle: 5m
+      pool_idle: 20s
+      max_age: 10m
+callers:
+  hosts: []
+  origins: []
+limits:
+  connections: 10000
+  header_bytes: 64KiB
+  headers: 100
+  head: 10s
+  idle: 2m
+"
+    );
+}
+
+/// Everything that can be written, once.
+const EVERYTHING: &str = include_str!("everything.yaml");
+
+fn everything() -> Given {
+    Given::document(EVERYTHING).variable("LEVEL", "debug").variable("SECRET", "canary")
+}
+
+#[test]
+fn everything_that_can_be_written_arrives() {
+    let loaded = everything().good();
+    let plan = loaded.plan;
+    let warnings: Vec<String> = loaded.warnings.iter().map(|warning| warning.what.clone()).collect();
+    assert_eq!(warnings, ["a secret is written in the configuration"]);
+    assert_eq!(plan.workers, 4, "eight would be granted");
+    assert_eq!((plan.shutdown.delay, plan.shutdown.timeout), (Duration::from_secs(5), Duration::from_secs(90)));
+    let one = &plan.tokens[0];
+    assert!(matches!(&one.endpoint, Endpoint::Issuer(issuer) if issuer == "https://id.example.com"));
+    assert_eq!((&*one.credentials[0].client_id, one.scope.as_deref()), ("0123", Some("read write all")));
+    let params: Vec<(&str, &str)> = one.params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(params, [("z", "1"), ("organization", "acme"), ("organization", "canary"), ("a", "other")]);
+    assert!(one.headers[0].1.is_sensitive());
+    assert!((one.refresh.early - 0.125).abs() < 1e-9);
+    assert_eq!(plan.tokens[1].auth, ClientAuth::Basic(BasicEncoding::Raw));
+    assert_eq!(plan.routes[0].upstream.authority.to_string(), "api.example.com");
+    assert_eq!(&*plan.routes[0].upstream.base_path, "/base");
+    assert_eq!(&*plan.routes[0].name, "api.example.com/v2");
+    assert_eq!(plan.routes[0].connect_to.as_ref().unwrap().to_string(), "203.0.113.5:443");
+    assert_eq!(plan.callers.origins, ["https://app.corp"]);
+    let files: Vec<&str> = plan.files.iter().filter_map(|file| file.to_str()).collect();
+    assert_eq!(
+        files,
+        ["/etc/bearerd/ca.pem", DEFAULT_FILE, "/etc/bearerd/key.pem", "/etc/bearerd/other", "/run/secrets/apim",]
+    );
+}
+
+#[test]
+fn the_resolved_plan_shows_no_secret() {
+    let text = redacted::text(&everything().good().plan);
+    assert!(!text.contains("canary"), "{text}");
+    assert!(
+        text.contains("params: {z: \"[redacted]\", organization: [\"[redacted]\", \"[redacted]\"], a: \"[redacted]\"}"),
+        "{text}"
+    );
+    assert!(text.contains("token_url: \"http://localhost:9/t?[redacted]\""), "{text}");
+    assert!(text.contains("    match: {listen: legacy, host: app.example, path: /v2}"), "{text}");
+    assert!(!format!("{:?}", everything().good()).contains("value: \"canary\""));
+}
+
+/// What is printed loads again and amounts to the same, once what was taken out is put back.
+#[test]
+fn the_resolved_plan_is_a_configuration() {
+    let text = redacted::text(&Given::document(&good_document()).good().plan);
+    assert_eq!(redacted::text(&Given::document(&text).good().plan), text);
+    let all = everything().good().plan;
+    let text = redacted::text(&all).replace("\"http://localhost:9/t?[redacted]\"", "http://localhost:9/t");
+    assert_eq!(redacted::text(&Given::document(&text).good().plan), text);
+}
+
+#[test]
+fn the_only_token_is_every_routes_token() {
+    let plan = Given::document(&format!("{TOKEN}routes: [{{upstream: 'https://a.example'}}, {{upstream: 'https://b.example', token: none, match: {{path: /b}}}}]")).good().plan;
+    assert_eq!(plan.routes[0].token.as_deref(), Some("a"));
+    assert_eq!(plan.routes[1].token, None);
+}
+
+#[test]
+fn plain_http_is_fine_where_nobody_listens() {
+    for upstream in ["http://localhost:8080", "http://127.0.0.1", "http://[::1]:1/base"] {
+        Given::document(&format!("{TOKEN}routes: [{{upstream: '{upstream}'}}]")).good();
+    }
+    let elsewhere =
+        Given::document(&format!("{TOKEN}routes: [{{upstream: 'http://localhost', connect_to: '192.0.2.1'}}]"));
+    assert_eq!(elsewhere.problems(), ["2:21: routes[0].upstream: the token would go over the network in clear"]);
+}
+
+#[test]
+fn doubts_are_warnings() {
+    let unused = format!("{TOKEN}routes: [{{upstream: 'https://a.example', token: none}}]");
+    assert_eq!(Given::document(&unused).warnings(), ["1:10: tokens.a: no route uses this token"]);
+    let mut open = Given::document(&good_document());
+    open.files = shelf().with(DEFAULT_FILE, &good_document());
+    if let Some(seen) = open.files.0.get_mut(std::path::Path::new("/etc/bearerd/secret")) {
+        seen.world_readable = true;
+    }
+    assert_eq!(
+        open.warnings(),
+        ["1:82: tokens.a.client_secret: `/etc/bearerd/secret` can be read by every user of this machine"]
+    );
+    let post = "tokens: {a: {token_url: 'https://id.example/t', client_id: c, client_secret: {file: secret}, auth: client_secret_post, basic_encoding: raw}}\nroutes: [{upstream: 'https://a.example'}]";
+    assert_eq!(
+        Given::document(post).warnings(),
+        ["1:120: tokens.a.basic_encoding: has no effect with `auth: client_secret_post`"]
+    );
+}
+
+#[test]
+fn aliases_repeat_what_an_anchor_names() {
+    let document = format!(
+        "{TOKEN}routes:\n- upstream: https://a.example\n  timeouts: &slow {{headers: 5m}}\n- {{upstream: 'https://b.example', match: {{path: /b}}, timeouts: *slow}}\n"
+    );
+    let plan = Given::document(&document).good().plan;
+    assert_eq!(plan.routes[1].timeouts.headers, Duration::from_secs(300));
+}
+
+#[test]
+fn json_is_yaml() {
+    let document = r#"{"tokens": {"a": {"token_url": "https://id.example.com/t", "client_id": "c",
+        "client_secret": {"file": "secret"}, "required": false, "refresh": {"when_idle": "off"}}},
+        "routes": [{"upstream": "https://api.example.com", "renew_on": "off"}], "workers": 2, "admin": false}"#;
+    let plan = Given::document(document).good().plan;
+    assert_eq!((plan.workers, plan.admin), (2, None));
+    assert!(plan.routes[0].renew_on.is_none() && !plan.tokens[0].required && !plan.tokens[0].refresh.when_idle);
+}

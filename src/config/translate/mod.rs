@@ -1,0 +1,192 @@
+//! Words → plan.
+//!
+//! Each value is fine by itself when it comes here; what is left are the questions between them: does a name lead
+//! anywhere, do two things collide, does a secret go where it may. Problems go on being collected, with their places.
+//! Must never know flags, variables or YAML.
+
+mod listeners;
+mod routes;
+mod tokens;
+
+pub(super) use self::routes::in_clear;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+
+use http::{HeaderName, HeaderValue};
+
+use super::formats;
+use super::plan::{Plan, Shutdown};
+use super::problem::{Complaint, Path, Problem, Report, Step};
+use super::tree::Node;
+use super::words::{Named, Workers};
+use super::written::{Document, Level, LogFormat, Tls};
+use crate::inbound::settings::Limits;
+use crate::observe::log::{self, LogSettings};
+use crate::rules::settings::Callers;
+use crate::tls::TlsSettings;
+
+/// `auto` stops here: beyond it the upstream, not the proxy, is what is waited for.
+const AUTO_WORKERS: usize = 4;
+
+/// What was written, beside the words: where, and what of it was wrong already.
+pub struct Written<'a> {
+    pub tree: &'a Node,
+    pub bad: &'a HashSet<String>,
+    pub parallelism: usize,
+}
+
+/// The plan, as far as it goes: it may be used only if `report` has no problem.
+pub fn translate(
+    document: Document,
+    written: &Written<'_>,
+    files: BTreeSet<PathBuf>,
+    report: &mut Report,
+) -> Option<Plan> {
+    let mut scribe = Scribe { written, report };
+    let Document { listen, admin, health, workers, log, shutdown, tokens, routes, callers, limits } = document;
+    let names = listeners::names(&listen.0);
+    let listening = listeners::translate(&mut scribe, &listen.0, admin.on(), health.on());
+    let tokens = tokens::translate(&mut scribe, tokens);
+    let routes = routes::translate(&mut scribe, routes.unwrap_or_default(), &names);
+    let callers = Callers {
+        hosts: callers.hosts.0.iter().filter_map(|host| formats::host(host).ok()).collect(),
+        origins: callers.origins.0.iter().filter_map(|origin| formats::origin(origin).ok()).collect(),
+    };
+    let (listeners, admin, health) = listening?;
+    Some(Plan {
+        listeners,
+        admin,
+        health,
+        workers: match workers {
+            Workers::Auto => written.parallelism.clamp(1, AUTO_WORKERS),
+            Workers::Count(count) => count,
+        },
+        log: LogSettings {
+            level: match log.level {
+                Level::Error => log::Level::Error,
+                Level::Warn => log::Level::Warn,
+                Level::Info => log::Level::Info,
+                Level::Debug => log::Level::Debug,
+                Level::Trace => log::Level::Trace,
+            },
+            format: match log.format {
+                LogFormat::Auto => log::Format::Auto,
+                LogFormat::Pretty => log::Format::Pretty,
+                LogFormat::Json => log::Format::Json,
+            },
+        },
+        shutdown: Shutdown { delay: shutdown.delay.0, timeout: shutdown.timeout.0 },
+        tokens,
+        routes,
+        callers,
+        limits: Limits {
+            connections: limits.connections,
+            header_bytes: limits.header_bytes.0,
+            headers: limits.headers,
+            head: limits.head.0,
+            idle: limits.idle.0,
+        },
+        files,
+    })
+}
+
+/// Notes problems at the places of paths.
+struct Scribe<'a> {
+    written: &'a Written<'a>,
+    report: &'a mut Report,
+}
+
+impl Scribe<'_> {
+    /// At the value.
+    fn problem(&mut self, path: &Path, complaint: Complaint) {
+        let place = self.written.tree.place_of(path).clone();
+        self.report.problems.push(Problem::new(place, path, complaint));
+    }
+
+    /// At the key.
+    fn key_problem(&mut self, path: &Path, complaint: Complaint) {
+        let place = self.written.tree.place_of_key(path).clone();
+        self.report.problems.push(Problem::new(place, path, complaint));
+    }
+
+    fn key_warning(&mut self, path: &Path, complaint: Complaint) {
+        let place = self.written.tree.place_of_key(path).clone();
+        self.report.warnings.push(Problem::new(place, path, complaint));
+    }
+
+    /// Whether the key at the root that `path` starts with was written.
+    fn is_written(&self, path: &Path) -> bool {
+        matches!(path.0.first(), Some(Step::Key(key)) if self.written.tree.get(key).is_some())
+    }
+
+    fn is_bad(&self, path: &Path) -> bool {
+        !self.written.bad.is_empty() && self.written.bad.contains(&path.to_string())
+    }
+
+    /// Whether one of these keys below `path` was wrong, so that nothing can be said about its absence.
+    fn any_bad(&self, path: &Path, keys: &[&str]) -> bool {
+        keys.iter().any(|key| self.is_bad(&path.with(*key)))
+    }
+
+    fn tls(&mut self, path: &Path, tls: Tls) -> TlsSettings {
+        let Tls { ca_file, extra_ca_file, cert_file, key_file, server_name } = tls;
+        for (there, missing) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
+            let alone = match there {
+                "cert_file" => cert_file.is_some() && key_file.is_none(),
+                _ => key_file.is_some() && cert_file.is_none(),
+            };
+            if alone && !self.any_bad(path, &[missing]) {
+                self.key_problem(&path.with(there), Complaint::new(format!("needs `{missing}` beside it")));
+            }
+        }
+        TlsSettings {
+            ca_file: ca_file.map(PathBuf::from),
+            extra_ca_file: extra_ca_file.map(PathBuf::from),
+            identity: cert_file.map(PathBuf::from).zip(key_file.map(PathBuf::from)),
+            server_name: server_name.and_then(|name| formats::server_name(&name).ok()),
+        }
+    }
+
+    /// Headers to send, without those that `owned` says somebody else sets.
+    fn headers(
+        &mut self,
+        path: &Path,
+        headers: Named<String>,
+        owned: impl Fn(&HeaderName) -> Option<Complaint>,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        let mut done = Vec::with_capacity(headers.0.len());
+        let mut seen: HashMap<HeaderName, String> = HashMap::new();
+        for (written, value) in headers.0 {
+            let (Ok(name), Ok(value)) = (formats::header_name(&written), formats::header_value(&value)) else {
+                continue;
+            };
+            let path = path.with(written.as_str());
+            if let Some(complaint) = owned(&name) {
+                self.key_problem(&path, complaint);
+            } else if let Some(first) = seen.insert(name.clone(), written) {
+                self.key_problem(&path, Complaint::new(format!("the same header as `{first}`")));
+            } else {
+                done.push((name, value));
+            }
+        }
+        done
+    }
+}
+
+/// Headers that belong to the connection or to the framing of a message (RFC 9110, section 7.6.1), and so to nobody
+/// who writes a configuration.
+fn hop_by_hop(name: &HeaderName) -> bool {
+    const NAMES: [&str; 9] = [
+        "connection",
+        "transfer-encoding",
+        "content-length",
+        "te",
+        "trailer",
+        "upgrade",
+        "keep-alive",
+        "expect",
+        "host",
+    ];
+    NAMES.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
+}

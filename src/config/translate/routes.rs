@@ -1,0 +1,243 @@
+//! Entries of `routes`: each leads somewhere, names a token that exists, and matches what no other matches.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use http::{HeaderName, StatusCode, header};
+
+use super::super::formats;
+use super::super::problem::{Complaint, Path, did_you_mean};
+use super::super::words::Switch;
+use super::super::written;
+use super::tokens::NO_TOKEN;
+use super::{Scribe, hop_by_hop};
+use crate::rules::settings::{Inject, Match, OnAuthorization, RenewOn, RouteSettings, Timeouts, Upstream};
+use crate::wire::authority::{Authority, Host};
+
+pub(super) fn translate(
+    scribe: &mut Scribe<'_>,
+    routes: Vec<written::Route>,
+    listeners: &[String],
+) -> Vec<RouteSettings> {
+    let tokens = written_tokens(scribe);
+    let mut walk = Walk {
+        listeners,
+        known: tokens.iter().cloned().collect(),
+        tokens,
+        used: HashSet::new(),
+        names: HashSet::new(),
+        matches: HashMap::new(),
+    };
+    let root = Path::default().with("routes");
+    let done = routes
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, route)| walk.one(scribe, &root.with(index), route))
+        .collect();
+    walk.unused(scribe);
+    done
+}
+
+/// The tokens that were written, what is wrong with them or not: a route may name them.
+fn written_tokens(scribe: &Scribe<'_>) -> Vec<String> {
+    let tokens = scribe.written.tree.get("tokens").map(|tokens| tokens.entries()).unwrap_or_default();
+    tokens.iter().map(|entry| entry.key.clone()).collect()
+}
+
+/// What one route has to know of the others.
+struct Walk<'a> {
+    listeners: &'a [String],
+    tokens: Vec<String>,
+    known: HashSet<String>,
+    used: HashSet<String>,
+    names: HashSet<Arc<str>>,
+    matches: HashMap<Matched, Arc<str>>,
+}
+
+/// Listener, host and path.
+type Matched = (Option<Arc<str>>, Option<Host>, Option<Arc<str>>);
+
+impl Walk<'_> {
+    fn one(&mut self, scribe: &mut Scribe<'_>, path: &Path, route: written::Route) -> Option<RouteSettings> {
+        let upstream = route.upstream.as_deref().and_then(|text| formats::upstream(text).ok());
+        let matching = self.matching(scribe, &path.with("match"), &route.r#match);
+        let token = self.token(scribe, path, route.token.as_deref());
+        let connect_to = route.connect_to.as_deref().and_then(|text| formats::dial_address(text).ok());
+        let connect_to = connect_to
+            .zip(upstream.as_ref())
+            .map(|(to, upstream)| Authority { port: Some(to.port_or(upstream.port())), host: to.host });
+        let inject = self.inject(scribe, &path.with("inject"), &route.inject);
+        let headers = {
+            let injected = inject.as_ref().filter(|_| token.is_some()).map(|inject| inject.header.clone());
+            scribe.headers(&path.with("headers"), route.headers, |name| owned(name, injected.as_ref()))
+        };
+        let tls = scribe.tls(&path.with("tls"), route.tls);
+        let upstream = upstream?;
+        if strips_nothing(route.strip_prefix, &matching) && !scribe.any_bad(&path.with("match"), &["path"]) {
+            let complaint = Complaint::new("there is no `match.path` to take off");
+            scribe.key_problem(&path.with("strip_prefix"), complaint);
+        }
+        if token.is_some() && !route.allow_plaintext && in_clear(&upstream, connect_to.as_ref()) {
+            let complaint = Complaint::new("the token would go over the network in clear");
+            let hint = "use `https`, or say `allow_plaintext: true` if the network itself is trusted";
+            scribe.problem(&path.with("upstream"), complaint.hint(hint));
+        }
+        let name = self.name(scribe, path, route.name, &upstream, &matching);
+        self.distinct(scribe, path, &matching, &name);
+        Some(RouteSettings {
+            name,
+            matching,
+            upstream,
+            connect_to,
+            strip_prefix: route.strip_prefix,
+            token,
+            inject: inject?,
+            headers,
+            authorization: match route.authorization {
+                written::OnAuthorization::Replace => OnAuthorization::Replace,
+                written::OnAuthorization::Reject => OnAuthorization::Reject,
+            },
+            renew_on: match route.renew_on {
+                Switch::Off => None,
+                Switch::On(on) => Some(RenewOn {
+                    statuses: on.statuses.0.iter().filter_map(|code| StatusCode::from_u16(*code).ok()).collect(),
+                    replay_limit: on.replay_limit.0,
+                }),
+            },
+            tls,
+            timeouts: Timeouts {
+                connect: route.timeouts.connect.0,
+                headers: route.timeouts.headers.0,
+                body_idle: route.timeouts.body_idle.0,
+                pool_idle: route.timeouts.pool_idle.0,
+                max_age: route.timeouts.max_age.0,
+            },
+        })
+    }
+
+    fn matching(&self, scribe: &mut Scribe<'_>, path: &Path, written: &written::Match) -> Match {
+        if let Some(name) = &written.listen
+            && !self.listeners.contains(name)
+            && !scribe.written.bad.iter().any(|path| path.starts_with("listen"))
+        {
+            let meant = did_you_mean(name, self.listeners.iter().map(String::as_str));
+            scribe.problem(&path.with("listen"), Complaint::new(format!("no listener is called that{meant}")));
+        }
+        Match {
+            listen: written.listen.as_deref().map(Arc::from),
+            host: written.host.as_deref().and_then(|host| formats::host(host).ok()),
+            path: written.path.as_deref().and_then(|path| formats::match_path(path).ok()).flatten(),
+        }
+    }
+
+    fn token(&mut self, scribe: &mut Scribe<'_>, path: &Path, written: Option<&str>) -> Option<Arc<str>> {
+        let tokens = Path::default().with("tokens");
+        match (written, self.tokens.as_slice()) {
+            (Some(NO_TOKEN), _) => None,
+            (Some(name), _) if self.known.contains(name) => {
+                self.used.insert(name.to_owned());
+                Some(name.into())
+            }
+            (Some(name), known) => {
+                let meant = did_you_mean(name, known.iter().map(String::as_str));
+                let complaint = Complaint::new(format!("no token is called that{meant}"));
+                if !scribe.is_bad(&tokens) {
+                    scribe.problem(&path.with("token"), complaint);
+                }
+                // A route with a token all the same: what else is wrong with it depends on that.
+                Some(name.into())
+            }
+            (None, [only]) => {
+                self.used.insert(only.clone());
+                Some(only.as_str().into())
+            }
+            (None, known) => {
+                if !scribe.is_bad(&tokens) && !scribe.any_bad(path, &["token"]) {
+                    let hint = match known.is_empty() {
+                        true => String::from("define one under `tokens`, or write `token: none`"),
+                        false => String::from("name one of the tokens, or write `token: none`"),
+                    };
+                    scribe.key_problem(path, Complaint::new("`token` is missing").hint(hint));
+                }
+                None
+            }
+        }
+    }
+
+    fn inject(&self, scribe: &mut Scribe<'_>, path: &Path, written: &written::Inject) -> Option<Inject> {
+        let name = formats::header_name(&written.header).ok()?;
+        // `Proxy-Authorization` is for a proxy on the way, and there is none.
+        if hop_by_hop(&name) {
+            scribe.problem(&path.with("header"), Complaint::new("this header belongs to the connection"));
+        }
+        Some(Inject { header: name, scheme: written.scheme.clone() })
+    }
+
+    fn name(
+        &mut self,
+        scribe: &mut Scribe<'_>,
+        path: &Path,
+        written: Option<String>,
+        upstream: &Upstream,
+        matching: &Match,
+    ) -> Arc<str> {
+        let explicit = written.is_some();
+        let name: Arc<str> = match written {
+            Some(name) => name.into(),
+            None => format!("{}{}", upstream.authority.host, matching.path.as_deref().unwrap_or_default()).into(),
+        };
+        if !self.names.insert(name.clone()) {
+            let complaint = Complaint::new(format!("another route is called `{name}`"));
+            match explicit {
+                true => scribe.problem(&path.with("name"), complaint),
+                false => scribe.key_problem(path, complaint.hint("give this one a `name` of its own")),
+            }
+        }
+        name
+    }
+
+    /// Two routes that match the same: the second would never see a request.
+    fn distinct(&mut self, scribe: &mut Scribe<'_>, path: &Path, matching: &Match, name: &Arc<str>) {
+        let path = path.with("match");
+        if scribe.is_bad(&path) || scribe.any_bad(&path, &["listen", "host", "path"]) {
+            return;
+        }
+        let key = (matching.listen.clone(), matching.host.clone(), matching.path.clone());
+        if let Some(other) = self.matches.get(&key) {
+            let complaint = Complaint::new(format!("matches the same requests as the route `{other}`"));
+            scribe.key_problem(&path, complaint.hint("tell them apart by `match`: `host`, `path` or `listen`"));
+        } else {
+            self.matches.insert(key, name.clone());
+        }
+    }
+
+    fn unused(&self, scribe: &mut Scribe<'_>) {
+        // With a route that could not be read, nobody knows which token it meant.
+        for token in self.tokens.iter().filter(|token| !self.used.contains(*token)) {
+            if scribe.report.problems.is_empty() {
+                let path = Path::default().with("tokens").with(token.as_str());
+                scribe.key_warning(&path, Complaint::new("no route uses this token"));
+            }
+        }
+    }
+}
+
+fn strips_nothing(strip_prefix: bool, matching: &Match) -> bool {
+    strip_prefix && matching.path.is_none()
+}
+
+/// Whether what is sent can be read on the way: what `allow_plaintext` allows.
+pub(crate) fn in_clear(upstream: &Upstream, connect_to: Option<&Authority>) -> bool {
+    !upstream.https && !connect_to.map_or(&upstream.authority.host, |to| &to.host).is_loopback()
+}
+
+/// Headers of the upstream's request that are not the configuration's to set.
+fn owned(name: &HeaderName, injected: Option<&HeaderName>) -> Option<Complaint> {
+    if injected == Some(name) {
+        return Some(Complaint::new("this header carries the token"));
+    }
+    if *name == header::HOST {
+        return Some(Complaint::new("the Host header is always the upstream's"));
+    }
+    hop_by_hop(name).then(|| Complaint::new("this header belongs to the connection"))
+}

@@ -1,0 +1,227 @@
+//! The configuration in the words of its writer.
+//!
+//! The doc comments of these types are read by users: they become the descriptions of the JSON Schema and the
+//! reference page. Beside each key stand its default and its limits, once for the whole program: `check` fills the
+//! defaults in and holds values to the limits, so a field is optional here only where nothing is a choice of its own.
+//! A key that is known and cannot be used yet stands in its type's `x-later`, with the values that change nothing.
+//! Must never know what the words lead to.
+
+mod route;
+mod token;
+
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
+
+pub use self::route::{Inject, Match, OnAuthorization, RenewOn, Route, Timeouts};
+pub use self::token::{Auth, BasicEncoding, Refresh, Token};
+use super::words::{Duration, Named, OneOrMany, Size, Switch, Workers};
+
+/// The configuration of bearerd.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    transform = in_order::<Self>,
+    extend("x-later" = {
+        "access_log": ["off"],
+        "state_dir": ["off"],
+        "tunnel": [[]],
+        "intercept": [],
+    })
+)]
+pub struct Document {
+    /// Where apps connect. A string is short for `{address: …}`.
+    #[schemars(extend("default" = ["localhost:4280"], "minItems" = 1))]
+    pub listen: OneOrMany<Listen>,
+    /// Where health, metrics, status JSON and the status page are served; an address that only this machine can reach.
+    #[schemars(extend("default" = "localhost:4281", "format" = "loopback-address"))]
+    pub admin: Switch<String>,
+    /// A second address that serves `/livez`, `/startupz`, `/readyz` and `/metrics` and nothing else, for a kubelet.
+    /// Other machines may reach it, as in `0.0.0.0:4282`.
+    #[schemars(extend("default" = "off", "format" = "any-address"))]
+    pub health: Switch<String>,
+    /// Threads that carry traffic. `auto` is what the machine or the cgroup grants, at most 4.
+    #[schemars(extend("default" = 1))]
+    pub workers: Workers,
+    /// What the program says about itself, on stderr.
+    #[schemars(extend("default" = {}))]
+    pub log: Log,
+    /// How it ends on SIGTERM.
+    #[schemars(extend("default" = {}))]
+    pub shutdown: Shutdown,
+    /// The access tokens to keep, by a name of your own.
+    #[schemars(extend("default" = {}, "x-key-format" = "name"))]
+    pub tokens: Named<Token>,
+    /// Which requests go where, and with which token.
+    #[schemars(required, extend("minItems" = 1))]
+    pub routes: Option<Vec<Route>>,
+    /// Who may call, besides programs that use a local address.
+    #[schemars(extend("default" = {}))]
+    pub callers: Callers,
+    /// What apps may use up.
+    #[schemars(extend("default" = {}))]
+    pub limits: Limits,
+}
+
+/// One listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    transform = in_order::<Self>,
+    extend("x-short" = "address", "x-later" = {"mode": [], "group": [], "allow_remote": [false], "tls": []})
+)]
+pub struct Listen {
+    /// What `match.listen` of a route calls it. Without one it is called by its address.
+    #[schemars(extend("format" = "name"))]
+    pub name: Option<String>,
+    /// `localhost:PORT` (127.0.0.1 and ::1), or a loopback IP address and a port. Port 0 takes a free one.
+    #[schemars(required, extend("format" = "loopback-address"))]
+    pub address: Option<String>,
+}
+
+/// The program's own log.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Log {
+    /// How much is said; each level includes the ones before it.
+    #[schemars(extend("default" = "info"))]
+    pub level: Level,
+    /// How it is written.
+    #[schemars(extend("default" = "auto"))]
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The end of the program.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Shutdown {
+    /// How long connections are still accepted after SIGTERM, while whoever routes to it takes notice.
+    // Kubernetes' own longest habit is minutes; an hour is a mistake in the unit.
+    #[schemars(extend("default" = "0s", "x-min" = "0s", "x-max" = "1h"))]
+    pub delay: Duration,
+    /// How long requests that are in flight may then take. The default leaves 5 s of the 30 s that Kubernetes grants.
+    #[schemars(extend("default" = "25s", "x-min" = "0s", "x-max" = "1h"))]
+    pub timeout: Duration,
+}
+
+/// Callers that are let in besides local ones.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>, extend("x-later" = {"clients": [[]]}))]
+pub struct Callers {
+    /// Further Host names to accept from apps that have a base URL, without ports. `localhost`, the listen addresses
+    /// and the hosts of routes and upstreams are accepted anyway.
+    #[schemars(extend("default" = [], "format" = "host"))]
+    pub hosts: OneOrMany<String>,
+    /// Web origins whose pages may call, such as `https://app.example.com`. Without any, no web page may.
+    #[schemars(extend("default" = [], "format" = "origin"))]
+    pub origins: OneOrMany<String>,
+}
+
+/// Limits on apps, over all listeners.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Limits {
+    /// Connections of apps in all.
+    // A million sockets are more than a process gets.
+    #[schemars(extend("default" = 10_000, "minimum" = 1, "maximum" = 1_000_000))]
+    pub connections: usize,
+    /// Bytes of a request's head.
+    // hyper reads into a buffer of at least 8 KiB; above 1 MiB each connection could hold a megabyte of nothing.
+    #[schemars(extend("default" = "64KiB", "x-min" = "8KiB", "x-max" = "1MiB"))]
+    pub header_bytes: Size,
+    /// Headers of a request.
+    // Browsers send twenty; hashing thousands of names is work that a caller gets for free.
+    #[schemars(extend("default" = 100, "minimum" = 10, "maximum" = 1_000))]
+    pub headers: usize,
+    /// From the first byte of a request to the end of its head.
+    // Below 100 ms a garbage collection of the app fails requests; above 10 min slow callers hold connections for free.
+    #[schemars(extend("default" = "10s", "x-min" = "100ms", "x-max" = "10m"))]
+    pub head: Duration,
+    /// How long a connection may stay open without a request.
+    // A day is as good as for ever.
+    #[schemars(extend("default" = "120s", "x-min" = "100ms", "x-max" = "24h"))]
+    pub idle: Duration,
+}
+
+/// How TLS is spoken to this peer.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Tls {
+    /// PEM certificates to trust instead of the system's.
+    #[schemars(extend("format" = "file"))]
+    pub ca_file: Option<String>,
+    /// PEM certificates to trust besides the others.
+    #[schemars(extend("format" = "file"))]
+    pub extra_ca_file: Option<String>,
+    /// This client's certificate chain, PEM. Needs `key_file`.
+    #[schemars(extend("format" = "file"))]
+    pub cert_file: Option<String>,
+    /// The key of `cert_file`, PEM.
+    #[schemars(extend("format" = "file", "x-sensitive" = true))]
+    pub key_file: Option<String>,
+    /// The name that the peer's certificate must carry, where it is not the one in the URL.
+    #[schemars(extend("format" = "server-name"))]
+    pub server_name: Option<String>,
+}
+
+/// Keeps the order in which the keys of `T` are declared; a JSON object has none.
+fn in_order<T: DeserializeOwned>(schema: &mut Schema) {
+    let mut keys: &[&str] = &[];
+    // Fails by design, once it has heard the names.
+    let _ = T::deserialize(Names(&mut keys));
+    schema.insert(String::from("x-order"), keys.into());
+}
+
+/// A deserializer that has nothing to give and notes what it is asked for.
+struct Names<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Names<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("names only"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = fields;
+        Err(Self::Error::custom("names only"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}

@@ -1,0 +1,147 @@
+//! An entry of `routes`, as written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::words::{Duration, Named, OneOrMany, Size, Switch};
+use super::{Tls, in_order};
+
+/// Which requests go to one upstream, and how.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    transform = in_order::<Self>,
+    extend("x-later" = {
+        "allow": [],
+        "callers": [],
+        "proxy": [],
+        "http": ["auto", "http1"],
+        "intercept": [false],
+        "via": [false],
+        "warm": [0],
+        "stub_token": [],
+        "limits": [],
+    })
+)]
+pub struct Route {
+    /// What logs and metrics call it. Without one: the upstream's host and the matched path, as in
+    /// `api.example.com/v2`.
+    #[schemars(extend("format" = "name"))]
+    pub name: Option<String>,
+    /// Which requests take this route, when the app has a base URL. Without it, those that no other route takes.
+    #[schemars(extend("default" = {}))]
+    pub r#match: Match,
+    /// Where requests go: `https://HOST`, with a port and a base path if need be. The base path is put in front of the
+    /// path of the request.
+    #[schemars(required, extend("format" = "upstream"))]
+    pub upstream: Option<String>,
+    /// A host and port to connect to instead. TLS name and Host header stay the upstream's.
+    #[schemars(extend("format" = "dial-address"))]
+    pub connect_to: Option<String>,
+    /// Whether the matched path is taken off before the base path is put on.
+    #[schemars(extend("default" = false))]
+    pub strip_prefix: bool,
+    /// The name of the token that is put on each request, or `none`. Need not be written where there is only one token.
+    #[schemars(extend("format" = "name"))]
+    pub token: Option<String>,
+    /// How the token is put on.
+    #[schemars(extend("default" = {}))]
+    pub inject: Inject,
+    /// Headers that are set on each request, in the place of the app's own.
+    #[schemars(extend(
+        "default" = {}, "x-key-format" = "header-name", "format" = "header-value", "x-sensitive" = true
+    ))]
+    pub headers: Named<String>,
+    /// What an `Authorization` header of the app's own gets.
+    #[schemars(extend("default" = "replace"))]
+    pub authorization: OnAuthorization,
+    /// Which answers mean that the token was rejected. The token is then renewed and the request sent once more.
+    #[schemars(extend("default" = {}))]
+    pub renew_on: Switch<RenewOn>,
+    /// How TLS is spoken to the upstream.
+    #[schemars(extend("default" = {}))]
+    pub tls: Tls,
+    /// Whether a token may go over `http://` to another machine, where everybody on the way can read it.
+    #[schemars(extend("default" = false))]
+    pub allow_plaintext: bool,
+    /// How long is waited for what.
+    #[schemars(extend("default" = {}))]
+    pub timeouts: Timeouts,
+}
+
+/// What a request must look like. Each key is optional, and all that are written must hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Match {
+    /// The name of the listener that it came to.
+    #[schemars(extend("format" = "text"))]
+    pub listen: Option<String>,
+    /// The host in its Host header, without a port.
+    #[schemars(extend("format" = "host"))]
+    pub host: Option<String>,
+    /// The beginning of its path: `/v2` takes `/v2` and `/v2/x`, but not `/v20`. The longest one wins.
+    #[schemars(extend("format" = "match-path"))]
+    pub path: Option<String>,
+}
+
+/// The header that carries the token.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Inject {
+    /// Its name.
+    #[schemars(extend("default" = "Authorization", "format" = "header-name"))]
+    pub header: String,
+    /// The word before the token; `""` sends the token alone.
+    #[schemars(extend("default" = "Bearer", "format" = "inject-scheme"))]
+    pub scheme: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum OnAuthorization {
+    /// The token takes its place.
+    Replace,
+    /// The request is refused.
+    Reject,
+}
+
+/// How a rejected token is told from other failures.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct RenewOn {
+    /// Status codes of the upstream.
+    #[schemars(extend("default" = [401], "minItems" = 1, "minimum" = 400, "maximum" = 599))]
+    pub statuses: OneOrMany<u16>,
+    /// Bodies up to this size are kept, so that the request can be sent once more. `0` keeps none.
+    // Every request in flight may hold that much: 16 MiB is already 16 GiB for a thousand of them.
+    #[schemars(extend("default" = "64KiB", "x-min" = "0", "x-max" = "16MiB"))]
+    pub replay_limit: Size,
+}
+
+/// How long is waited for the upstream.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Timeouts {
+    // At the lower ends a loopback peer still makes it. The upper ends: a connection that takes 10 min is none; after a
+    // day nobody is waiting any more, and no middlebox has kept the connection.
+    /// For a connection: name lookup, TCP and TLS together.
+    #[schemars(extend("default" = "5s", "x-min" = "10ms", "x-max" = "10m"))]
+    pub connect: Duration,
+    /// For the head of the answer, once the request is sent.
+    #[schemars(extend("default" = "60s", "x-min" = "10ms", "x-max" = "24h"))]
+    pub headers: Duration,
+    /// Without a byte of a body moving, in either direction.
+    #[schemars(extend("default" = "5m", "x-min" = "10ms", "x-max" = "24h"))]
+    pub body_idle: Duration,
+    /// How long an unused connection is kept.
+    #[schemars(extend("default" = "20s", "x-min" = "10ms", "x-max" = "24h"))]
+    pub pool_idle: Duration,
+    /// How old a connection may be to carry another request.
+    #[schemars(extend("default" = "10m", "x-min" = "10ms", "x-max" = "24h"))]
+    pub max_age: Duration,
+}
