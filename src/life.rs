@@ -9,11 +9,17 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Ready when nothing blocks it.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<Vec<Blocker>>>);
+pub struct Readiness(Arc<Blockers>);
+
+#[derive(Debug, Default)]
+struct Blockers {
+    list: Mutex<Vec<Blocker>>,
+    released: Notify,
+}
 
 #[derive(Debug)]
 struct Blocker {
@@ -24,20 +30,43 @@ struct Blocker {
 /// Blocks readiness until it is dropped.
 #[derive(Debug)]
 #[must_use = "readiness is blocked only while this is held"]
-pub struct Latch(#[expect(dead_code, reason = "held for its drop")] Arc<()>);
+pub struct Latch {
+    alive: Option<Arc<()>>,
+    blockers: Arc<Blockers>,
+}
+
+impl Drop for Latch {
+    fn drop(&mut self) {
+        self.alive = None;
+        self.blockers.released.notify_waiters();
+    }
+}
 
 impl Readiness {
     /// Blocks readiness under a name that the endpoint can show.
     pub fn block(&self, name: Arc<str>) -> Latch {
         let alive = Arc::new(());
         let blocker = Blocker { name, alive: Arc::downgrade(&alive) };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(blocker);
-        Latch(alive)
+        self.0.list.lock().unwrap_or_else(PoisonError::into_inner).push(blocker);
+        Latch { alive: Some(alive), blockers: Arc::clone(&self.0) }
+    }
+
+    /// Waits until nothing blocks it.
+    pub async fn ready(&self) {
+        loop {
+            let mut released = pin!(self.0.released.notified());
+            // Listening before looking, so that no release slips in between.
+            released.as_mut().enable();
+            if self.pending().is_empty() {
+                return;
+            }
+            released.await;
+        }
     }
 
     /// The names of what is not there yet; empty means ready.
     pub fn pending(&self) -> Vec<Arc<str>> {
-        let mut blockers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blockers = self.0.list.lock().unwrap_or_else(PoisonError::into_inner);
         blockers.retain(|blocker| blocker.alive.strong_count() > 0);
         blockers.iter().map(|blocker| Arc::clone(&blocker.name)).collect()
     }
@@ -125,6 +154,20 @@ mod tests {
         assert_eq!(readiness.pending(), ["reports".into()]);
         drop(second);
         assert!(readiness.pending().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_readiness_is_told() {
+        let readiness = Readiness::default();
+        let latch = readiness.block("orders".into());
+        let waiter = tokio::spawn({
+            let readiness = readiness.clone();
+            async move { readiness.ready().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiter.is_finished());
+        drop(latch);
+        waiter.await.unwrap();
     }
 
     #[tokio::test]

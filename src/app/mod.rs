@@ -1,1 +1,10 @@
-//! app
+//! Puts the rooms together: a plan becomes bound sockets, bound sockets run, and a signal ends it.
+//!
+//! Must never know header names or OAuth.
+
+mod build;
+pub mod harden;
+mod run;
+
+pub use build::{AppError, Bound};
+pub use run::Ended;

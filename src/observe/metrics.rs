@@ -201,9 +201,27 @@ pub struct RouteMetrics {
     pub(super) name: Arc<str>,
     pub(super) duration: Histogram,
     pub(super) connections: Gauge,
+    pub(super) counts: Arc<RouteCounts>,
+}
+
+/// What the status page shows of a route.
+#[derive(Debug, Default)]
+pub struct RouteCounts {
+    pub requests: AtomicU64,
+    /// Answered by bearerd itself.
+    pub failed: AtomicU64,
 }
 
 impl RouteMetrics {
+    pub fn counts(&self) -> &RouteCounts {
+        &self.counts
+    }
+
+    /// Open connections to its upstream.
+    pub fn connections(&self) -> i64 {
+        self.connections.get()
+    }
+
     /// One more upstream connection, until the guard is dropped.
     pub fn connection(&self) -> ConnectionGuard {
         self.connections.inc();

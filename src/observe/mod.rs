@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use self::event::{Event, Name};
 use self::log::Log;
 use self::metrics::Metrics;
-pub use self::metrics::{ConnectionGuard, RouteMetrics, TokenOutcome, TokenSample, TokenState};
+pub use self::metrics::{ConnectionGuard, RouteCounts, RouteMetrics, TokenOutcome, TokenSample, TokenState};
 use self::reason::Reason;
 
 /// The one ear of the program. Cheap to clone.
@@ -54,6 +54,7 @@ impl Observer {
             name: Arc::clone(name),
             duration: self.0.metrics.duration(name),
             connections: self.0.metrics.connections(name),
+            counts: Arc::default(),
         }
     }
 
@@ -79,6 +80,8 @@ impl Observer {
         if let Some(route) = route {
             self.0.metrics.request(Name(Arc::clone(&route.name)), status);
             route.took(took);
+            route.counts.requests.fetch_add(1, Ordering::Relaxed);
+            route.counts.failed.fetch_add(u64::from(reason.is_some()), Ordering::Relaxed);
         }
         self.tell(&Event::Exchange { route: route.map(|route| &*route.name), method, status, reason, took });
     }

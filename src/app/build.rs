@@ -1,0 +1,160 @@
+//! From a plan to bound sockets and compiled routes. Nothing is spawned and nothing is asked yet, so that whatever is
+//! wrong is wrong before anything began.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::config::{Plan, Shutdown};
+use crate::inbound::listener::BindError;
+use crate::inbound::settings::{Limits, ListenAddress, ListenSettings};
+use crate::inbound::{self};
+use crate::observe::Observer;
+use crate::outbound::{DestinationError, Destinations};
+use crate::rules::{Guards, Route, RouteSettings, Routes};
+use crate::tls::ClientConfigs;
+use crate::token::{Registry, RegistryError};
+use crate::wire::authority::Host;
+
+/// An app that could run.
+pub struct Bound {
+    pub(super) listeners: Vec<inbound::Bound>,
+    pub(super) admin: Vec<inbound::Bound>,
+    pub(super) health: Vec<inbound::Bound>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) routes: Arc<Routes>,
+    pub(super) destinations: Arc<Destinations>,
+    pub(super) observer: Observer,
+    pub(super) workers: usize,
+    pub(super) limits: Limits,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Why a plan cannot be carried out on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Token(#[from] RegistryError),
+    #[error("route `{route}`: {error}")]
+    Route {
+        route: Arc<str>,
+        #[source]
+        error: DestinationError,
+    },
+    #[error("route `{route}`: {problem}")]
+    Plan { route: Arc<str>, problem: &'static str },
+}
+
+impl AppError {
+    /// Whether the configuration is to blame, rather than the machine.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Bind(_) => false,
+            Self::Token(_) | Self::Route { .. } | Self::Plan { .. } => true,
+        }
+    }
+}
+
+impl Bound {
+    /// Binds every socket and compiles every route.
+    ///
+    /// # Errors
+    /// An address is taken, or a file that the configuration names is not what it should be.
+    pub fn new(plan: Plan, observer: Observer) -> Result<Self, AppError> {
+        let Plan { listeners, admin, health, workers, shutdown, tokens, routes, callers, limits, .. } = plan;
+        let configs = ClientConfigs::default();
+
+        let mut schemes: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
+        for route in &routes {
+            if let Some(token) = &route.token {
+                let schemes = schemes.entry(Arc::clone(token)).or_default();
+                if !schemes.contains(&route.inject.scheme) {
+                    schemes.push(route.inject.scheme.clone());
+                }
+            }
+        }
+        let registry = Arc::new(Registry::new(tokens, &schemes, &configs)?);
+
+        let guards = Guards::new(&callers, hosts(&listeners, &routes));
+        let mut destinations = Destinations::default();
+        let mut compiled = Vec::with_capacity(routes.len());
+        for (id, settings) in routes.into_iter().enumerate() {
+            let name = Arc::clone(&settings.name);
+            destinations
+                .add(&settings, &configs)
+                .map_err(|error| AppError::Route { route: Arc::clone(&name), error })?;
+            let listener = settings.matching.listen.as_ref();
+            let listener = listener.map(|name| listeners.iter().position(|one| one.name == *name));
+            let wrong = |problem| AppError::Plan { route: Arc::clone(&name), problem };
+            let listener = match listener {
+                Some(None) => return Err(wrong("`match.listen` names no listener")),
+                Some(listener) => listener,
+                None => None,
+            };
+            compiled.push((route(id, settings, &registry, &observer).map_err(wrong)?, listener));
+        }
+
+        let bind = |address: Option<ListenAddress>, name: &str| {
+            let settings = address.map(|addresses| ListenSettings { name: name.into(), addresses });
+            settings.map_or(Ok(Vec::new()), |settings| inbound::Bound::all(&settings, 0, &observer))
+        };
+        let (admin, health) = (bind(admin, "admin")?, bind(health, "health")?);
+        let mut bound = Vec::new();
+        for (index, listener) in listeners.iter().enumerate() {
+            bound.extend(inbound::Bound::all(listener, index, &observer)?);
+        }
+        Ok(Self {
+            listeners: bound,
+            admin,
+            health,
+            registry,
+            routes: Arc::new(Routes::new(compiled, guards)),
+            destinations: Arc::new(destinations),
+            observer,
+            workers,
+            limits,
+            shutdown,
+        })
+    }
+
+    /// Where apps connect, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|bound| bound.address).collect()
+    }
+
+    pub fn admin_addresses(&self) -> Vec<SocketAddr> {
+        self.admin.iter().map(|bound| bound.address).collect()
+    }
+
+    pub fn health_addresses(&self) -> Vec<SocketAddr> {
+        self.health.iter().map(|bound| bound.address).collect()
+    }
+}
+
+fn route(id: usize, settings: RouteSettings, registry: &Registry, observer: &Observer) -> Result<Route, &'static str> {
+    let token = match &settings.token {
+        None => None,
+        Some(token) => {
+            Some(registry.reader(token, &settings.inject.scheme).ok_or("`token` names no configured token")?)
+        }
+    };
+    let host = HeaderValue::from_str(&settings.upstream.authority.to_string());
+    let host = host.map_err(|_| "the upstream's host cannot be sent as Host")?;
+    let metrics = observer.route(&settings.name);
+    Ok(Route { id, settings, token, metrics, host })
+}
+
+/// The hosts that the configuration itself makes ours.
+fn hosts(listeners: &[ListenSettings], routes: &[RouteSettings]) -> Vec<Host> {
+    let listening = listeners.iter().filter_map(|listener| match listener.addresses {
+        ListenAddress::At(address) => Some(Host::Ip(address.ip())),
+        ListenAddress::Localhost(_) => None,
+    });
+    let upstream = routes.iter().map(|route| route.upstream.authority.host.clone());
+    let matched = routes.iter().filter_map(|route| route.matching.host.clone());
+    listening.chain(upstream).chain(matched).collect()
+}
