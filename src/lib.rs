@@ -8,6 +8,7 @@ pub mod clock;
 pub mod life;
 pub mod secret;
 
+pub mod files;
 pub mod observe;
 
 pub mod tls;

@@ -1,1 +1,150 @@
-//! life
+//! Readiness and drain, as things that are held and dropped rather than flags that are set and forgotten.
+//!
+//! `Readiness` is the absence of named blockers. `Drain` is a signal that everybody can wait for and a count of those
+//! who still have something to finish. `contained` lets a task outlive a panic. Must never know what is waited for.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Poll;
+
+use tokio::sync::watch;
+
+/// Ready when nothing blocks it.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<Vec<Blocker>>>);
+
+#[derive(Debug)]
+struct Blocker {
+    name: Arc<str>,
+    alive: Weak<()>,
+}
+
+/// Blocks readiness until it is dropped.
+#[derive(Debug)]
+#[must_use = "readiness is blocked only while this is held"]
+pub struct Latch(#[expect(dead_code, reason = "held for its drop")] Arc<()>);
+
+impl Readiness {
+    /// Blocks readiness under a name that the endpoint can show.
+    pub fn block(&self, name: Arc<str>) -> Latch {
+        let alive = Arc::new(());
+        let blocker = Blocker { name, alive: Arc::downgrade(&alive) };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(blocker);
+        Latch(alive)
+    }
+
+    /// The names of what is not there yet; empty means ready.
+    pub fn pending(&self) -> Vec<Arc<str>> {
+        let mut blockers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        blockers.retain(|blocker| blocker.alive.strong_count() > 0);
+        blockers.iter().map(|blocker| Arc::clone(&blocker.name)).collect()
+    }
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    /// Asked to end, and still accepting, for those who have not heard yet.
+    LameDuck,
+    /// Nothing new; what is in flight is finished.
+    Draining,
+}
+
+/// The side that decides, and hands out the other.
+#[derive(Clone, Debug)]
+pub struct DrainSignal(Arc<watch::Sender<Phase>>);
+
+/// The side that is told. Whoever holds one still has something to finish.
+#[derive(Clone, Debug)]
+pub struct Drain(watch::Receiver<Phase>);
+
+impl Default for DrainSignal {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Phase::Serving)))
+    }
+}
+
+impl DrainSignal {
+    pub fn hold(&self) -> Drain {
+        Drain(self.0.subscribe())
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        self.0.send_replace(phase);
+    }
+
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// Waits until every [`Drain`] is gone.
+    pub async fn finished(&self) {
+        self.0.closed().await;
+    }
+
+    /// How many [`Drain`]s are still held.
+    pub fn unfinished(&self) -> usize {
+        self.0.receiver_count()
+    }
+}
+
+impl Drain {
+    /// Waits until nothing new may be begun; also when the deciding side is gone.
+    pub async fn draining(&mut self) {
+        // An error means that the signal was dropped, which is an end as well.
+        let _ = self.0.wait_for(|phase| *phase == Phase::Draining).await;
+    }
+}
+
+/// Runs a future to its end, or to its panic: then the answer is `None`, and whoever runs it lives on.
+pub async fn contained<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(move |context| {
+        let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
+        match catch_unwind(poll) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_is_the_absence_of_blockers() {
+        let readiness = Readiness::default();
+        let (first, second) = (readiness.block("orders".into()), readiness.block("reports".into()));
+        assert_eq!(readiness.pending(), ["orders".into(), "reports".into()]);
+        drop(first);
+        assert_eq!(readiness.pending(), ["reports".into()]);
+        drop(second);
+        assert!(readiness.pending().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_drain_is_finished_when_its_last_holder_is_gone() {
+        let signal = DrainSignal::default();
+        let drain = signal.hold();
+        let mut other = drain.clone();
+        signal.enter(Phase::LameDuck);
+        assert_eq!(signal.phase(), Phase::LameDuck);
+        signal.enter(Phase::Draining);
+        other.draining().await;
+        drop(drain);
+        assert_eq!(signal.unfinished(), 1);
+        drop(other);
+        signal.finished().await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_contained() {
+        assert_eq!(contained(async { 1 }).await, Some(1));
+        assert_eq!(contained(async { panic!("a test's own") }).await, None::<()>);
+    }
+}

@@ -2,9 +2,14 @@
 //!
 //! Must never know who dials whom.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustls::pki_types::ServerName;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 
 /// A `tls` block.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -17,4 +22,124 @@ pub struct TlsSettings {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The name that the peer's certificate must carry and that is sent as SNI, if not the dialled one.
     pub server_name: Option<ServerName<'static>>,
+}
+
+/// Why a `tls` block cannot be used. Every message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("{} cannot be read as PEM: {error}", file.display())]
+    Pem { file: PathBuf, error: rustls::pki_types::pem::Error },
+    #[error("{} holds no certificate", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{} holds a certificate that is not one: {error}", file.display())]
+    Certificate { file: PathBuf, error: rustls::Error },
+    #[error("{} and {} do not make a client certificate: {error}", .certificate.display(), .key.display())]
+    Identity { certificate: PathBuf, key: PathBuf, error: rustls::Error },
+    #[error("the crypto provider offers no TLS version: {0}")]
+    Versions(rustls::Error),
+}
+
+/// The one crypto provider of the program; nothing is installed process-wide.
+pub fn crypto() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())))
+}
+
+/// Makes client configurations; equal settings share one, and with it the sessions that can be resumed.
+#[derive(Debug, Default)]
+pub struct ClientConfigs(Mutex<HashMap<TlsSettings, Arc<ClientConfig>>>);
+
+impl ClientConfigs {
+    /// TLS 1.2 and 1.3, peer verified, no ALPN.
+    ///
+    /// # Errors
+    /// A file of the settings cannot be read or is not what it should be.
+    pub fn get(&self, settings: &TlsSettings) -> Result<Arc<ClientConfig>, TlsError> {
+        // The name is checked by whoever dials; it makes no difference to the configuration.
+        let key = TlsSettings { server_name: None, ..settings.clone() };
+        let mut configs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = configs.get(&key) {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(client_config(&key)?);
+        configs.insert(key, Arc::clone(&config));
+        Ok(config)
+    }
+}
+
+fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
+    let roots = match (&settings.ca_file, &settings.extra_ca_file) {
+        (None, None) => system_roots(),
+        (Some(only), None) => Arc::new(roots_from(only, RootCertStore::empty())?),
+        (None, Some(extra)) => Arc::new(roots_from(extra, RootCertStore::clone(&system_roots()))?),
+        (Some(only), Some(extra)) => Arc::new(roots_from(extra, roots_from(only, RootCertStore::empty())?)?),
+    };
+    let builder = ClientConfig::builder_with_provider(crypto())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Versions)?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = &settings.identity else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(certificate)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::Pem { file: key.clone(), error })?;
+    builder.with_client_auth_cert(chain, private).map_err(|error| TlsError::Identity {
+        certificate: certificate.clone(),
+        key: key.clone(),
+        error,
+    })
+}
+
+/// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), or Mozilla's where there are none, as in an image that
+/// holds nothing but bearerd. Read once.
+fn system_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        // A system's bundle may hold a certificate that rustls does not take; the rest counts.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        Arc::new(roots)
+    });
+    Arc::clone(roots)
+}
+
+fn roots_from(file: &Path, mut roots: RootCertStore) -> Result<RootCertStore, TlsError> {
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|error| TlsError::Certificate { file: file.to_owned(), error })?;
+    }
+    Ok(roots)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = |error| TlsError::Pem { file: file.to_owned(), error };
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(file).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate(file.to_owned()));
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_certificate_is_named() {
+        let error = |file: &str| {
+            let settings = TlsSettings { ca_file: Some(file.into()), ..TlsSettings::default() };
+            ClientConfigs::default().get(&settings).unwrap_err().to_string()
+        };
+        assert_eq!(error("Cargo.toml"), "Cargo.toml holds no certificate");
+        assert!(error("nowhere.pem").starts_with("nowhere.pem cannot be read as PEM: "), "{}", error("nowhere.pem"));
+    }
+
+    #[test]
+    fn equal_settings_share_one_configuration() {
+        let configs = ClientConfigs::default();
+        let named = TlsSettings { server_name: ServerName::try_from("a.example").ok(), ..TlsSettings::default() };
+        let first = configs.get(&TlsSettings::default()).unwrap();
+        assert!(Arc::ptr_eq(&first, &configs.get(&named).unwrap()));
+    }
 }

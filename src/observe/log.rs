@@ -1,13 +1,37 @@
-//! One line an event.
+//! One line an event: a sentence on a terminal, a JSON object elsewhere.
+//!
+//! The level speaks of bearerd's own events only. What libraries would log at `trace` holds header bytes, so none of it
+//! is ever listened to: that is how no level can print a token.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::event::Line;
 
 /// How much is said; each level includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// Requests fail, or will, until somebody acts.
     Error,
+    /// Something is wrong that bearerd copes with for now.
     Warn,
     Info,
     Debug,
     Trace,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +42,117 @@ pub enum Format {
     Json,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     pub level: Level,
     pub format: Format,
+}
+
+/// Where finished lines go, each with its newline.
+type Sink = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Writes events as lines.
+#[derive(Clone)]
+pub struct Log {
+    level: Level,
+    json: bool,
+    sink: Sink,
+}
+
+impl Log {
+    /// To standard error, which is a terminal or is not.
+    pub fn stderr(settings: LogSettings) -> Self {
+        let json = match settings.format {
+            Format::Auto => !std::io::stderr().is_terminal(),
+            Format::Pretty => false,
+            Format::Json => true,
+        };
+        let sink = Arc::new(|line: &str| {
+            // Standard error may be closed or full; there is nobody left to tell.
+            drop(std::io::stderr().lock().write_all(line.as_bytes()));
+        });
+        Self { level: settings.level, json, sink }
+    }
+
+    /// To somewhere else: the demo's story, a test's ear.
+    pub fn to(settings: LogSettings, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { level: settings.level, json: settings.format == Format::Json, sink: Arc::new(sink) }
+    }
+
+    pub(super) fn says(&self, level: Level) -> bool {
+        level <= self.level
+    }
+
+    pub(super) fn write(&self, line: &Line) {
+        let now = humantime::format_rfc3339_millis(SystemTime::now());
+        let mut text = String::with_capacity(160);
+        if self.json {
+            let mut object = serde_json::Map::with_capacity(4 + line.fields.len());
+            object.insert("time".into(), now.to_string().into());
+            object.insert("level".into(), line.level.as_str().into());
+            object.insert("event".into(), line.event.into());
+            object.insert("message".into(), line.message.as_str().into());
+            object.extend(line.fields.iter().map(|(name, value)| ((*name).into(), value.clone())));
+            text = serde_json::Value::Object(object).to_string();
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{now} {:<5} {}", line.level.as_str(), Escaped(&line.message));
+        }
+        text.push('\n');
+        (self.sink)(&text);
+    }
+}
+
+/// A text in which nothing can start a new line or steer a terminal.
+struct Escaped<'a>(&'a str);
+
+impl std::fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for character in self.0.chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn written(format: Format, message: &str) -> String {
+        let lines = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&lines);
+        let log = Log::to(LogSettings { level: Level::Info, format }, move |line| sink.lock().unwrap().push_str(line));
+        log.write(&Line {
+            level: Level::Warn,
+            event: "test",
+            message: message.into(),
+            fields: vec![("token", "orders".into())],
+        });
+        let lines = lines.lock().unwrap();
+        lines.clone()
+    }
+
+    #[test]
+    fn a_line_is_one_line_whatever_is_in_it() {
+        let line = written(Format::Pretty, "a\nb\u{1b}[31m");
+        assert!(line.ends_with(" warn  a\\nb\\u{1b}[31m\n"), "{line:?}");
+        assert_eq!(written(Format::Json, "a\nb\u{1b}").lines().count(), 1);
+    }
+
+    #[test]
+    fn json_has_stable_names() {
+        let line: serde_json::Value = serde_json::from_str(&written(Format::Json, "words")).unwrap();
+        assert_eq!(line["level"], "warn");
+        assert_eq!(line["event"], "test");
+        assert_eq!(line["message"], "words");
+        assert_eq!(line["token"], "orders");
+        assert!(line["time"].as_str().unwrap().ends_with('Z'));
+    }
 }

@@ -1,1 +1,13 @@
-//! outbound
+//! Everything between an admitted request and the upstream's answer: the request as it is sent, connections, pools.
+//!
+//! Must never know the route table or the identity provider.
+
+mod dial;
+mod outgoing;
+mod pool;
+mod send;
+
+pub use dial::{DestinationError, Destinations};
+pub use outgoing::{Outgoing, Prepared};
+pub use pool::Lease;
+pub use send::{Outbound, SendError};

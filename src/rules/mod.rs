@@ -2,6 +2,11 @@
 //!
 //! Must never know token values or sockets.
 
+pub mod admit;
+pub mod guards;
 pub mod settings;
+mod table;
 
+pub use admit::{Admitted, Refusal, Route, Routes};
+pub use guards::Guards;
 pub use settings::RouteSettings;

@@ -3,7 +3,20 @@
 //! `machine` decides (pure), `source` asks, `driver` runs the two against each other, `slot` holds what was granted and
 //! `registry` names the drivers. Must never know routes.
 
+mod driver;
+pub mod grant;
+pub mod machine;
 pub mod policy;
+mod registry;
 pub mod settings;
+mod slot;
+pub mod source;
 
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod driver_tests;
+
+pub use machine::Generation;
+pub use registry::{Registry, RegistryError, Status};
 pub use settings::Settings;
+pub use slot::{Bearer, NoToken, Reader};

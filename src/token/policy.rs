@@ -39,3 +39,84 @@ impl Default for Refresh {
 
 /// The longest that renewals forced by rejected tokens are held back: an API that always says 401 costs a request an hour.
 pub const AFTER_401_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// The first wait after a failure, and the longest; equal jitter makes each a half to the whole of it.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The longest that a provider's Retry-After is obeyed: a typo of an hour must not become an outage of an hour.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// The longest life that is believed. Real tokens reach two months; beyond that it is a bug, and arithmetic stays safe.
+const LIFE_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
+/// How much of the way to renewal jitter may take off: replicas that started together drift apart.
+const JITTER: f64 = 0.1;
+
+/// Of the usable life, the share after which renewal starts at the latest.
+const LATEST_RENEWAL: f64 = 0.75;
+
+/// When a token that lives for `life` stops being used and when it is renewed, both counted from when it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    pub usable_for: Duration,
+    pub renew_after: Duration,
+}
+
+impl Refresh {
+    /// `jitter` is from 0 to 1.
+    pub fn schedule(&self, life: Duration, jitter: f64) -> Schedule {
+        let life = life.min(LIFE_MAX);
+        let usable_for = life - self.margin.min(life / 10);
+        let planned = life.mul_f64(1.0 - self.early).min(usable_for.mul_f64(LATEST_RENEWAL));
+        let renew_after = planned.mul_f64(1.0 - JITTER * jitter).max(self.min_interval);
+        Schedule { usable_for, renew_after }
+    }
+}
+
+/// Exponential backoff with equal jitter; `failures` is at least 1, `jitter` from 0 to 1.
+pub fn backoff(failures: u32, jitter: f64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let whole = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+    whole / 2 + (whole / 2).mul_f64(jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_hour_is_renewed_at_three_quarters() {
+        let Schedule { usable_for, renew_after } = Refresh::default().schedule(3_600 * SECOND, 0.0);
+        assert_eq!(usable_for, 3_590 * SECOND);
+        assert_eq!(renew_after, (3_590 * SECOND).mul_f64(0.75));
+    }
+
+    #[test]
+    fn a_short_life_keeps_nine_tenths_of_itself() {
+        let Schedule { usable_for, renew_after } = Refresh::default().schedule(4 * SECOND, 1.0);
+        assert_eq!(usable_for, Duration::from_millis(3_600));
+        assert_eq!(renew_after, Duration::from_millis(2_430), "three quarters of 3.6 s, a tenth of it taken off");
+    }
+
+    #[test]
+    fn renewal_is_never_sooner_than_the_minimal_interval() {
+        assert_eq!(Refresh::default().schedule(SECOND / 2, 1.0).renew_after, SECOND);
+    }
+
+    #[test]
+    fn no_life_overflows() {
+        let schedule = Refresh::default().schedule(Duration::MAX, 0.0);
+        assert!(schedule.renew_after < schedule.usable_for && schedule.usable_for < LIFE_MAX);
+    }
+
+    #[test]
+    fn backoff_doubles_to_half_a_minute_with_equal_jitter() {
+        for (failures, whole) in [(1, 1), (2, 2), (3, 4), (5, 16), (6, 30), (7, 30), (u32::MAX, 30)] {
+            assert_eq!(backoff(failures, 0.0), whole * SECOND / 2, "{failures} failures");
+            assert_eq!(backoff(failures, 1.0), whole * SECOND, "{failures} failures");
+        }
+    }
+}

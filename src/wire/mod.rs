@@ -3,3 +3,8 @@
 //! Must never know tokens or routes.
 
 pub mod authority;
+pub mod fault;
+pub mod form;
+pub mod headers;
+pub mod path;
+pub mod replay;

@@ -1,0 +1,63 @@
+//! One exchange, from head to last byte. Its end is recorded once, always, on drop: however it ended.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+
+use crate::observe::Observer;
+use crate::observe::reason::Reason;
+use crate::rules::Route;
+
+/// nginx's code for an app that went away before it had its answer; no server sends it.
+const APP_GONE: u16 = 499;
+
+/// Recorded when it is dropped.
+pub(super) struct Exchange {
+    observer: Observer,
+    route: Option<Arc<Route>>,
+    method: Method,
+    begun: Instant,
+    status: Option<StatusCode>,
+    reason: Option<Reason>,
+}
+
+impl Exchange {
+    pub(super) fn new(observer: Observer, method: Method) -> Self {
+        Self { observer, route: None, method, begun: Instant::now(), status: None, reason: None }
+    }
+
+    pub(super) fn by(&mut self, route: Option<&Arc<Route>>) {
+        self.route = route.cloned();
+    }
+
+    /// How long the answer's body may stand still: the route's.
+    pub(super) fn body_idle(&self) -> Duration {
+        self.route.as_ref().map_or(Duration::MAX, |route| route.settings.timeouts.body_idle)
+    }
+
+    /// The answer's head is on its way.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// The answer is our own.
+    pub(super) fn failed(&mut self, status: StatusCode, reason: Reason, detail: Option<&str>) {
+        self.status = Some(status);
+        self.reason = Some(reason);
+        let route = self.route.as_ref().map(|route| &*route.settings.name);
+        self.observer.refused(reason, route, detail);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.observer.exchange(
+            self.route.as_ref().map(|route| &route.metrics),
+            self.method.as_str(),
+            self.status.map_or(APP_GONE, |status| status.as_u16()),
+            self.reason,
+            self.begun.elapsed(),
+        );
+    }
+}

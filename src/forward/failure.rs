@@ -1,0 +1,244 @@
+//! The one table from what went wrong to what the app gets.
+//!
+//! Every failure answers: whose fault, worth another try or not, and in which word. What the app reads and what the
+//! operator reads are different texts, and neither holds a byte that a peer chose.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+use super::exchange::Exchange;
+use super::reply::Reply;
+use crate::observe::reason::Reason;
+use crate::rules::Refusal;
+use crate::token::NoToken;
+use crate::wire::fault::Fault;
+use crate::wire::form::FormError;
+
+/// Why bearerd answers a request itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    BadRequest(&'static str),
+    AmbiguousHost(&'static str),
+    BadPath(&'static str),
+    HostNotOurs,
+    WebOrigin,
+    OwnCredential,
+    NotAllowed(&'static str),
+    /// No route takes this path of ours.
+    NoRoute,
+    /// No route names that place.
+    Foreign,
+    NoToken(NoToken),
+    Upstream(Fault),
+    BadUpstream(&'static str),
+    Internal,
+}
+
+/// One row of the table.
+struct Row {
+    status: StatusCode,
+    reason: Reason,
+    /// RFC 9209, 2.3: the kind of error in Proxy-Status.
+    proxy_error: &'static str,
+    title: &'static str,
+    /// For the app.
+    detail: String,
+    /// For the operator, where it says more than the reason does.
+    told: Option<String>,
+    retry_after: Option<Duration>,
+    /// Whether the app's connection is closed: after what may not have been one message, nothing else is believed.
+    close: bool,
+}
+
+impl Failure {
+    fn row(&self) -> Row {
+        use StatusCode as S;
+        let row = |status, reason, proxy_error, title, detail: &str| Row {
+            status,
+            reason,
+            proxy_error,
+            title,
+            detail: detail.to_owned(),
+            told: None,
+            retry_after: None,
+            close: false,
+        };
+        match self {
+            Self::BadRequest(detail) => Row {
+                close: true,
+                ..row(S::BAD_REQUEST, Reason::BadRequest, "http_request_error", "The request is malformed", detail)
+            },
+            Self::AmbiguousHost(detail) => Row {
+                close: true,
+                ..row(S::BAD_REQUEST, Reason::AmbiguousHost, "http_request_error", "The host is ambiguous", detail)
+            },
+            Self::BadPath(detail) => {
+                row(S::BAD_REQUEST, Reason::BadPath, "http_request_error", "The path is not acceptable", detail)
+            }
+            Self::HostNotOurs => row(
+                S::MISDIRECTED_REQUEST,
+                Reason::HostNotOurs,
+                "http_request_denied",
+                "The Host is not one of ours",
+                "use localhost, an upstream's host, or a name in `callers.hosts`",
+            ),
+            Self::WebOrigin => row(
+                S::FORBIDDEN,
+                Reason::WebOrigin,
+                "http_request_denied",
+                "Web pages may not call",
+                "the request comes from a web page whose origin is not in `callers.origins`",
+            ),
+            Self::OwnCredential => row(
+                S::FORBIDDEN,
+                Reason::OwnCredential,
+                "http_request_denied",
+                "The request carries a credential of its own",
+                "leave it out: this route puts its own on (`authorization: reject`)",
+            ),
+            Self::NotAllowed(detail) => {
+                row(S::FORBIDDEN, Reason::NotAllowed, "http_request_denied", "The request is not allowed", detail)
+            }
+            Self::NoRoute => row(
+                S::NOT_FOUND,
+                Reason::NoRoute,
+                "destination_not_found",
+                "No route takes this request",
+                "no configured route matches its listener, Host and path",
+            ),
+            Self::Foreign => Row {
+                close: true,
+                ..row(
+                    S::FORBIDDEN,
+                    Reason::NoRoute,
+                    "http_request_denied",
+                    "No route leads there",
+                    "no configured route has this host, port and base path as its upstream",
+                )
+            },
+            Self::NoToken(missing) => Row {
+                retry_after: Some(missing.retry_after),
+                ..row(
+                    S::SERVICE_UNAVAILABLE,
+                    Reason::NoToken,
+                    "destination_unavailable",
+                    "There is no access token",
+                    &format!("the identity provider has granted none for `{}`; see bearerd's log", missing.token),
+                )
+            },
+            Self::Upstream(fault) => {
+                let (status, reason, proxy_error, title) = upstream(*fault);
+                Row { told: Some(format!("the upstream: {fault}")), ..row(status, reason, proxy_error, title, title) }
+            }
+            Self::BadUpstream(detail) => Row {
+                told: Some((*detail).to_owned()),
+                ..row(
+                    S::BAD_GATEWAY,
+                    Reason::BadUpstream,
+                    "http_protocol_error",
+                    "The upstream's answer is malformed",
+                    detail,
+                )
+            },
+            Self::Internal => Row {
+                told: Some("a bug in bearerd: a request panicked; please report it".to_owned()),
+                close: true,
+                ..row(
+                    S::INTERNAL_SERVER_ERROR,
+                    Reason::Internal,
+                    "proxy_internal_error",
+                    "bearerd failed",
+                    "a bug in bearerd; please report it",
+                )
+            },
+        }
+    }
+
+    pub(super) fn respond(&self, mut exchange: Exchange) -> Response<Reply> {
+        let row = self.row();
+        exchange.failed(row.status, row.reason, row.told.as_deref());
+        let mut response = Response::new(Reply::own(row.problem(), exchange));
+        *response.status_mut() = row.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let proxy_status = format!("bearerd; error={}", row.proxy_error);
+        let ours = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("bearerd"));
+        headers.insert("proxy-status", ours(proxy_status));
+        if let Some(wish) = row.retry_after {
+            // Rounded up: a second early is another 503.
+            let seconds = wish.as_secs() + u64::from(wish.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if row.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl Row {
+    /// RFC 9457. The type is a name and leads nowhere: an app tells problems apart by `reason`.
+    fn problem(&self) -> Bytes {
+        let problem = json!({
+            "type": format!("urn:bearerd:problem:{}", self.reason),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "reason": self.reason.as_str(),
+        });
+        Bytes::from(problem.to_string())
+    }
+}
+
+fn upstream(fault: Fault) -> (StatusCode, Reason, &'static str, &'static str) {
+    use StatusCode as S;
+    match fault {
+        Fault::Dns => (S::BAD_GATEWAY, Reason::UpstreamDns, "dns_error", "The upstream's name has no address"),
+        Fault::Refused => {
+            (S::BAD_GATEWAY, Reason::UpstreamRefused, "connection_refused", "The upstream refused the connection")
+        }
+        Fault::Reset | Fault::Other => {
+            (S::BAD_GATEWAY, Reason::UpstreamReset, "connection_terminated", "The upstream ended the connection")
+        }
+        Fault::Tls(_) => (S::BAD_GATEWAY, Reason::UpstreamTls, "tls_protocol_error", "TLS with the upstream failed"),
+        Fault::Protocol => {
+            (S::BAD_GATEWAY, Reason::BadUpstream, "http_protocol_error", "The upstream's answer is malformed")
+        }
+        Fault::Timeout => {
+            (S::GATEWAY_TIMEOUT, Reason::UpstreamTimeout, "http_response_timeout", "The upstream took too long")
+        }
+    }
+}
+
+impl From<FormError> for Failure {
+    fn from(error: FormError) -> Self {
+        match error {
+            FormError::BadRequest(detail) => Self::BadRequest(detail),
+            FormError::AmbiguousHost(detail) => Self::AmbiguousHost(detail),
+            FormError::BadPath(detail) => Self::BadPath(detail),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Method => Self::NotAllowed("TRACE would read the token back to whoever asks"),
+            Refusal::HostNotOurs => Self::HostNotOurs,
+            Refusal::WebOrigin => Self::WebOrigin,
+            Refusal::OwnCredential => Self::OwnCredential,
+            Refusal::NoRoute => Self::NoRoute,
+            Refusal::Foreign => Self::Foreign,
+            Refusal::BadPath => Self::BadPath("the upstream's base path and this one make no path"),
+        }
+    }
+}
+
+impl From<NoToken> for Failure {
+    fn from(missing: NoToken) -> Self {
+        Self::NoToken(missing)
+    }
+}

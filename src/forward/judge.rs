@@ -1,0 +1,223 @@
+//! What an answer, or the lack of one, means for the request: relay it, send it again, or have the token renewed first.
+//!
+//! Pure. The two rules that must not bend: a request that may have been taken is sent again only if its method is
+//! idempotent, and no request is sent again unless all of its body is there.
+
+use http::header::{self, HeaderMap};
+use http::{Method, Response, StatusCode};
+
+use crate::outbound::SendError;
+use crate::rules::settings::RenewOn;
+use crate::token::Generation;
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The app gets this outcome.
+    Relay,
+    /// Send it again over a fresh connection.
+    Retry,
+    /// The upstream did not take the token of this generation.
+    Renew(Generation),
+    /// The app gets this outcome; and the upstream took with this generation what it had refused before.
+    Cured(Generation),
+}
+
+/// Where the request stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation {
+    /// All of the body can be sent again.
+    pub(super) repeatable: bool,
+    /// It was sent again over a fresh connection already.
+    pub(super) retried: bool,
+    /// It was refused once, with a token of this generation.
+    pub(super) refused: Option<Generation>,
+}
+
+/// `carried` is the generation of the token that was on it, if the route renews on refusals.
+pub(super) fn judge<B, L>(
+    outcome: &Result<(Response<B>, L), SendError>,
+    method: &Method,
+    carried: Option<(&RenewOn, Generation)>,
+    situation: Situation,
+) -> Verdict {
+    match outcome {
+        Ok((response, _)) => match (carried, situation.refused) {
+            (Some((renew_on, generation)), before) if is_refusal(response.status(), response.headers(), renew_on) => {
+                // Once is enough: a fresh token that is refused as well is told, and not waited for.
+                if before.is_none_or(|before| generation > before) {
+                    Verdict::Renew(generation)
+                } else {
+                    Verdict::Relay
+                }
+            }
+            (Some((_, generation)), Some(_)) => Verdict::Cured(generation),
+            (_, _) => Verdict::Relay,
+        },
+        Err(SendError::Broken { reused: true, .. })
+            if is_idempotent(method) && situation.repeatable && !situation.retried =>
+        {
+            Verdict::Retry
+        }
+        Err(SendError::Broken { .. } | SendError::Dial(_) | SendError::Timeout | SendError::App) => Verdict::Relay,
+    }
+}
+
+/// RFC 9110, 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// Whether the answer says that the token is at fault: one of the configured statuses, unless its challenges are all
+/// Basic (RFC 7617: another credential is wanted) or speak of `insufficient_scope` (RFC 6750, 3.1: the same token
+/// again would be no better).
+fn is_refusal(status: StatusCode, headers: &HeaderMap, renew_on: &RenewOn) -> bool {
+    if !renew_on.statuses.contains(&status) {
+        return false;
+    }
+    let (mut basic, mut other) = (false, false);
+    for line in headers.get_all(header::WWW_AUTHENTICATE) {
+        // A challenge that is not text is at least not Basic.
+        let Ok(line) = line.to_str() else { continue };
+        for item in challenge_items(line) {
+            match item {
+                Item::Scheme(scheme) if scheme.eq_ignore_ascii_case("basic") => basic = true,
+                Item::Scheme(_) => other = true,
+                Item::Parameter(name, value)
+                    if name.eq_ignore_ascii_case("error") && value.eq_ignore_ascii_case("insufficient_scope") =>
+                {
+                    return false;
+                }
+                Item::Parameter(..) => {}
+            }
+        }
+    }
+    other || !basic
+}
+
+/// A part of a WWW-Authenticate line (RFC 9110, 11.6.1): `Bearer realm="a, b", error=x` has a scheme and two parameters.
+#[derive(Debug, PartialEq, Eq)]
+enum Item<'a> {
+    Scheme(&'a str),
+    Parameter(&'a str, &'a str),
+}
+
+fn challenge_items(line: &str) -> Vec<Item<'_>> {
+    let mut items = Vec::new();
+    for element in unquoted_split(line) {
+        let element = element.trim();
+        let name_end = element.find(|c: char| c == '=' || c.is_ascii_whitespace()).unwrap_or(element.len());
+        let (name, rest) = element.split_at(name_end);
+        let rest = rest.trim_start();
+        let parameter = |name, value: &str| {
+            let value = element.get(element.len() - value.len()..).unwrap_or_default();
+            Item::Parameter(name, value.trim().trim_matches('"'))
+        };
+        match rest.strip_prefix('=') {
+            Some(value) => items.push(parameter(name, value)),
+            None if name.is_empty() => {}
+            None => {
+                items.push(Item::Scheme(name));
+                if let Some((name, value)) = rest.split_once('=') {
+                    items.push(parameter(name.trim(), value));
+                }
+            }
+        }
+    }
+    items
+}
+
+/// Splits at commas that are not inside a quoted string.
+fn unquoted_split(line: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    line.split(move |c: char| {
+        let escape = quoted && !escaped && c == '\\';
+        if c == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = escape;
+        c == ',' && !quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::fault::Fault;
+
+    const ANEW: Situation = Situation { repeatable: true, retried: false, refused: None };
+
+    fn renew_on() -> RenewOn {
+        RenewOn { statuses: vec![StatusCode::UNAUTHORIZED], replay_limit: 1024 }
+    }
+
+    fn answer(status: u16, challenges: &[&str]) -> Result<(Response<()>, ()), SendError> {
+        let mut builder = Response::builder().status(status);
+        for challenge in challenges {
+            builder = builder.header(header::WWW_AUTHENTICATE, *challenge);
+        }
+        Ok((builder.body(()).unwrap(), ()))
+    }
+
+    fn verdict(status: u16, challenges: &[&str]) -> Verdict {
+        judge(&answer(status, challenges), &Method::GET, Some((&renew_on(), Generation(7))), ANEW)
+    }
+
+    #[test]
+    fn a_401_refuses_the_token_unless_it_asks_for_something_else() {
+        for challenges in [
+            &[][..],
+            &["Bearer"],
+            &["Bearer realm=\"a, Basic b\""],
+            &["Bearer error=\"invalid_token\", error_description=\"expired\""],
+            &["Basic realm=\"x\"", "Bearer realm=\"x\""],
+            &["Basic realm=\"x\", Bearer error=invalid_token"],
+            &["DPoP algs=\"ES256\""],
+            &[""],
+        ] {
+            assert_eq!(verdict(401, challenges), Verdict::Renew(Generation(7)), "{challenges:?}");
+        }
+        for challenges in [
+            &["Basic realm=\"x\""][..],
+            &["basic"],
+            &["Bearer error=\"insufficient_scope\", scope=\"a b\""],
+            &["Bearer scope=\"a, b\" , error = \"insufficient_scope\""],
+            &["Bearer realm=\"say \\\"x, y\\\"\",error=insufficient_scope"],
+        ] {
+            assert_eq!(verdict(401, challenges), Verdict::Relay, "{challenges:?}");
+        }
+        assert_eq!(verdict(403, &[]), Verdict::Relay);
+        assert_eq!(verdict(200, &["Bearer"]), Verdict::Relay);
+    }
+
+    #[test]
+    fn a_request_without_our_bearer_is_never_a_refusal() {
+        assert_eq!(judge(&answer(401, &[]), &Method::GET, None, ANEW), Verdict::Relay);
+    }
+
+    #[test]
+    fn a_request_is_refused_once_and_what_came_after_is_told() {
+        let renew_on = renew_on();
+        let again = Situation { refused: Some(Generation(7)), ..ANEW };
+        let carried = Some((&renew_on, Generation(8)));
+        assert_eq!(judge(&answer(200, &[]), &Method::GET, carried, again), Verdict::Cured(Generation(8)));
+        assert_eq!(judge(&answer(403, &[]), &Method::GET, carried, again), Verdict::Cured(Generation(8)));
+        let same = Some((&renew_on, Generation(7)));
+        assert_eq!(judge(&answer(401, &[]), &Method::GET, same, again), Verdict::Relay);
+    }
+
+    #[test]
+    fn what_may_have_been_taken_is_sent_again_only_if_that_is_safe() {
+        let broken = |reused| Err::<(Response<()>, ()), _>(SendError::Broken { fault: Fault::Reset, reused });
+        let verdict = |reused, method: &Method, situation| judge(&broken(reused), method, None, situation);
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE] {
+            assert_eq!(verdict(true, &method, ANEW), Verdict::Retry, "{method}");
+            assert_eq!(verdict(false, &method, ANEW), Verdict::Relay, "{method}: a fresh connection is no accident");
+            assert_eq!(verdict(true, &method, Situation { repeatable: false, ..ANEW }), Verdict::Relay, "{method}");
+            assert_eq!(verdict(true, &method, Situation { retried: true, ..ANEW }), Verdict::Relay, "{method}");
+        }
+        for method in [Method::POST, Method::PATCH, Method::from_bytes(b"PURGE").unwrap()] {
+            assert_eq!(verdict(true, &method, ANEW), Verdict::Relay, "{method}");
+        }
+    }
+}

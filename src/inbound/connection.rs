@@ -1,0 +1,101 @@
+//! One app's connection: HTTP/1 with limits on heads and waits, and an end that finishes what is in flight.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::settings::Limits;
+use super::watched::{Activity, Serving, Watch, Watched};
+use crate::forward::{Forward, Reply};
+use crate::life::Drain;
+
+/// hyper's buffer for what a connection sends; a head must fit, and 8 KiB is the least that hyper takes.
+const MIN_BUFFER: usize = 64 * 1024;
+
+/// What serves connections, made once a worker.
+pub(super) fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // Ours instead; see `watched`.
+        .header_read_timeout(None)
+        .max_headers(limits.headers)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.saturating_add(8 * 1024).max(MIN_BUFFER));
+    builder
+}
+
+/// Serves until the app leaves, dawdles, or the drain has let it finish.
+pub(super) async fn serve(
+    stream: TcpStream,
+    listener: usize,
+    forward: Rc<Forward>,
+    builder: &http1::Builder,
+    limits: &Limits,
+    mut drain: Drain,
+) {
+    // Answers are whole messages already; waiting to merge them only delays. Best effort: it is about speed alone.
+    let _ = stream.set_nodelay(true);
+    let activity = Activity::new();
+    let io = Watched::new(TokioIo::new(stream), activity.clone());
+    let service = service_fn(|request| {
+        let serving = activity.serve();
+        let forward = Rc::clone(&forward);
+        async move {
+            let response = forward.handle(listener, request).await;
+            Ok::<_, Infallible>(response.map(|reply| Served { reply, _serving: serving }))
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut draining = pin!(drain.draining());
+    let mut told = false;
+    let mut watchdog = pin!(tokio::time::sleep(limits.head.min(limits.idle)));
+    loop {
+        tokio::select! {
+            biased;
+            // How a connection ends is the app's business; what ended badly was recorded with its exchange.
+            _ = connection.as_mut() => return,
+            () = draining.as_mut(), if !told => {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = watchdog.as_mut() => match activity.watch(limits) {
+                Watch::Expired => return,
+                Watch::LookAgainIn(wait) => {
+                    watchdog.as_mut().reset(tokio::time::Instant::now() + wait.max(Duration::from_millis(1)));
+                }
+            },
+        }
+    }
+}
+
+/// An answer's body; while it lasts, the connection is being served.
+struct Served {
+    reply: Reply,
+    _serving: Serving,
+}
+
+impl Body for Served {
+    type Data = Bytes;
+    type Error = <Reply as Body>::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().reply).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.reply.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.reply.size_hint()
+    }
+}

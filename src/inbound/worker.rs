@@ -1,0 +1,188 @@
+//! One single-threaded world that carries traffic: its own runtime, its own pools, no lock.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use hyper::server::conn::http1;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection;
+use super::listener::{Acceptor, Bound, ConnectionLimit, Counted};
+use super::settings::Limits;
+use crate::clock::Now;
+use crate::forward::Forward;
+use crate::life::{DrainSignal, contained};
+use crate::observe::Observer;
+use crate::observe::event::Event;
+use crate::outbound::{Destinations, Outbound};
+use crate::rules::Routes;
+
+/// What every worker needs to begin.
+#[derive(Clone)]
+pub struct Seed {
+    pub routes: Arc<Routes>,
+    pub destinations: Arc<Destinations>,
+    pub observer: Observer,
+    pub limits: Limits,
+    pub drain: DrainSignal,
+    /// Where names are looked up.
+    pub control: Handle,
+}
+
+/// A running worker, seen from the control plane.
+#[derive(Debug)]
+pub struct Worker {
+    sockets: mpsc::UnboundedSender<Handed>,
+    load: Arc<AtomicUsize>,
+    /// Dropped, it ends the worker.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+struct Handed {
+    stream: std::net::TcpStream,
+    listener: usize,
+    counted: Counted,
+    weight: Weight,
+}
+
+/// Counts towards a worker's load while it lives.
+#[derive(Debug)]
+struct Weight(Arc<AtomicUsize>);
+
+impl Weight {
+    fn on(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    /// Starts a worker on a thread of its own; it accepts on `own` by itself.
+    ///
+    /// # Errors
+    /// The system gives no thread or no runtime.
+    pub fn start(index: usize, seed: Seed, own: Vec<Bound>, limit: ConnectionLimit) -> io::Result<Self> {
+        let (sockets, handed) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel();
+        // The runtime may not leave its thread, so the thread says whether there is one.
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => {
+                    let _ = tell.send(Ok(()));
+                    runtime.block_on(live(seed, own, limit, handed, stopped));
+                }
+                Err(error) => {
+                    let _ = tell.send(Err(error));
+                }
+            }
+        })?;
+        told.recv().map_err(io::Error::other)??;
+        Ok(Self { sockets, load: Arc::default(), stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// How many connections it carries that were handed to it.
+    pub fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Hands a connection over.
+    pub fn hand(&self, stream: TcpStream, listener: usize, counted: Counted) {
+        // A socket that cannot be moved is one that its app has left.
+        if let Ok(stream) = stream.into_std() {
+            let weight = Weight::on(&self.load);
+            // A worker that has ended is drained, and so is everything else.
+            let _ = self.sockets.send(Handed { stream, listener, counted, weight });
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Ends it, with whatever is still open on it.
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A worker's panic has been contained or is told by the runtime.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a worker's connections share.
+struct World {
+    forward: Rc<Forward>,
+    builder: http1::Builder,
+    limits: Limits,
+    drain: DrainSignal,
+    observer: Observer,
+}
+
+impl World {
+    fn carry(self: &Rc<Self>, stream: TcpStream, listener: usize, held: impl Sized + 'static) {
+        let world = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let World { forward, builder, limits, drain, observer } = &*world;
+            let serving = connection::serve(stream, listener, Rc::clone(forward), builder, limits, drain.hold());
+            if contained(serving).await.is_none() {
+                observer.tell(&Event::TaskPanicked { task: "an app's connection" });
+            }
+            drop(held);
+        });
+    }
+}
+
+async fn live(
+    seed: Seed,
+    own: Vec<Bound>,
+    limit: ConnectionLimit,
+    mut handed: mpsc::UnboundedReceiver<Handed>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let Seed { routes, destinations, observer, limits, drain, control } = seed;
+    let outbound = Rc::new(Outbound::new(destinations, control));
+    let forward =
+        Rc::new(Forward { routes, outbound: Rc::clone(&outbound), observer: observer.clone(), clock: Now::read });
+    let builder = connection::builder(&limits);
+    let world = Rc::new(World { forward, builder, limits, drain, observer: observer.clone() });
+    tokio::task::spawn_local(async move { outbound.sweep().await });
+    for bound in own {
+        let (name, listener) = (Arc::clone(&bound.name), bound.listener);
+        match bound.into_tokio() {
+            Ok(socket) => {
+                let acceptor = Acceptor { name, socket, limit: limit.clone(), observer: observer.clone() };
+                let (world, drain) = (Rc::clone(&world), world.drain.hold());
+                tokio::task::spawn_local(acceptor.run(drain, move |stream, counted| {
+                    world.carry(stream, listener, counted);
+                }));
+            }
+            Err(error) => observer.tell(&Event::AcceptFailed { listener: &name, error: &error.to_string() }),
+        }
+    }
+    let take = async {
+        while let Some(Handed { stream, listener, counted, weight }) = handed.recv().await {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                world.carry(stream, listener, (counted, weight));
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = take => {}
+        // An error is the drop that ends it.
+        _ = stopped => {}
+    }
+}

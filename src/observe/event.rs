@@ -1,0 +1,299 @@
+//! Everything worth telling, as types: each event knows its name, its level and its sentence.
+//!
+//! A peer's bytes never get in here: texts are configured names, our own words, or codes that were parsed first.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::log::Level;
+use super::reason::Reason;
+use crate::secret::Fingerprint;
+
+/// What happened. Names of tokens, routes and listeners come from the configuration.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Something in the configuration is allowed and unwise.
+    ConfigWarning {
+        text: &'a str,
+    },
+    Listening {
+        name: &'a str,
+        address: SocketAddr,
+    },
+    /// A loopback address that the machine does not have, such as `::1`.
+    ListenSkipped {
+        address: SocketAddr,
+        error: &'a str,
+    },
+    Ready,
+    Draining {
+        signal: &'a str,
+    },
+    Stopped {
+        cut_off: usize,
+    },
+    TokenAsked {
+        token: &'a str,
+        credential: &'a str,
+        why: &'static str,
+    },
+    TokenGranted(TokenGranted<'a>),
+    TokenFailed {
+        token: &'a str,
+        credential: &'a str,
+        why: &'a str,
+        next: Duration,
+        usable_for: Option<Duration>,
+    },
+    CredentialSwitched {
+        token: &'a str,
+        from: &'a str,
+        to: &'a str,
+    },
+    TokenRefused {
+        token: &'a str,
+        generation: u64,
+    },
+    SecretChanged {
+        token: &'a str,
+    },
+    ScopeDiffers {
+        token: &'a str,
+    },
+    TokenTypeOdd {
+        token: &'a str,
+    },
+    TaskPanicked {
+        task: &'static str,
+    },
+    AcceptFailed {
+        listener: &'a str,
+        error: &'a str,
+    },
+    Refused {
+        reason: Reason,
+        route: Option<&'a str>,
+        suppressed: u64,
+    },
+    UpstreamFailed {
+        reason: Reason,
+        route: &'a str,
+        detail: &'a str,
+        suppressed: u64,
+    },
+    Exchange {
+        route: Option<&'a str>,
+        method: &'a str,
+        status: u16,
+        reason: Option<Reason>,
+        took: Duration,
+    },
+}
+
+/// A token came.
+#[derive(Debug)]
+pub struct TokenGranted<'a> {
+    pub token: &'a str,
+    pub credential: &'a str,
+    pub fingerprint: Fingerprint,
+    pub generation: u64,
+    pub life: Duration,
+    pub renew_in: Duration,
+    pub took: Duration,
+}
+
+/// An event, ready to be written.
+#[derive(Debug)]
+pub struct Line {
+    pub level: Level,
+    /// The stable name that machines look for.
+    pub event: &'static str,
+    /// The sentence that people read.
+    pub message: String,
+    pub fields: Vec<(&'static str, Value)>,
+}
+
+impl Event<'_> {
+    pub fn level(&self) -> Level {
+        match self {
+            Self::TaskPanicked { .. } => Level::Error,
+            Self::TokenFailed { usable_for, .. } if usable_for.is_none() => Level::Error,
+            Self::ConfigWarning { .. }
+            | Self::ListenSkipped { .. }
+            | Self::TokenFailed { .. }
+            | Self::CredentialSwitched { .. }
+            | Self::TokenRefused { .. }
+            | Self::ScopeDiffers { .. }
+            | Self::TokenTypeOdd { .. }
+            | Self::AcceptFailed { .. }
+            | Self::Refused { .. }
+            | Self::UpstreamFailed { .. } => Level::Warn,
+            Self::Listening { .. }
+            | Self::Ready
+            | Self::Draining { .. }
+            | Self::Stopped { .. }
+            | Self::TokenGranted(_)
+            | Self::SecretChanged { .. } => Level::Info,
+            Self::TokenAsked { .. } | Self::Exchange { .. } => Level::Debug,
+        }
+    }
+
+    pub fn line(&self) -> Line {
+        let (event, message, fields): (_, String, Vec<(&'static str, Value)>) = match self {
+            Self::ConfigWarning { text } => ("config_warning", (*text).to_owned(), vec![]),
+            Self::Listening { name, address } => (
+                "listening",
+                format!("{name} listens on {address}"),
+                vec![("listener", (*name).into()), ("address", address.to_string().into())],
+            ),
+            Self::ListenSkipped { address, error } => (
+                "listen_skipped",
+                format!("{address} is left out: {error}"),
+                vec![("address", address.to_string().into())],
+            ),
+            Self::Ready => ("ready", "ready: every required token has been held once".into(), vec![]),
+            Self::Draining { signal } => {
+                ("draining", format!("{signal}: finishing what is in flight"), vec![("signal", (*signal).into())])
+            }
+            Self::Stopped { cut_off: 0 } => ("stopped", "stopped; every exchange was finished".into(), vec![]),
+            Self::Stopped { cut_off } => (
+                "stopped",
+                format!("stopped; {cut_off} connections were cut off by `shutdown.timeout`"),
+                vec![("cut_off", (*cut_off).into())],
+            ),
+            Self::TokenAsked { token, credential, why } => (
+                "token_asked",
+                format!("{token}: asking for a token as {credential} ({why})"),
+                vec![("token", (*token).into()), ("credential", (*credential).into()), ("why", (*why).into())],
+            ),
+            Self::TokenGranted(granted) => (
+                "token_granted",
+                format!(
+                    "{}: got token {} as {}; it lives {}, renewal in {}",
+                    granted.token,
+                    granted.fingerprint,
+                    granted.credential,
+                    rounded(granted.life),
+                    rounded(granted.renew_in),
+                ),
+                vec![
+                    ("token", granted.token.into()),
+                    ("credential", granted.credential.into()),
+                    ("fingerprint", granted.fingerprint.to_string().into()),
+                    ("generation", granted.generation.into()),
+                    ("life_seconds", granted.life.as_secs_f64().into()),
+                    ("renew_in_seconds", granted.renew_in.as_secs_f64().into()),
+                    ("took_seconds", granted.took.as_secs_f64().into()),
+                ],
+            ),
+            Self::TokenFailed { token, credential, why, next, usable_for } => (
+                "token_failed",
+                format!(
+                    "{token}: no token as {credential}: {why}; next try in {}; {}",
+                    rounded(*next),
+                    match usable_for {
+                        Some(left) => format!("the one that is held serves for {} more", rounded(*left)),
+                        None => "requests that need it get 503".into(),
+                    },
+                ),
+                vec![
+                    ("token", (*token).into()),
+                    ("credential", (*credential).into()),
+                    ("why", (*why).into()),
+                    ("next_seconds", next.as_secs_f64().into()),
+                    ("usable_seconds", usable_for.unwrap_or_default().as_secs_f64().into()),
+                ],
+            ),
+            Self::CredentialSwitched { token, from, to } => (
+                "credential_switched",
+                format!("{token}: the provider rejected the credential {from}; {to} is used now"),
+                vec![("token", (*token).into()), ("from", (*from).into()), ("to", (*to).into())],
+            ),
+            Self::TokenRefused { token, generation } => (
+                "token_refused",
+                format!("{token}: an upstream did not take token {generation}; renewing it"),
+                vec![("token", (*token).into()), ("generation", (*generation).into())],
+            ),
+            Self::SecretChanged { token } => (
+                "secret_changed",
+                format!("{token}: a secret file changed; its new content is used from now on"),
+                vec![("token", (*token).into())],
+            ),
+            Self::ScopeDiffers { token } => (
+                "scope_differs",
+                format!("{token}: the provider granted another scope than was asked for"),
+                vec![("token", (*token).into())],
+            ),
+            Self::TokenTypeOdd { token } => (
+                "token_type_odd",
+                format!(
+                    "{token}: the provider's `token_type` is not Bearer; it is sent as a bearer token all the same"
+                ),
+                vec![("token", (*token).into())],
+            ),
+            Self::TaskPanicked { task } => (
+                "task_panicked",
+                format!("a bug in bearerd: {task} panicked and was started again; please report it"),
+                vec![("task", (*task).into())],
+            ),
+            Self::AcceptFailed { listener, error } => (
+                "accept_failed",
+                format!("{listener}: a connection could not be accepted: {error}"),
+                vec![("listener", (*listener).into()), ("error", (*error).into())],
+            ),
+            Self::Refused { reason, route, suppressed } => (
+                "refused",
+                format!("a request was refused: {reason}{}", also(*suppressed)),
+                vec![
+                    ("reason", reason.as_str().into()),
+                    ("route", route.map_or(Value::Null, Into::into)),
+                    ("suppressed", (*suppressed).into()),
+                ],
+            ),
+            Self::UpstreamFailed { reason, route, detail, suppressed } => (
+                "upstream_failed",
+                format!("{route}: {detail}{}", also(*suppressed)),
+                vec![
+                    ("reason", reason.as_str().into()),
+                    ("route", (*route).into()),
+                    ("suppressed", (*suppressed).into()),
+                ],
+            ),
+            Self::Exchange { route, method, status, reason, took } => (
+                "exchange",
+                format!("{method} by {} ended with {status} in {took:.1?}", route.unwrap_or("no route")),
+                vec![
+                    ("route", route.map_or(Value::Null, Into::into)),
+                    ("method", (*method).into()),
+                    ("status", (*status).into()),
+                    ("reason", reason.map_or(Value::Null, |reason| reason.as_str().into())),
+                    ("took_seconds", took.as_secs_f64().into()),
+                ],
+            ),
+        };
+        Line { level: self.level(), event, message, fields }
+    }
+}
+
+/// Says how many of the same kind went unsaid.
+fn also(suppressed: u64) -> String {
+    match suppressed {
+        0 => String::new(),
+        more => format!(" (and {more} more since the last such line)"),
+    }
+}
+
+/// A duration as people say it: whole seconds from ten seconds on, tenths below.
+fn rounded(duration: Duration) -> humantime::FormattedDuration {
+    let tenth = Duration::from_millis(100);
+    let unit = if duration < Duration::from_secs(10) { tenth } else { Duration::from_secs(1) };
+    let units = (duration.as_secs_f64() / unit.as_secs_f64()).round();
+    humantime::format_duration(Duration::from_millis((units * unit.as_secs_f64() * 1000.0) as u64))
+}
+
+/// A configured name as a metric's label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name(pub Arc<str>);

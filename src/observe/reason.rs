@@ -1,0 +1,78 @@
+//! The words for why bearerd answered a request itself: one word for the response, the log and the metrics.
+
+use std::fmt;
+
+/// Why an app got bearerd's own answer instead of the API's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    BadRequest,
+    AmbiguousHost,
+    BadPath,
+    NoRoute,
+    NotAllowed,
+    WebOrigin,
+    OwnCredential,
+    HostNotOurs,
+    NoToken,
+    Overloaded,
+    Draining,
+    UpstreamRefused,
+    UpstreamReset,
+    UpstreamTls,
+    UpstreamDns,
+    BadUpstream,
+    UpstreamTimeout,
+    Internal,
+}
+
+impl Reason {
+    pub const ALL: [Self; 18] = [
+        Self::BadRequest,
+        Self::AmbiguousHost,
+        Self::BadPath,
+        Self::NoRoute,
+        Self::NotAllowed,
+        Self::WebOrigin,
+        Self::OwnCredential,
+        Self::HostNotOurs,
+        Self::NoToken,
+        Self::Overloaded,
+        Self::Draining,
+        Self::UpstreamRefused,
+        Self::UpstreamReset,
+        Self::UpstreamTls,
+        Self::UpstreamDns,
+        Self::BadUpstream,
+        Self::UpstreamTimeout,
+        Self::Internal,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::AmbiguousHost => "ambiguous_host",
+            Self::BadPath => "bad_path",
+            Self::NoRoute => "no_route",
+            Self::NotAllowed => "not_allowed",
+            Self::WebOrigin => "web_origin",
+            Self::OwnCredential => "own_credential",
+            Self::HostNotOurs => "host_not_ours",
+            Self::NoToken => "no_token",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::UpstreamRefused => "upstream_refused",
+            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamTls => "upstream_tls",
+            Self::UpstreamDns => "upstream_dns",
+            Self::BadUpstream => "bad_upstream",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,146 @@
+//! Makes connections to upstreams: name, TCP, TLS.
+//!
+//! Where a connection leads is fixed by the configuration; nothing of a request comes in here.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use crate::rules::{Route, RouteSettings};
+use crate::tls::{ClientConfigs, TlsError};
+use crate::wire::authority::{Authority, Host};
+use crate::wire::fault::Fault;
+
+/// A connection to an upstream.
+pub(super) type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// Where each route leads, by its id: checked once, at start.
+#[derive(Debug, Default)]
+pub struct Destinations(Vec<Destination>);
+
+#[derive(Debug)]
+struct Destination {
+    /// What is dialled.
+    uri: Uri,
+    https: bool,
+    /// Whom the peer must prove to be.
+    name: ServerName<'static>,
+    tls: Arc<ClientConfig>,
+    timeout: Duration,
+}
+
+/// Why a route leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub enum DestinationError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("the host `{0}` cannot stand in a certificate")]
+    Name(Host),
+    #[error("`{0}` cannot be dialled")]
+    Address(Authority),
+}
+
+impl Destinations {
+    /// Adds the next route's; ids count from 0 in this order.
+    ///
+    /// # Errors
+    /// A TLS file is not what it should be, or the host is no name for TLS.
+    pub fn add(&mut self, route: &RouteSettings, configs: &ClientConfigs) -> Result<(), DestinationError> {
+        let upstream = &route.upstream;
+        let authority = route
+            .connect_to
+            .clone()
+            .unwrap_or_else(|| Authority { host: upstream.authority.host.clone(), port: Some(upstream.port()) });
+        let scheme = if upstream.https { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(authority.to_string()).path_and_query("/").build();
+        let name = match (&route.tls.server_name, &upstream.authority.host) {
+            (Some(name), _) => name.clone(),
+            (None, Host::Ip(address)) => ServerName::from(*address),
+            (None, host @ Host::Name(name)) => {
+                ServerName::try_from(name.to_string()).map_err(|_| DestinationError::Name(host.clone()))?
+            }
+        };
+        self.0.push(Destination {
+            uri: uri.map_err(|_| DestinationError::Address(authority))?,
+            https: upstream.https,
+            name,
+            tls: configs.get(&route.tls)?,
+            timeout: route.timeouts.connect,
+        });
+        Ok(())
+    }
+
+    /// `None` if the route is not one of those that were added.
+    pub(super) fn dialer(&self, route: &Route, resolver: &Resolver) -> Option<Dialer> {
+        let destination = self.0.get(route.id)?;
+        let mut http = HttpConnector::new_with_resolver(resolver.clone());
+        http.enforce_http(false);
+        // A proxy's writes are whole messages already; waiting to merge them only delays.
+        http.set_nodelay(true);
+        // Notices a peer that went away without a word, where the pool would keep its connection.
+        http.set_keepalive(Some(Duration::from_secs(60)));
+        let name = Arc::new(FixedServerNameResolver::new(destination.name.clone()));
+        Some(Dialer {
+            connector: HttpsConnector::new(http, Arc::clone(&destination.tls), destination.https, name),
+            uri: destination.uri.clone(),
+            timeout: destination.timeout,
+        })
+    }
+}
+
+/// Makes one route's connections.
+pub(super) struct Dialer {
+    connector: HttpsConnector<HttpConnector<Resolver>>,
+    uri: Uri,
+    timeout: Duration,
+}
+
+impl Dialer {
+    /// Looks the name up, connects and shakes hands, all within `timeouts.connect`.
+    pub(super) async fn dial(&self) -> Result<Io, Fault> {
+        let dialling = self.connector.clone().call(self.uri.clone());
+        match tokio::time::timeout(self.timeout, dialling).await {
+            Ok(Ok(io)) => Ok(io),
+            Ok(Err(error)) => Err(Fault::of(&*error)),
+            Err(_) => Err(Fault::Timeout),
+        }
+    }
+}
+
+/// Looks names up on the control plane: getaddrinfo blocks a thread, and a worker has no thread to spare.
+#[derive(Clone, Debug)]
+pub(super) struct Resolver(pub(super) tokio::runtime::Handle);
+
+type Addresses = std::vec::IntoIter<SocketAddr>;
+
+impl Service<Name> for Resolver {
+    type Response = Addresses;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Addresses>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let looked_up = self.0.spawn(async move {
+            let addresses: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(addresses.into_iter())
+        });
+        Box::pin(async move { looked_up.await.map_err(io::Error::other)? })
+    }
+}

@@ -1,0 +1,89 @@
+//! The request as it is sent. Here, and nowhere else, a token is put on a request.
+//!
+//! First everything that belongs to one hop goes, then every credential of the app's, then ours is put on, last: nothing
+//! in a request can remove it or double it.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+
+use crate::clock::Now;
+use crate::rules::{Admitted, Route};
+use crate::token::{Generation, NoToken};
+use crate::wire::headers::strip_request;
+use crate::wire::replay::{Attempt, Replay};
+
+/// A head from which all that belongs to one hop, and the app's credentials, are gone.
+///
+/// Made only by [`Prepared::new`]. Kept for the case that the request is sent again.
+#[derive(Debug)]
+pub struct Prepared {
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl Prepared {
+    pub fn new(head: Parts, admitted: &Admitted) -> Self {
+        let Parts { method, mut headers, .. } = head;
+        let settings = &admitted.route().settings;
+        strip_request(&mut headers);
+        headers.remove(header::AUTHORIZATION);
+        if settings.inject.header != header::AUTHORIZATION {
+            headers.remove(&settings.inject.header);
+        }
+        for (name, value) in &settings.headers {
+            headers.insert(name, value.clone());
+        }
+        headers.insert(header::HOST, admitted.route().host.clone());
+        Self { method, headers }
+    }
+
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+}
+
+/// A request that may leave: what belongs to the app's hop is gone, and the bearer on it is the one that the
+/// [`Admitted`] names.
+///
+/// Made only by [`Outgoing::seal`].
+#[derive(Debug)]
+pub struct Outgoing {
+    pub(super) request: Request<Attempt>,
+    pub(super) route: Arc<Route>,
+    generation: Option<Generation>,
+}
+
+impl Outgoing {
+    /// # Errors
+    /// The route's token may not be used now.
+    pub fn seal(admitted: &Admitted, prepared: &Prepared, body: &Replay, now: Now) -> Result<Self, NoToken> {
+        let route = admitted.route();
+        let mut headers = prepared.headers.clone();
+        if body.is_chunked() {
+            // hyper's client drops a body of unknown length from a GET unless it is told to send it.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let generation = match &route.token {
+            None => None,
+            Some(token) => {
+                let bearer = token.bearer(now)?;
+                let generation = bearer.generation();
+                headers.insert(&route.settings.inject.header, bearer.into_header());
+                Some(generation)
+            }
+        };
+        let mut request = Request::new(body.attempt());
+        *request.method_mut() = prepared.method.clone();
+        *request.uri_mut() = Uri::from(admitted.path().clone());
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = headers;
+        Ok(Self { request, route: Arc::clone(route), generation })
+    }
+
+    /// The generation of the token on it.
+    pub fn generation(&self) -> Option<Generation> {
+        self.generation
+    }
+}

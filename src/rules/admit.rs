@@ -1,0 +1,191 @@
+//! From an alleged target to an admitted one, or to the reason why not.
+//!
+//! The only place that makes an [`Admitted`]. The order is the one of the security review: method, Host, web page, own
+//! credential, route.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::guards::Guards;
+use super::settings::{OnAuthorization, RouteSettings};
+use super::table::Table;
+use crate::observe::RouteMetrics;
+use crate::token::Reader;
+use crate::wire::authority::Host;
+use crate::wire::form::{Form, Target};
+
+/// A configured route, with the handle to its token and nobody else's.
+pub struct Route {
+    /// Its place in the configuration, and its name in pools.
+    pub id: usize,
+    pub settings: RouteSettings,
+    /// `None` is `token: none`.
+    pub token: Option<Reader>,
+    pub metrics: RouteMetrics,
+    /// The upstream's authority as a header.
+    pub host: HeaderValue,
+}
+
+/// All routes, compiled.
+pub struct Routes {
+    routes: Vec<Arc<Route>>,
+    /// For origin-form: by Host and local path.
+    local: Table<Host>,
+    /// For absolute-form: by the upstream's own authority and base path.
+    absolute: Table<(Host, u16)>,
+    guards: Guards,
+}
+
+/// A rule accepted this target for this listener; it names where to send it, and with whose token.
+///
+/// Made only by [`Routes::admit`].
+#[derive(Clone)]
+pub struct Admitted {
+    route: Arc<Route>,
+    path: PathAndQuery,
+}
+
+/// Why a target is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A method that has no business here.
+    Method,
+    HostNotOurs,
+    WebOrigin,
+    OwnCredential,
+    /// Origin-form, and no route takes the path.
+    NoRoute,
+    /// Absolute-form or CONNECT, to a place that no route names.
+    Foreign,
+    /// The base path and the local one make no path; a bug of the configuration's checks.
+    BadPath,
+}
+
+impl Routes {
+    /// `listener` is, for each route, the index of the listener that it names.
+    pub fn new(routes: Vec<(Route, Option<usize>)>, guards: Guards) -> Self {
+        let (mut local, mut absolute) = (Table::default(), Table::default());
+        for (index, (route, listener)) in routes.iter().enumerate() {
+            let settings = &route.settings;
+            let matching = &settings.matching;
+            local.insert(*listener, matching.host.clone(), matching.path.as_deref().unwrap_or(""), index);
+            let upstream = &settings.upstream;
+            let place = |port| Some((upstream.authority.host.clone(), port));
+            absolute.insert(*listener, place(upstream.port()), &upstream.base_path, index);
+        }
+        // A client that is to use a proxy writes http:// and no port for what we reach over TLS. These come second, so
+        // that an upstream that really is on port 80 wins.
+        for (index, (route, listener)) in routes.iter().enumerate() {
+            let upstream = &route.settings.upstream;
+            if upstream.https && upstream.port() == 443 {
+                absolute.insert(*listener, Some((upstream.authority.host.clone(), 80)), &upstream.base_path, index);
+            }
+        }
+        let routes = routes.into_iter().map(|(route, _)| Arc::new(route)).collect();
+        Self { routes, local, absolute, guards }
+    }
+
+    pub fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
+    /// Decides about a request that came in by `listener`.
+    ///
+    /// # Errors
+    /// The refusal, and the route if one was found before it.
+    pub fn admit(
+        &self,
+        target: &Target,
+        method: &Method,
+        headers: &HeaderMap,
+        listener: usize,
+    ) -> Result<Admitted, (Refusal, Option<Arc<Route>>)> {
+        // CONNECT makes a tunnel and TRACE would read the token back to whoever asks.
+        match *method {
+            Method::CONNECT => return Err((Refusal::Foreign, None)),
+            Method::TRACE => return Err((Refusal::Method, None)),
+            _ => {}
+        }
+        if let Form::Origin(Some(authority)) = target.form()
+            && !self.guards.is_ours(&authority.host)
+        {
+            return Err((Refusal::HostNotOurs, None));
+        }
+        if self.guards.is_foreign_page(headers, target.authority()) {
+            return Err((Refusal::WebOrigin, None));
+        }
+        let route = self.find(target, listener)?;
+        if route.settings.authorization == OnAuthorization::Reject
+            && (headers.contains_key(header::AUTHORIZATION) || headers.contains_key(&route.settings.inject.header))
+        {
+            return Err((Refusal::OwnCredential, Some(Arc::clone(route))));
+        }
+        let path = match target.form() {
+            Form::Absolute { .. } => Some(target.path().clone()),
+            Form::Origin(_) => local_path(&route.settings, target.path()),
+        };
+        match path {
+            Some(path) => Ok(Admitted { route: Arc::clone(route), path }),
+            None => Err((Refusal::BadPath, Some(Arc::clone(route)))),
+        }
+    }
+
+    fn find(&self, target: &Target, listener: usize) -> Result<&Arc<Route>, (Refusal, Option<Arc<Route>>)> {
+        let path = target.path().path();
+        let (found, refusal) = match target.form() {
+            Form::Origin(authority) => {
+                let host = authority.as_ref().map(|authority| &authority.host);
+                (self.local.find(listener, host, path), Refusal::NoRoute)
+            }
+            Form::Absolute { authority, https } => {
+                let place = (authority.host.clone(), authority.port_or(if *https { 443 } else { 80 }));
+                (self.absolute.find(listener, Some(&place), path), Refusal::Foreign)
+            }
+        };
+        found.and_then(|index| self.routes.get(index)).ok_or((refusal, None))
+    }
+}
+
+/// The upstream's path for a local one, byte for byte: the matched prefix taken off if so configured, the base put on.
+fn local_path(settings: &RouteSettings, local: &PathAndQuery) -> Option<PathAndQuery> {
+    let base = &*settings.upstream.base_path;
+    let stripped = match &settings.matching.path {
+        Some(prefix) if settings.strip_prefix => prefix.len(),
+        Some(_) | None => 0,
+    };
+    if base.is_empty() && stripped == 0 {
+        return Some(local.clone());
+    }
+    let rest = local.as_str().get(stripped..)?;
+    let slash = if base.is_empty() && !rest.starts_with('/') { "/" } else { "" };
+    PathAndQuery::from_maybe_shared(Bytes::from([base, slash, rest].concat())).ok()
+}
+
+impl Admitted {
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// Path and query as the upstream gets them.
+    pub fn path(&self) -> &PathAndQuery {
+        &self.path
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Route({})", self.settings.name)
+    }
+}
+
+#[cfg(test)]
+#[path = "admit_tests.rs"]
+mod tests;

@@ -1,0 +1,185 @@
+//! Which route a request gets, and which it does not.
+
+use std::time::Duration;
+
+use http::{HeaderName, Request};
+
+use super::*;
+use crate::observe::Observer;
+use crate::observe::log::{Format, Level, Log, LogSettings};
+use crate::rules::settings::{Callers, Inject, Match, Timeouts, Upstream};
+use crate::tls::TlsSettings;
+use crate::wire::authority::Authority;
+
+/// `(name, listener, match.host, match.path, upstream)`
+type Row<'a> = (&'a str, Option<usize>, Option<&'a str>, Option<&'a str>, &'a str);
+
+fn settings((name, _, host, path, upstream): Row<'_>) -> RouteSettings {
+    let (https, rest) = match upstream.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, upstream.strip_prefix("http://").unwrap()),
+    };
+    let (authority, base) = rest.split_once('/').map_or((rest, String::new()), |(a, b)| (a, format!("/{b}")));
+    let second = Duration::from_secs(1);
+    RouteSettings {
+        name: name.into(),
+        matching: Match { listen: None, host: host.map(|host| Host::parse(host).unwrap()), path: path.map(Into::into) },
+        upstream: Upstream { https, authority: Authority::parse(authority).unwrap(), base_path: base.into() },
+        connect_to: None,
+        strip_prefix: false,
+        token: None,
+        inject: Inject { header: header::AUTHORIZATION, scheme: "Bearer".into() },
+        headers: Vec::new(),
+        authorization: OnAuthorization::Replace,
+        renew_on: None,
+        tls: TlsSettings::default(),
+        timeouts: Timeouts { connect: second, headers: second, body_idle: second, pool_idle: second, max_age: second },
+    }
+}
+
+fn routes(rows: &[Row<'_>], change: impl Fn(&mut RouteSettings)) -> Routes {
+    let log = Log::to(LogSettings { level: Level::Error, format: Format::Pretty }, |_| {});
+    let observer = Observer::new(log);
+    let compiled = rows.iter().enumerate().map(|(id, row)| {
+        let mut settings = settings(*row);
+        change(&mut settings);
+        let metrics = observer.route(&settings.name);
+        let host = HeaderValue::from_str(&settings.upstream.authority.to_string()).unwrap();
+        (Route { id, settings, token: None, metrics, host }, row.1)
+    });
+    let hosts = rows.iter().map(|row| settings(*row).upstream.authority.host);
+    Routes::new(compiled.collect(), Guards::new(&Callers::default(), hosts))
+}
+
+fn admit_by(
+    routes: &Routes,
+    listener: usize,
+    method: &str,
+    uri: &str,
+    headers: &[(&'static str, &'static str)],
+) -> Result<(String, String), Refusal> {
+    let mut builder = Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        builder = builder.header(HeaderName::from_static(name), *value);
+    }
+    let (head, ()) = builder.body(()).unwrap().into_parts();
+    let target = Target::of(&head).unwrap();
+    routes
+        .admit(&target, &head.method, &head.headers, listener)
+        .map(|admitted| (admitted.route().settings.name.to_string(), admitted.path().to_string()))
+        .map_err(|(refusal, _)| refusal)
+}
+
+fn admit(routes: &Routes, uri: &str, host: &'static str) -> Result<(String, String), Refusal> {
+    admit_by(routes, 0, "GET", uri, &[("host", host)])
+}
+
+fn to(name: &str, path: &str) -> Result<(String, String), Refusal> {
+    Ok((name.into(), path.into()))
+}
+
+#[test]
+fn a_route_without_match_takes_everything_and_the_base_goes_in_front() {
+    let routes = routes(&[("api", None, None, None, "https://api.example.com/base")], |_| {});
+    for (uri, path) in [
+        ("/", "/base/"),
+        ("/a?b=c", "/base/a?b=c"),
+        ("/a%20%C3%BC;x/?", "/base/a%20%C3%BC;x/?"),
+        ("//a//b", "/base//a//b"),
+    ] {
+        assert_eq!(admit(&routes, uri, "localhost:4280"), to("api", path), "{uri}");
+    }
+}
+
+#[test]
+fn strip_prefix_takes_off_exactly_what_matched() {
+    let strip = |settings: &mut RouteSettings| settings.strip_prefix = true;
+    let based = routes(&[("api", None, None, Some("/v2"), "https://api.example.com/base")], strip);
+    let bare = routes(&[("api", None, None, Some("/v2"), "https://api.example.com")], strip);
+    for (uri, with_base, without) in
+        [("/v2", "/base", "/"), ("/v2/", "/base/", "/"), ("/v2?q", "/base?q", "/?q"), ("/v2/x?q", "/base/x?q", "/x?q")]
+    {
+        assert_eq!(admit(&based, uri, "localhost"), to("api", with_base), "{uri}");
+        assert_eq!(admit(&bare, uri, "localhost"), to("api", without), "{uri}");
+    }
+    assert_eq!(admit(&bare, "/v22", "localhost"), Err(Refusal::NoRoute));
+}
+
+#[test]
+fn host_and_listener_and_the_longest_path_decide() {
+    let routes = routes(
+        &[
+            ("rest", None, None, None, "https://rest.example"),
+            ("v2", None, None, Some("/v2"), "https://v2.example"),
+            ("named", None, Some("named.example"), None, "https://named.example"),
+            ("legacy", Some(1), None, None, "https://legacy.example"),
+        ],
+        |_| {},
+    );
+    assert_eq!(admit(&routes, "/v2/x", "localhost"), to("v2", "/v2/x"));
+    assert_eq!(admit(&routes, "/v3", "localhost"), to("rest", "/v3"));
+    assert_eq!(admit(&routes, "/v2/x", "named.example:4280"), to("named", "/v2/x"));
+    assert_eq!(admit_by(&routes, 1, "GET", "/v2/x", &[("host", "localhost")]), to("legacy", "/v2/x"));
+}
+
+#[test]
+fn absolute_form_is_a_url_of_the_upstream() {
+    let routes = routes(
+        &[
+            ("api", None, None, Some("/local"), "https://api.example.com/base"),
+            ("deep", None, None, Some("/deep"), "https://api.example.com/base/deep"),
+            ("odd", None, None, Some("/odd"), "https://api.example.com:8443"),
+            ("plain", None, None, Some("/plain"), "http://127.0.0.1:8080"),
+        ],
+        |_| {},
+    );
+    let get = |uri: &str| admit_by(&routes, 0, "GET", uri, &[("host", host_of(uri))]);
+    for (uri, name, path) in [
+        ("http://api.example.com/base/x?q", "api", "/base/x?q"),
+        ("http://api.example.com:80/base", "api", "/base"),
+        ("http://api.example.com:443/base", "api", "/base"),
+        ("https://API.example.com./base/x", "api", "/base/x"),
+        ("http://api.example.com/base/deep/x", "deep", "/base/deep/x"),
+        ("http://api.example.com:8443/any", "odd", "/any"),
+        ("http://127.0.0.1:8080/any", "plain", "/any"),
+    ] {
+        assert_eq!(get(uri), to(name, path), "{uri}");
+    }
+    for uri in [
+        "http://api.example.com/other",
+        "http://api.example.com/local",
+        "http://api.example.com/based",
+        "http://api.example.com:8080/base",
+        "http://evil.example/base",
+        "http://127.0.0.1/",
+        "http://localhost:8080/",
+        "http://169.254.169.254/latest/meta-data/",
+    ] {
+        assert_eq!(get(uri), Err(Refusal::Foreign), "{uri}");
+    }
+}
+
+/// The Host that an honest client sends with an absolute URL.
+fn host_of(uri: &str) -> &'static str {
+    let rest = uri.split_once("://").unwrap().1;
+    String::leak(rest.split_once('/').unwrap().0.to_owned())
+}
+
+#[test]
+fn a_foreign_host_or_page_or_method_is_refused_before_any_route() {
+    let routes = routes(&[("api", None, None, None, "https://api.example.com")], |_| {});
+    assert_eq!(admit(&routes, "/", "rebind.attacker.test"), Err(Refusal::HostNotOurs));
+    assert_eq!(admit(&routes, "/", "api.example.com"), to("api", "/"));
+    let page = [("host", "localhost"), ("origin", "https://evil.example")];
+    assert_eq!(admit_by(&routes, 0, "POST", "/", &page), Err(Refusal::WebOrigin));
+    assert_eq!(admit_by(&routes, 0, "TRACE", "/", &[("host", "localhost")]), Err(Refusal::Method));
+}
+
+#[test]
+fn an_own_credential_is_refused_where_it_is_not_replaced() {
+    let reject = |settings: &mut RouteSettings| settings.authorization = OnAuthorization::Reject;
+    let routes = routes(&[("api", None, None, None, "https://api.example.com")], reject);
+    let own = [("host", "localhost"), ("authorization", "Basic x")];
+    assert_eq!(admit_by(&routes, 0, "GET", "/", &own), Err(Refusal::OwnCredential));
+    assert_eq!(admit(&routes, "/", "localhost"), to("api", "/"));
+}

@@ -1,0 +1,222 @@
+//! The one loop of a token: carries out what the machine says and tells it what came of it.
+//!
+//! Nothing ends it but shutdown: a panic in a token request is a failed request, a panic in the loop restarts it with
+//! all that it knew.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::grant::{AskError, Grant, What};
+use super::machine::{Effect, FailureKind, Input, Machine, Why};
+use super::slot::{Ear, LastError, Slot, Snapshot, Token};
+use super::source::Source;
+use crate::clock::Now;
+use crate::life::{Latch, contained};
+use crate::observe::event::{Event, TokenGranted};
+use crate::observe::{Observer, TokenOutcome};
+
+/// Timers stop while a machine sleeps, so the longest nap is short: that is how soon after a resume an expired token is
+/// noticed when no request asks for it first.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+
+/// Between a panic of the loop and its restart.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Drives one token.
+pub(super) struct Driver<S> {
+    pub(super) name: Arc<str>,
+    pub(super) machine: Machine,
+    pub(super) source: Arc<S>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) observer: Observer,
+    /// How a credential is called in logs: its identifier.
+    pub(super) credential_names: Vec<Arc<str>>,
+    /// Marked as changed when what the secrets are read from changes.
+    pub(super) rotated: watch::Receiver<()>,
+    /// Released by the first token.
+    pub(super) latch: Option<Latch>,
+    pub(super) clock: fn() -> Now,
+    pub(super) ear: Ear,
+    pub(super) token: Option<Arc<Token>>,
+    pub(super) last_error: Option<Arc<LastError>>,
+}
+
+/// A token request that is under way.
+struct Landing {
+    credential: usize,
+    asked: Now,
+    outcome: Result<Grant, AskError>,
+}
+
+impl<S: Source> Driver<S> {
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) {
+        while contained(self.drive()).await.is_none() {
+            self.observer.tell(&Event::TaskPanicked { task: "a token's loop" });
+            tokio::time::sleep(RESTART).await;
+        }
+    }
+
+    async fn drive(&mut self) {
+        // At most one task is in it; dropping it ends that one.
+        let mut flight = JoinSet::new();
+        let mut inputs = vec![Input::Start];
+        loop {
+            for input in inputs.drain(..) {
+                let now = (self.clock)();
+                let effects = self.machine.step(now, input);
+                self.perform(effects, now, &mut flight);
+            }
+            let now = (self.clock)();
+            self.publish(now);
+            let wake = self.machine.wake_at(now).map(|wake| wake.saturating_sub(now.mono).min(LONGEST_NAP));
+            tokio::select! {
+                Some(landed) = flight.join_next() => {
+                    // A task is lost only by a runtime that is shutting down.
+                    let Ok(landing) = landed else { return };
+                    let now = (self.clock)();
+                    let effects = self.land(landing, now);
+                    self.perform(effects, now, &mut flight);
+                }
+                () = self.slot.nudged() => inputs.extend(self.slot.listen(&mut self.ear)),
+                Ok(()) = self.rotated.changed() => {
+                    self.observer.tell(&Event::SecretChanged { token: &self.name });
+                    inputs.push(Input::Rotated);
+                }
+                () = nap(wake) => inputs.push(Input::Wake { used: self.slot.take_used() }),
+            }
+        }
+    }
+
+    fn perform(&self, effects: Vec<Effect>, now: Now, flight: &mut JoinSet<Landing>) {
+        for effect in effects {
+            match effect {
+                Effect::Ask { credential, why } => self.ask(credential, why, now, flight),
+                Effect::Switched { from, to } => self.observer.tell(&Event::CredentialSwitched {
+                    token: &self.name,
+                    from: self.credential_name(from),
+                    to: self.credential_name(to),
+                }),
+            }
+        }
+    }
+
+    fn ask(&self, credential: usize, why: Why, asked: Now, flight: &mut JoinSet<Landing>) {
+        let name = self.credential_name(credential);
+        if why == Why::Refused {
+            let generation = self.token.as_ref().map_or(0, |token| token.generation.0);
+            self.observer.tell(&Event::TokenRefused { token: &self.name, generation });
+        }
+        self.observer.tell(&Event::TokenAsked { token: &self.name, credential: name, why: why.as_str() });
+        let source = Arc::clone(&self.source);
+        flight.spawn(async move {
+            let outcome = contained(source.ask(credential)).await.unwrap_or(Err(What::Panicked.into()));
+            Landing { credential, asked, outcome }
+        });
+    }
+
+    fn land(&mut self, landing: Landing, now: Now) -> Vec<Effect> {
+        let Landing { credential, asked, outcome } = landing;
+        match outcome {
+            Ok(grant) => self.granted(grant, credential, asked, now),
+            Err(error) => self.failed(&error, credential, now),
+        }
+    }
+
+    fn granted(&mut self, grant: Grant, credential: usize, asked: Now, now: Now) -> Vec<Effect> {
+        let unchanged = self.token.as_ref().is_some_and(|token| token.secret.expose() == grant.access_token.expose());
+        let effects = self.machine.step(now, Input::Granted { life: grant.life, unchanged });
+        self.observer.token_request(&self.name, TokenOutcome::Granted);
+        let view = self.machine.view(now);
+        let (Some((generation, until)), Some(renew_at)) = (view.held, view.renew_at) else { return effects };
+        // `grant` let nothing through that a header cannot carry.
+        let Some(token) = self.slot.token(generation, until, renew_at, grant.access_token) else { return effects };
+        self.observer.tell(&Event::TokenGranted(TokenGranted {
+            token: &self.name,
+            credential: self.credential_name(credential),
+            fingerprint: token.fingerprint,
+            generation: generation.0,
+            life: grant.life,
+            renew_in: renew_at.saturating_sub(now.mono),
+            took: now.mono.saturating_sub(asked.mono),
+        }));
+        // Once, not at each renewal: they are facts about the provider.
+        if self.token.is_none() && grant.odd_type {
+            self.observer.tell(&Event::TokenTypeOdd { token: &self.name });
+        }
+        if self.token.is_none() && grant.other_scope {
+            self.observer.tell(&Event::ScopeDiffers { token: &self.name });
+        }
+        self.token = Some(Arc::new(token));
+        self.last_error = None;
+        self.latch = None;
+        effects
+    }
+
+    fn failed(&mut self, error: &AskError, credential: usize, now: Now) -> Vec<Effect> {
+        let failed = error.failed();
+        let rejected = failed.kind == FailureKind::Rejected;
+        // The secret may have been replaced while the old one was under way, before the watch told us.
+        if rejected && self.source.changed(credential) {
+            self.observer.tell(&Event::SecretChanged { token: &self.name });
+            let effects = self.machine.step(now, Input::Rotated);
+            debug_assert!(effects.is_empty(), "one flight at a time: {effects:?}");
+        }
+        let effects = self.machine.step(now, Input::Failed(failed));
+        let outcome = if rejected { TokenOutcome::Rejected } else { TokenOutcome::Failed };
+        self.observer.token_request(&self.name, outcome);
+        let next = self.machine.view(now).next_ask.map_or(Duration::ZERO, |next| next.saturating_sub(now.mono));
+        let left = self.token.as_ref().map(|token| token.until.left(now));
+        let why = error.to_string();
+        self.observer.tell(&Event::TokenFailed {
+            token: &self.name,
+            credential: self.credential_name(credential),
+            why: &why,
+            next,
+            usable_for: left.filter(|left| !left.is_zero()),
+        });
+        self.last_error = Some(Arc::new(LastError { at: SystemTime::now(), what: why }));
+        effects
+    }
+
+    fn publish(&self, now: Now) {
+        let view = self.machine.view(now);
+        let snapshot = Snapshot {
+            token: self.token.clone(),
+            airborne: view.airborne,
+            next_ask: view.next_ask,
+            failures: view.failures,
+            credential: view.using,
+            last_error: self.last_error.clone(),
+            heard: self.ear.heard,
+        };
+        self.slot.publish(snapshot);
+    }
+
+    fn credential_name(&self, credential: usize) -> &str {
+        self.credential_names.get(credential).map_or("?", |name| name)
+    }
+}
+
+impl Why {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "the first",
+            Self::Planned => "a planned renewal",
+            Self::Refused => "an upstream refused the last one",
+            Self::Expired => "the last one has expired",
+            Self::Retry => "another try",
+        }
+    }
+}
+
+/// For ever where there is nothing to wake for.
+async fn nap(wake: Option<Duration>) {
+    match wake {
+        Some(wake) => tokio::time::sleep(wake).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,282 @@
+//! The loop on a paused clock with a scripted source: no socket comes near it.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::driver::Driver;
+use super::grant::{AskError, Code, Grant, What};
+use super::machine::{Generation, Machine};
+use super::policy::Refresh;
+use super::slot::{Ear, Reader, Slot};
+use super::source::Source;
+use crate::clock::Now;
+use crate::life::Readiness;
+use crate::observe::Observer;
+use crate::observe::log::{Format, Level, Log, LogSettings};
+use crate::secret::Secret;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long every scripted token request takes.
+const FLIGHT: Duration = Duration::from_millis(100);
+
+/// The paused clock as a pair: what tokio's timers run on is what tokens live by.
+fn paused() -> Now {
+    thread_local! {
+        static START: tokio::time::Instant = tokio::time::Instant::now();
+    }
+    let mono = START.with(tokio::time::Instant::elapsed) + 1_000 * SECOND;
+    Now { mono, wall: SystemTime::UNIX_EPOCH + 1_000_000 * SECOND + mono }
+}
+
+#[derive(Clone)]
+enum Answer {
+    Token(&'static str, Duration),
+    Down,
+    Rejected,
+    Panic,
+}
+
+/// Answers from a list; the last one for ever.
+struct Scripted {
+    answers: Mutex<VecDeque<Answer>>,
+    asked: AtomicUsize,
+    credentials: Mutex<Vec<usize>>,
+}
+
+impl Source for Scripted {
+    fn ask(&self, credential: usize) -> impl Future<Output = Result<Grant, AskError>> + Send {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.credentials.lock().unwrap().push(credential);
+        let mut answers = self.answers.lock().unwrap();
+        let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
+        async move {
+            tokio::time::sleep(FLIGHT).await;
+            match answer.expect("a script has an answer") {
+                Answer::Token(token, life) => {
+                    Ok(Grant { access_token: Secret::new(token.to_owned()), life, odd_type: false, other_scope: false })
+                }
+                Answer::Down => Err(What::Unreachable("it is down".into()).into()),
+                Answer::Rejected => Err(What::Status(StatusCode::UNAUTHORIZED, Code::default()).into()),
+                Answer::Panic => panic!("a test's own"),
+            }
+        }
+    }
+
+    fn changed(&self, _: usize) -> bool {
+        false
+    }
+}
+
+struct Rig {
+    source: Arc<Scripted>,
+    reader: Reader,
+    readiness: Readiness,
+    rotate: watch::Sender<()>,
+    lines: Arc<Mutex<String>>,
+    driver: JoinHandle<()>,
+}
+
+impl Rig {
+    fn new(credentials: usize, answers: impl IntoIterator<Item = Answer>) -> Self {
+        let source = Arc::new(Scripted {
+            answers: Mutex::new(answers.into_iter().collect()),
+            asked: AtomicUsize::new(0),
+            credentials: Mutex::default(),
+        });
+        let refresh = Refresh::default();
+        let slot = Arc::new(Slot::new("orders".into(), 10 * SECOND, &refresh, vec!["Bearer".into()]));
+        let readiness = Readiness::default();
+        let lines = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&lines);
+        let settings = LogSettings { level: Level::Trace, format: Format::Pretty };
+        let (rotate, rotated) = watch::channel(());
+        let driver = Driver {
+            name: "orders".into(),
+            machine: Machine::new(refresh, credentials, 7),
+            source: Arc::clone(&source),
+            slot: Arc::clone(&slot),
+            observer: Observer::new(Log::to(settings, move |line| sink.lock().unwrap().push_str(line))),
+            credential_names: (0..credentials).map(|index| format!("app-{index}").into()).collect(),
+            rotated,
+            latch: Some(readiness.block("token orders".into())),
+            clock: paused,
+            ear: Ear::default(),
+            token: None,
+            last_error: None,
+        };
+        let driver = tokio::spawn(driver.run());
+        let reader = Reader::new(slot, "Bearer").unwrap();
+        Self { source, reader, readiness, rotate, lines, driver }
+    }
+
+    fn asked(&self) -> usize {
+        self.source.asked.load(Ordering::SeqCst)
+    }
+
+    fn bearer(&self) -> String {
+        let bearer = self.reader.bearer(paused()).expect("a usable token");
+        bearer.into_header().to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// What a request does whose token was refused.
+async fn refused(reader: &Reader, generation: Generation) -> bool {
+    reader.refused(generation);
+    reader.newer_than(generation, paused).await
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_first_requests_cost_one_token_request() {
+    let rig = Rig::new(1, [Answer::Token("one", HOUR)]);
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let reader = rig.reader.clone();
+            tokio::spawn(async move { reader.ready(paused).await })
+        })
+        .collect();
+    for waiter in waiting {
+        assert_eq!(waiter.await.unwrap(), Ok(()));
+    }
+    assert_eq!(rig.asked(), 1);
+    assert_eq!(rig.bearer(), "Bearer one");
+    assert!(rig.readiness.pending().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_provider_is_down_requests_fail_at_once_and_ask_for_nothing() {
+    let rig = Rig::new(1, [Answer::Down]);
+    assert!(rig.reader.ready(paused).await.is_err(), "it waited for the request that was under way");
+    assert_eq!(rig.asked(), 1);
+    let start = paused();
+    for _ in 0..1_000 {
+        assert!(rig.reader.ready(paused).await.unwrap_err().retry_after >= SECOND);
+    }
+    assert_eq!(paused(), start, "nobody waited");
+    assert_eq!(rig.asked(), 1);
+    assert_eq!(rig.readiness.pending(), ["token orders".into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_shorter_than_the_token_is_not_seen_and_a_longer_one_ends_with_its_cause() {
+    let outage = std::iter::repeat_n(Answer::Down, 20);
+    let rig =
+        Rig::new(1, [Answer::Token("one", 600 * SECOND)].into_iter().chain(outage).chain([Answer::Token("two", HOUR)]));
+    rig.reader.ready(paused).await.unwrap();
+    let mut failed = 0;
+    for _ in 0..1_200 {
+        tokio::time::sleep(SECOND).await;
+        failed += usize::from(rig.reader.bearer(paused()).is_err());
+    }
+    // Asked for at 0, renewed from about 430 s on, gone at 590 s; 20 failures take some 350 s.
+    assert!((60..300).contains(&failed), "{failed} s without a token");
+    assert_eq!(rig.bearer(), "Bearer two");
+    assert_eq!(rig.asked(), 22);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planned_renewal_is_never_noticed() {
+    let rig =
+        Rig::new(1, [Answer::Token("one", 4 * SECOND), Answer::Token("two", 4 * SECOND), Answer::Token("three", HOUR)]);
+    rig.reader.ready(paused).await.unwrap();
+    let mut seen = vec![rig.bearer()];
+    for _ in 0..1_000 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        seen.push(rig.bearer());
+    }
+    seen.dedup();
+    assert_eq!(seen, ["Bearer one", "Bearer two", "Bearer three"]);
+    assert_eq!(rig.asked(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_of_one_token_share_one_renewal() {
+    let rig = Rig::new(1, [Answer::Token("one", HOUR), Answer::Token("two", HOUR)]);
+    rig.reader.ready(paused).await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let reader = rig.reader.clone();
+            tokio::spawn(async move { refused(&reader, Generation(1)).await })
+        })
+        .collect();
+    for waiter in waiting {
+        assert!(waiter.await.unwrap());
+    }
+    assert_eq!(rig.asked(), 2);
+    assert_eq!(rig.bearer(), "Bearer two");
+    assert!(refused(&rig.reader, Generation(1)).await, "a late one finds the new token there");
+    assert_eq!(rig.asked(), 2);
+    let start = paused();
+    assert!(!refused(&rig.reader, Generation(2)).await, "too soon to force another");
+    assert_eq!(paused(), start, "and nobody waits for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_refusals_costs_few_token_requests() {
+    let tokens = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|token| Answer::Token(token, HOUR));
+    let rig = Rig::new(1, tokens);
+    rig.reader.ready(paused).await.unwrap();
+    for _ in 0..6_000 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let generation = rig.reader.bearer(paused()).unwrap().generation();
+        refused(&rig.reader, generation).await;
+    }
+    assert!(rig.asked() <= 5, "{} token requests in a minute of 401s", rig.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_credential_is_told_and_the_standby_serves() {
+    let rig = Rig::new(2, [Answer::Rejected, Answer::Token("one", HOUR)]);
+    rig.reader.ready(paused).await.unwrap();
+    assert_eq!(*rig.source.credentials.lock().unwrap(), [0, 1]);
+    assert!(rig.lines.lock().unwrap().contains("the provider rejected the credential app-0; app-1 is used now"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_ends_the_backoff() {
+    let rig = Rig::new(
+        1,
+        [Answer::Rejected, Answer::Rejected, Answer::Rejected, Answer::Rejected, Answer::Token("one", HOUR)],
+    );
+    while rig.asked() < 4 {
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    tokio::time::sleep(SECOND / 2).await;
+    assert_eq!(rig.asked(), 4);
+    rig.rotate.send_replace(());
+    tokio::time::sleep(SECOND / 2).await;
+    assert_eq!(rig.bearer(), "Bearer one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_token_request_is_a_failed_one() {
+    let rig = Rig::new(1, [Answer::Panic, Answer::Token("one", HOUR)]);
+    assert!(rig.reader.ready(paused).await.is_err());
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(rig.bearer(), "Bearer one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_line_holds_the_token() {
+    let rig = Rig::new(1, [Answer::Token("canary", 4 * SECOND), Answer::Down, Answer::Token("canary", 4 * SECOND)]);
+    tokio::time::sleep(60 * SECOND).await;
+    let lines = rig.lines.lock().unwrap();
+    assert!(lines.lines().count() > 20, "{lines}");
+    assert!(!lines.contains("canary"), "{lines}");
+}

@@ -1,0 +1,247 @@
+//! What a token endpoint's answer means: a grant, or why not.
+//!
+//! Knows the quirks of real providers (`expires_in` as a string, `bearer` in any case, 200 with an error, text where JSON
+//! should be). Pure; must never know who asked or what a clock is. Whatever a provider sends, nothing of it but the
+//! token and a checked error code leaves this file.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::machine::{Failed, FailureKind};
+use crate::secret::Secret;
+
+/// A token that was granted.
+#[derive(Debug)]
+pub struct Grant {
+    pub access_token: Secret<String>,
+    /// Counted from when it was asked for.
+    pub life: Duration,
+    /// `token_type` is neither `bearer` nor absent (nor one that this client must not use at all).
+    pub odd_type: bool,
+    /// The provider says that it granted another scope than was asked for.
+    pub other_scope: bool,
+}
+
+/// Why there is no token. `Display` is for the operator, and holds nothing that a provider chose freely.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskError {
+    pub what: What,
+    pub retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum What {
+    #[error("the secret cannot be read: {0}")]
+    Secret(String),
+    #[error("discovery at {0} failed: {1}")]
+    Discovery(String, String),
+    #[error("the token endpoint cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("the token endpoint did not answer within {}", humantime::format_duration(*.0))]
+    Timeout(Duration),
+    #[error("the token endpoint answered {0}{1}")]
+    Status(StatusCode, Code),
+    #[error("the token endpoint answered 200 and the error{0}")]
+    ErrorIn200(Code),
+    #[error("the token endpoint's answer is longer than {MAX_ANSWER} bytes")]
+    TooLong,
+    #[error("the token endpoint's answer is not a JSON object; is the token URL right?")]
+    NotJson,
+    #[error("the token endpoint's answer has no `access_token`")]
+    NoAccessToken,
+    #[error("the access token has bytes that no header can carry")]
+    BadAccessToken,
+    #[error("`token_type` is one that needs proof of possession, which this token was not asked for")]
+    TokenType,
+    #[error("`expires_in` is not a number of seconds above zero")]
+    ExpiresIn,
+    #[error("a bug in bearerd: the token request panicked")]
+    Panicked,
+}
+
+/// An OAuth error code (RFC 6749, 5.2), if the answer carried one that is made of harmless characters.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Code(Option<Box<str>>);
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |code| write!(f, " ({code})"))
+    }
+}
+
+/// No token response has a reason to be longer; the largest JWTs with embedded roles are some 100 KiB.
+pub const MAX_ANSWER: usize = 1024 * 1024;
+
+/// A header of this size is more than any server takes (nginx 8 KiB, IIS 16 KiB, Apache 8 KiB by default, some 64 KiB).
+const MAX_TOKEN: usize = 128 * 1024;
+
+/// Errors that are about the request and not about the credential: another credential would not help.
+const NOT_THE_CREDENTIAL: [&str; 7] = [
+    "invalid_scope",
+    "invalid_target",
+    "unsupported_grant_type",
+    "use_dpop_nonce",
+    "slow_down",
+    "x_rate_limited",
+    "too_many_requests",
+];
+
+impl AskError {
+    pub fn failed(&self) -> Failed {
+        let kind = match &self.what {
+            What::Status(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, code)
+            | What::ErrorIn200(code)
+                if !code.0.as_deref().is_some_and(|code| NOT_THE_CREDENTIAL.contains(&code)) =>
+            {
+                FailureKind::Rejected
+            }
+            What::Secret(_)
+            | What::Discovery(..)
+            | What::Unreachable(_)
+            | What::Timeout(_)
+            | What::Status(..)
+            | What::ErrorIn200(_)
+            | What::TooLong
+            | What::NotJson
+            | What::NoAccessToken
+            | What::BadAccessToken
+            | What::TokenType
+            | What::ExpiresIn
+            | What::Panicked => FailureKind::Transient,
+        };
+        Failed { kind, retry_after: self.retry_after }
+    }
+}
+
+impl From<What> for AskError {
+    fn from(what: What) -> Self {
+        Self { what, retry_after: None }
+    }
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.what, f)?;
+        match self.retry_after {
+            Some(wish) => write!(f, "; it asks to be left alone for {}", humantime::format_duration(wish)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The members that matter, as loosely as they come. A wrong type of one must not hide the others.
+#[derive(Deserialize)]
+struct Answer {
+    access_token: Option<Value>,
+    token_type: Option<Value>,
+    expires_in: Option<Value>,
+    scope: Option<Value>,
+    error: Option<Value>,
+}
+
+/// Reads an answer. `asked_scope` is what was asked for; `assumed` the life of a token that does not tell its own.
+pub fn read(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    asked_scope: Option<&str>,
+    assumed: Duration,
+    wall: SystemTime,
+) -> Result<Grant, AskError> {
+    let answer = serde_json::from_slice::<Answer>(body);
+    let code = Code(answer.as_ref().ok().and_then(|answer| answer.error.as_ref()).and_then(error_code));
+    if !status.is_success() {
+        return Err(AskError { what: What::Status(status, code), retry_after: retry_after(headers, wall) });
+    }
+    let answer = answer.map_err(|_| What::NotJson)?;
+    if answer.error.as_ref().is_some_and(|error| !error.is_null()) {
+        return Err(AskError { what: What::ErrorIn200(code), retry_after: retry_after(headers, wall) });
+    }
+    let Some(Value::String(access_token)) = answer.access_token else { return Err(What::NoAccessToken.into()) };
+    let access_token = Secret::new(access_token);
+    if access_token.expose().is_empty() {
+        return Err(What::NoAccessToken.into());
+    }
+    // RFC 6750's b64token is narrower; some providers' opaque tokens are not. What a header value can carry is taken.
+    let fits = |byte: u8| (0x21..=0x7e).contains(&byte);
+    if access_token.expose().len() > MAX_TOKEN || !access_token.expose().bytes().all(fits) {
+        return Err(What::BadAccessToken.into());
+    }
+    let token_type = answer.token_type.as_ref().and_then(Value::as_str).unwrap_or("Bearer");
+    // RFC 6749, 7.1: a type whose use is not understood must not be used. These need a proof; others are bearer tokens
+    // by another name (`BearerToken`, `Application Access Token`).
+    if ["dpop", "mac", "pop", "n_a"].iter().any(|kind| token_type.eq_ignore_ascii_case(kind)) {
+        return Err(What::TokenType.into());
+    }
+    let life = match answer.expires_in.as_ref().filter(|value| !value.is_null()) {
+        Some(value) => seconds(value).ok_or(What::ExpiresIn)?,
+        None => life_of_jwt(access_token.expose(), wall).unwrap_or(assumed),
+    };
+    let scope = answer.scope.as_ref().and_then(Value::as_str);
+    Ok(Grant {
+        odd_type: !token_type.eq_ignore_ascii_case("bearer"),
+        other_scope: matches!((asked_scope, scope), (Some(asked), Some(granted)) if !same_words(asked, granted)),
+        life,
+        access_token,
+    })
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3): seconds or a date.
+fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse::<u32>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds.into())),
+        Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(wall).unwrap_or_default()),
+    }
+}
+
+fn error_code(value: &Value) -> Option<Box<str>> {
+    let harmless = |code: &&str| {
+        (1..=64).contains(&code.len())
+            && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+    };
+    value.as_str().filter(harmless).map(Into::into)
+}
+
+/// A number above zero, whole or not, or the same as a string. A JSON number beyond what a float holds is no life.
+fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => text.parse().ok()?,
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    // Twice the age of the universe is still below what a Duration holds; policy caps it to something believable.
+    (seconds.is_finite() && seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+/// `exp - iat` of a JWT, or what is left of it by our clock where it has no `iat`. A hint and no more: to a client an
+/// access token is opaque (RFC 9068, 6), so a signature is nothing to check here.
+fn life_of_jwt(token: &str, wall: SystemTime) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: f64,
+        iat: Option<f64>,
+    }
+    let claims: Claims = jsonwebtoken::dangerous::insecure_decode_claims(token).ok()?;
+    let since_1970 = wall.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64();
+    let life = claims.exp - claims.iat.unwrap_or(since_1970);
+    Duration::try_from_secs_f64(life).ok().filter(|life| !life.is_zero())
+}
+
+fn same_words(left: &str, right: &str) -> bool {
+    let words = |text: &str| {
+        let mut words: Vec<_> = text.split_ascii_whitespace().map(str::to_owned).collect();
+        words.sort_unstable();
+        words.dedup();
+        words
+    };
+    words(left) == words(right)
+}
+
+#[cfg(test)]
+#[path = "grant_tests.rs"]
+mod tests;

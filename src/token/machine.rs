@@ -1,0 +1,327 @@
+//! When to ask for a token, with which credential, and until when what was granted may be used.
+//!
+//! A pure step function: inputs and the time go in, effects come out. It must never know tokio, reqwest or what a
+//! clock is. `driver` carries out what it says.
+//!
+//! ```text
+//!            Start, renewal due, Wanted, a refused token
+//!   Idle ──────────────────────────────────────────────▶ Airborne
+//!     ▲                                                      │
+//!     └──────────── Granted · Failed(transient | rejected) ◀─┘
+//! ```
+//!
+//! The rules; each is a test of the same name below:
+//!
+//!  1. One flight at a time.
+//!  2. Never ask before the backoff or the provider's Retry-After is over, not even for a refused token.
+//!  3. Lifetime counts from when we asked.
+//!  4. Past its usable life nobody gets a token: the deadline is published, and the reader checks it.
+//!  5. Renewal starts at the early share of life with jitter, never sooner than the minimal interval.
+//!  6. A refusal counts only if it is of the token that is held, and withdraws nothing.
+//!  7. A rejected credential gives way to the next at once; when all are rejected, back off. What works becomes current.
+//!     Changed files return to the first and lift the backoff, not a Retry-After.
+//!  8. A bad answer never overwrites a good token.
+//!  9. Renewals forced by refusals back off, doubling to an hour while fresh tokens do not cure them; a replay that the
+//!     upstream takes, or a token that lives unrefused, resets that. They never delay a planned renewal.
+//! 10. The margin is at most a tenth of life, and renewal starts no later than three quarters of the usable life.
+//! 11. Backoff is exponential with equal jitter, 1 s to 30 s.
+//! 12. Nothing ends the loop but shutdown. (The driver's.)
+
+use std::time::Duration;
+
+use super::policy::{self, AFTER_401_MAX, RETRY_AFTER_MAX, Refresh};
+use crate::clock::{Deadline, Now};
+
+/// Counts the tokens of one name, from 1. Two different tokens never share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Generation(pub u64);
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Input {
+    /// The loop begins, or begins again after a panic.
+    Start,
+    /// Time passed. `used` tells whether a reader took the held token since the last step.
+    Wake {
+        used: bool,
+    },
+    /// A reader found nothing that it may use.
+    Wanted,
+    /// The provider granted a token that lives for `life`; `unchanged` if it is, to the letter, the one that is held.
+    Granted {
+        life: Duration,
+        unchanged: bool,
+    },
+    Failed(Failed),
+    /// The upstream did not take a token of this generation.
+    Refused(Generation),
+    /// The upstream took a request again that it had refused with an older token.
+    Cured(Generation),
+    /// What the credentials are read from changed.
+    Rotated,
+}
+
+/// How a token request failed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Failed {
+    pub kind: FailureKind,
+    /// What the provider asked to be given, however it said so.
+    pub retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Another try with the same credential may work.
+    Transient,
+    /// The provider does not accept the credential.
+    Rejected,
+}
+
+/// What the driver must do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Request a token with this credential, and come back with `Granted` or `Failed`.
+    Ask { credential: usize, why: Why },
+    /// The provider rejected the credential `from`; `to` is used from now on.
+    Switched { from: usize, to: usize },
+}
+
+/// Why a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    First,
+    Planned,
+    Refused,
+    Expired,
+    Retry,
+}
+
+/// The life of one configured token.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    refresh: Refresh,
+    rng: fastrand::Rng,
+    credentials: usize,
+    /// The credential in use.
+    using: usize,
+    /// Credentials rejected since the last grant, rotation or backoff.
+    rejected: usize,
+    held: Option<Held>,
+    newest: Generation,
+    flight: Option<Flight>,
+    failures: u32,
+    /// Our own patience: nothing is asked before.
+    backoff_until: Duration,
+    /// The provider's wish: nothing is asked before, whatever changed here.
+    embargo_until: Duration,
+    /// No two asks that lead to a grant are closer than the minimal interval.
+    spaced_until: Duration,
+    /// When the next refusal may force a renewal, and how long the one after must wait.
+    forced_from: Duration,
+    forced_gap: Duration,
+    used: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    generation: Generation,
+    until: Deadline,
+    renew_at: Duration,
+    refused: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    asked: Now,
+    /// The credentials' files changed while it was under way: its rejection says nothing about the new ones.
+    rotated: bool,
+}
+
+/// What the machine knows, for whoever shows or publishes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// Generation and last usable moment of the held token.
+    pub held: Option<(Generation, Deadline)>,
+    pub airborne: bool,
+    /// When the next token request is due, on the clock since boot; `None` while one is under way.
+    pub next_ask: Option<Duration>,
+    /// When renewal of the held token is planned.
+    pub renew_at: Option<Duration>,
+    pub failures: u32,
+    pub using: usize,
+}
+
+impl Machine {
+    /// `credentials` is how many there are, at least one.
+    pub fn new(refresh: Refresh, credentials: usize, seed: u64) -> Self {
+        debug_assert!(credentials > 0, "a token without a credential cannot be asked for");
+        Self {
+            refresh,
+            rng: fastrand::Rng::with_seed(seed),
+            credentials,
+            using: 0,
+            rejected: 0,
+            held: None,
+            newest: Generation::default(),
+            flight: None,
+            failures: 0,
+            backoff_until: Duration::ZERO,
+            embargo_until: Duration::ZERO,
+            spaced_until: Duration::ZERO,
+            forced_from: Duration::ZERO,
+            forced_gap: refresh.after_401,
+            used: false,
+        }
+    }
+
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            // A flight of before a panic will never land.
+            Input::Start => self.flight = None,
+            Input::Wake { used } => self.used |= used,
+            Input::Wanted => self.used = true,
+            Input::Granted { life, unchanged } => self.granted(life, unchanged),
+            Input::Failed(failed) => self.failed(now, failed, &mut effects),
+            Input::Refused(generation) => self.refused(generation),
+            Input::Cured(generation) => self.cured(generation),
+            Input::Rotated => self.rotated(),
+        }
+        if self.flight.is_none() && self.next_ask(now).is_some_and(|due| due <= now.mono) {
+            effects.push(self.ask(now));
+        }
+        effects
+    }
+
+    /// When `Wake` is due, on the clock since boot. `None` while a flight is under way.
+    pub fn wake_at(&self, now: Now) -> Option<Duration> {
+        match (self.flight, self.held) {
+            (Some(_), _) => None,
+            // An unused token is looked at again now and then: it may have been used meanwhile.
+            (None, Some(held)) if self.is_dormant() && !held.refused && !held.until.passed(now) => {
+                let again = now.mono + (held.until.left(now) / 4).max(Duration::from_secs(1));
+                Some(held.renew_at.max(again))
+            }
+            (None, _) => self.next_ask(now),
+        }
+    }
+
+    pub fn view(&self, now: Now) -> View {
+        View {
+            held: self.held.map(|held| (held.generation, held.until)),
+            airborne: self.flight.is_some(),
+            next_ask: if self.flight.is_some() { None } else { self.next_ask(now) },
+            renew_at: self.held.map(|held| held.renew_at),
+            failures: self.failures,
+            using: self.using,
+        }
+    }
+
+    fn granted(&mut self, life: Duration, unchanged: bool) {
+        let Some(flight) = self.flight.take() else { return };
+        self.failures = 0;
+        self.rejected = 0;
+        self.backoff_until = Duration::ZERO;
+        self.embargo_until = Duration::ZERO;
+        self.used = false;
+        let refused = self.held.is_some_and(|held| held.refused);
+        if !refused {
+            self.forced_gap = self.refresh.after_401;
+        }
+        // The provider's "new" token may be the old one: whoever refused that will refuse this.
+        let unchanged = unchanged && self.held.is_some();
+        if !unchanged {
+            self.newest.0 += 1;
+        }
+        let schedule = self.refresh.schedule(life, self.rng.f64());
+        self.held = Some(Held {
+            generation: self.newest,
+            until: flight.asked.plus(schedule.usable_for),
+            renew_at: flight.asked.mono + schedule.renew_after,
+            refused: unchanged && refused,
+        });
+        self.spaced_until = flight.asked.mono + self.refresh.min_interval;
+    }
+
+    fn failed(&mut self, now: Now, failed: Failed, effects: &mut Vec<Effect>) {
+        let Some(flight) = self.flight.take() else { return };
+        if let Some(wish) = failed.retry_after {
+            self.embargo_until = now.mono + wish.min(RETRY_AFTER_MAX);
+        }
+        if failed.kind == FailureKind::Rejected {
+            if flight.rotated {
+                return;
+            }
+            self.rejected += 1;
+            if self.credentials > 1 {
+                let from = self.using;
+                self.using = (from + 1) % self.credentials;
+                effects.push(Effect::Switched { from, to: self.using });
+            }
+            if self.rejected < self.credentials {
+                return;
+            }
+            self.rejected = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.backoff_until = now.mono + policy::backoff(self.failures, self.rng.f64());
+    }
+
+    fn refused(&mut self, generation: Generation) {
+        if let Some(held) = self.held.as_mut().filter(|held| held.generation == generation) {
+            held.refused = true;
+        }
+    }
+
+    fn cured(&mut self, generation: Generation) {
+        if self.held.is_some_and(|held| held.generation == generation && !held.refused) {
+            self.forced_gap = self.refresh.after_401;
+        }
+    }
+
+    fn rotated(&mut self) {
+        self.using = 0;
+        self.rejected = 0;
+        self.failures = 0;
+        self.backoff_until = Duration::ZERO;
+        if let Some(flight) = &mut self.flight {
+            flight.rotated = true;
+        }
+    }
+
+    fn ask(&mut self, now: Now) -> Effect {
+        let why = match self.held {
+            _ if self.failures > 0 || self.rejected > 0 => Why::Retry,
+            None => Why::First,
+            Some(held) if held.until.passed(now) => Why::Expired,
+            Some(held) if held.renew_at <= now.mono => Why::Planned,
+            Some(_) => Why::Refused,
+        };
+        if self.held.is_some_and(|held| held.refused) {
+            self.forced_from = now.mono + self.forced_gap;
+            self.forced_gap = (self.forced_gap * 2).min(AFTER_401_MAX);
+        }
+        self.flight = Some(Flight { asked: now, rotated: false });
+        Effect::Ask { credential: self.using, why }
+    }
+
+    /// When the next ask is due if nothing else happens; `None` if a reader must want it first.
+    fn next_ask(&self, now: Now) -> Option<Duration> {
+        let due = match self.held {
+            None => Duration::ZERO,
+            Some(held) if held.refused => held.renew_at.min(self.forced_from),
+            Some(_) if self.is_dormant() => return None,
+            Some(held) if held.until.passed(now) => Duration::ZERO,
+            Some(held) => held.renew_at,
+        };
+        Some(due.max(self.backoff_until).max(self.embargo_until).max(self.spaced_until))
+    }
+
+    fn is_dormant(&self) -> bool {
+        !self.refresh.when_idle && !self.used && self.held.is_some()
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,408 @@
+//! The rules of the machine, one test each, and a seeded sweep over random inputs.
+
+use std::time::SystemTime;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn epoch() -> Now {
+    Now { mono: 1_000 * SECOND, wall: SystemTime::UNIX_EPOCH + 1_000_000 * SECOND }
+}
+
+fn granted(life: Duration) -> Input {
+    Input::Granted { life, unchanged: false }
+}
+
+fn failed(kind: FailureKind) -> Input {
+    Input::Failed(Failed { kind, retry_after: None })
+}
+
+const WAKE: Input = Input::Wake { used: true };
+
+/// A machine that holds a token of an hour, asked for at `epoch()`.
+fn holding(credentials: usize) -> Machine {
+    let mut machine = Machine::new(Refresh::default(), credentials, 7);
+    assert_eq!(machine.step(epoch(), Input::Start), [Effect::Ask { credential: 0, why: Why::First }]);
+    assert_eq!(machine.step(epoch() + SECOND, granted(HOUR)), []);
+    machine
+}
+
+fn generation(machine: &Machine, now: Now) -> Generation {
+    machine.view(now).held.expect("a token is held").0
+}
+
+fn asks(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Ask { .. })).count()
+}
+
+#[test]
+fn rule_1_one_flight_at_a_time() {
+    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    assert_eq!(asks(&machine.step(epoch(), Input::Start)), 1);
+    for input in [Input::Wanted, WAKE, Input::Rotated, Input::Refused(Generation(1))] {
+        assert_eq!(machine.step(epoch() + HOUR, input), [], "{input:?}");
+    }
+}
+
+#[test]
+fn rule_2_never_ask_before_the_embargo_not_even_for_a_refused_token() {
+    let mut machine = holding(1);
+    let due = machine.wake_at(epoch()).unwrap() - epoch().mono;
+    assert_eq!(asks(&machine.step(epoch() + due, WAKE)), 1);
+    let wish = Failed { kind: FailureKind::Transient, retry_after: Some(60 * SECOND) };
+    machine.step(epoch() + due, Input::Failed(wish));
+    for later in [SECOND, 59 * SECOND] {
+        for input in [Input::Refused(Generation(1)), Input::Wanted, Input::Rotated, WAKE] {
+            assert_eq!(machine.step(epoch() + due + later, input), [], "{input:?} after {later:?}");
+        }
+    }
+    assert_eq!(asks(&machine.step(epoch() + due + 60 * SECOND, WAKE)), 1);
+}
+
+#[test]
+fn rule_2_a_retry_after_of_an_hour_is_obeyed_for_five_minutes() {
+    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), Input::Failed(Failed { kind: FailureKind::Transient, retry_after: Some(HOUR) }));
+    assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + 300 * SECOND));
+}
+
+#[test]
+fn rule_3_lifetime_counts_from_when_we_asked() {
+    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch() + 9 * SECOND, granted(100 * SECOND));
+    let (_, until) = machine.view(epoch()).held.unwrap();
+    assert_eq!(until, epoch().plus(90 * SECOND));
+}
+
+#[test]
+fn rule_4_an_expired_token_is_past_its_deadline_by_either_clock() {
+    let machine = holding(1);
+    let (_, until) = machine.view(epoch()).held.unwrap();
+    assert!(until.passed(epoch() + HOUR));
+    assert!(until.passed(Now { wall: epoch().wall + HOUR, ..epoch() }));
+}
+
+#[test]
+fn rule_4_a_reader_that_finds_an_expired_token_after_a_suspension_has_it_renewed_at_once() {
+    let mut machine = holding(1);
+    let woken = Now { wall: epoch().wall + HOUR, ..epoch() + 2 * SECOND };
+    assert_eq!(machine.step(woken, Input::Wanted), [Effect::Ask { credential: 0, why: Why::Expired }]);
+}
+
+#[test]
+fn rule_5_renewal_starts_at_the_early_share_with_jitter() {
+    let due: Vec<_> = (0..200)
+        .map(|seed| {
+            let mut machine = Machine::new(Refresh::default(), 1, seed);
+            machine.step(epoch(), Input::Start);
+            machine.step(epoch(), granted(HOUR));
+            machine.wake_at(epoch()).unwrap() - epoch().mono
+        })
+        .collect();
+    let (latest, earliest) = (HOUR.mul_f64(0.75), HOUR.mul_f64(0.75 * 0.9) - 10 * SECOND);
+    assert!(due.iter().all(|due| (earliest..=latest).contains(due)), "{due:?}");
+    let spread = *due.iter().max().unwrap() - *due.iter().min().unwrap();
+    assert!(spread > 120 * SECOND, "200 replicas spread over {spread:?} only");
+}
+
+#[test]
+fn rule_5_no_sooner_than_the_minimal_interval() {
+    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), granted(SECOND / 10));
+    assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + SECOND));
+    assert_eq!(machine.step(epoch() + SECOND / 2, Input::Wanted), []);
+}
+
+#[test]
+fn rule_5_an_unused_token_is_left_to_expire_when_idle_is_off() {
+    let mut machine = Machine::new(Refresh { when_idle: false, ..Refresh::default() }, 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), granted(HOUR));
+    let idle = Input::Wake { used: false };
+    let due = machine.wake_at(epoch()).unwrap() - epoch().mono;
+    assert_eq!(machine.step(epoch() + due, idle), []);
+    let again = machine.wake_at(epoch() + due).unwrap() - epoch().mono;
+    assert!(again > due && again < HOUR, "looked at again while it lives, not spun on");
+    assert_eq!(asks(&machine.clone().step(epoch() + again, WAKE)), 1, "used since: renewed");
+    assert_eq!(machine.step(epoch() + HOUR, idle), []);
+    assert_eq!(machine.wake_at(epoch() + HOUR), None, "expired and unused: nothing to wake for");
+    assert_eq!(asks(&machine.step(epoch() + 2 * HOUR, Input::Wanted)), 1);
+}
+
+#[test]
+fn rule_6_a_refusal_counts_only_if_it_is_of_what_is_held_and_withdraws_nothing() {
+    let mut machine = holding(1);
+    let now = epoch() + 60 * SECOND;
+    assert_eq!(machine.step(now, Input::Refused(Generation(0))), []);
+    assert_eq!(machine.step(now, Input::Refused(Generation(2))), []);
+    assert_eq!(machine.step(now, Input::Refused(Generation(1))), [Effect::Ask { credential: 0, why: Why::Refused }]);
+    assert_eq!(generation(&machine, now), Generation(1), "still there while the renewal is under way");
+    machine.step(now, granted(HOUR));
+    assert_eq!(machine.step(now + SECOND, Input::Refused(Generation(1))), [], "a late refusal of the old one");
+}
+
+#[test]
+fn rule_7_a_rejected_credential_gives_way_at_once_then_backs_off() {
+    let mut machine = Machine::new(Refresh::default(), 2, 7);
+    machine.step(epoch(), Input::Start);
+    assert_eq!(
+        machine.step(epoch(), failed(FailureKind::Rejected)),
+        [Effect::Switched { from: 0, to: 1 }, Effect::Ask { credential: 1, why: Why::Retry }]
+    );
+    assert_eq!(machine.step(epoch(), failed(FailureKind::Rejected)), [Effect::Switched { from: 1, to: 0 }]);
+    assert!(machine.wake_at(epoch()).unwrap() > epoch().mono);
+}
+
+#[test]
+fn rule_7_what_works_becomes_current_and_the_first_is_not_tried_again_by_a_timer() {
+    let mut machine = Machine::new(Refresh::default(), 2, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), failed(FailureKind::Rejected));
+    machine.step(epoch(), granted(HOUR));
+    let due = machine.wake_at(epoch()).unwrap() - epoch().mono;
+    assert_eq!(machine.step(epoch() + due, WAKE), [Effect::Ask { credential: 1, why: Why::Planned }]);
+}
+
+#[test]
+fn rule_7_changed_files_return_to_the_first_and_lift_the_backoff_not_a_retry_after() {
+    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), failed(FailureKind::Rejected));
+    assert_eq!(machine.step(epoch(), Input::Rotated), [Effect::Ask { credential: 0, why: Why::First }]);
+    machine.step(epoch(), Input::Failed(Failed { kind: FailureKind::Rejected, retry_after: Some(60 * SECOND) }));
+    assert_eq!(machine.step(epoch(), Input::Rotated), []);
+    assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + 60 * SECOND));
+}
+
+#[test]
+fn rule_7_a_rejection_of_what_was_replaced_in_flight_says_nothing_about_the_new() {
+    let mut machine = Machine::new(Refresh::default(), 2, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), Input::Rotated);
+    assert_eq!(machine.step(epoch(), failed(FailureKind::Rejected)), [Effect::Ask { credential: 0, why: Why::First }]);
+}
+
+#[test]
+fn rule_7_a_changed_file_costs_no_token_request_while_the_token_is_good() {
+    let mut machine = holding(1);
+    assert_eq!(machine.step(epoch() + 60 * SECOND, Input::Rotated), []);
+}
+
+#[test]
+fn rule_8_a_bad_answer_never_overwrites_a_good_token() {
+    let machine = holding(1);
+    let due = machine.wake_at(epoch()).unwrap() - epoch().mono;
+    for kind in [FailureKind::Transient, FailureKind::Rejected] {
+        let mut machine = machine.clone();
+        machine.step(epoch() + due, WAKE);
+        machine.step(epoch() + due, failed(kind));
+        assert_eq!(generation(&machine, epoch() + due), Generation(1));
+    }
+}
+
+#[test]
+fn rule_9_forced_renewals_back_off_while_fresh_tokens_do_not_cure() {
+    let mut machine = holding(1);
+    let mut now = epoch() + 60 * SECOND;
+    let mut gaps = Vec::new();
+    for _ in 0..12 {
+        let refused = Input::Refused(generation(&machine, now));
+        let mut waited = Duration::ZERO;
+        let mut effects = machine.step(now, refused);
+        while asks(&effects) == 0 {
+            now = now + SECOND;
+            waited += SECOND;
+            effects = machine.step(now, WAKE);
+        }
+        gaps.push(waited.as_secs());
+        machine.step(now, granted(24 * HOUR));
+    }
+    assert_eq!(gaps, [0, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
+}
+
+#[test]
+fn rule_9_a_cure_resets_and_so_does_a_life_without_refusal() {
+    for cure in [true, false] {
+        let mut machine = holding(1);
+        let mut now = epoch() + 60 * SECOND;
+        for _ in 0..2 {
+            machine.step(now, Input::Refused(generation(&machine, now)));
+            now = now + 10 * SECOND;
+            machine.step(now, WAKE);
+            machine.step(now, granted(HOUR));
+        }
+        if cure {
+            machine.step(now, Input::Cured(generation(&machine, now)));
+        } else {
+            now = now + HOUR;
+            machine.step(now, WAKE);
+            machine.step(now, granted(HOUR));
+        }
+        now = now + 60 * SECOND;
+        assert_eq!(asks(&machine.step(now, Input::Refused(generation(&machine, now)))), 1);
+        machine.step(now, granted(HOUR));
+        machine.step(now + SECOND, Input::Refused(generation(&machine, now)));
+        assert_eq!(machine.wake_at(now + SECOND), Some(now.mono + 10 * SECOND), "cured by replay: {cure}");
+    }
+}
+
+#[test]
+fn rule_9_refusals_never_delay_a_planned_renewal() {
+    let mut machine = holding(1);
+    let mut now = epoch() + 60 * SECOND;
+    for _ in 0..9 {
+        machine.step(now, Input::Refused(generation(&machine, now)));
+        while machine.view(now).next_ask.is_some() {
+            now = now + SECOND;
+            machine.step(now, WAKE);
+        }
+        machine.step(now, granted(60 * SECOND));
+    }
+    machine.step(now, Input::Refused(generation(&machine, now)));
+    assert!(machine.wake_at(now).unwrap() <= now.mono + 45 * SECOND);
+}
+
+#[test]
+fn rule_9_the_same_token_granted_again_is_not_a_cure() {
+    let mut machine = holding(1);
+    let now = epoch() + 60 * SECOND;
+    machine.step(now, Input::Refused(Generation(1)));
+    assert_eq!(machine.step(now, Input::Granted { life: HOUR, unchanged: true }), []);
+    assert_eq!(generation(&machine, now), Generation(1));
+    assert_eq!(machine.wake_at(now), Some(now.mono + 10 * SECOND), "tried again, but not before the gap");
+}
+
+#[test]
+fn rule_10_the_margin_is_at_most_a_tenth_of_life() {
+    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), granted(4 * SECOND));
+    let (_, until) = machine.view(epoch()).held.unwrap();
+    assert_eq!(until, epoch().plus(Duration::from_millis(3_600)));
+    assert!(machine.wake_at(epoch()).unwrap() <= epoch().mono + Duration::from_millis(2_700));
+}
+
+#[test]
+fn rule_11_backoff_is_exponential_with_equal_jitter() {
+    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    let mut now = epoch();
+    machine.step(now, Input::Start);
+    for whole in [1, 2, 4, 8, 16, 30, 30] {
+        machine.step(now, failed(FailureKind::Transient));
+        let waited = machine.wake_at(now).unwrap() - now.mono;
+        assert!((whole * SECOND / 2..=whole * SECOND).contains(&waited), "{waited:?} of {whole} s");
+        now = now + waited;
+        assert_eq!(asks(&machine.step(now, WAKE)), 1);
+    }
+}
+
+#[test]
+fn rule_12_a_restarted_loop_keeps_its_token_and_asks_again_for_what_was_in_flight() {
+    let mut machine = holding(1);
+    let due = machine.wake_at(epoch()).unwrap() - epoch().mono;
+    machine.step(epoch() + due, WAKE);
+    assert_eq!(asks(&machine.step(epoch() + due, Input::Start)), 1);
+    assert_eq!(generation(&machine, epoch() + due), Generation(1));
+}
+
+/// Random inputs against a model of the promises. A failure prints its seed: `SEED=n cargo test sweep` replays it.
+#[test]
+fn sweep() {
+    let replay = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    for seed in replay.map_or(0..2_000, |seed: u64| seed..seed + 1) {
+        let outcome = std::panic::catch_unwind(|| sweep_one(seed));
+        assert!(outcome.is_ok(), "the sweep failed at SEED={seed}");
+    }
+}
+
+fn sweep_one(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let credentials = rng.usize(1..=3);
+    let refresh = Refresh { when_idle: rng.bool(), ..Refresh::default() };
+    let mut machine = Machine::new(refresh, credentials, seed);
+    let mut now = epoch();
+    let mut airborne: Option<Now> = None;
+    let mut embargo = Duration::ZERO;
+    let mut last_grant = Duration::ZERO;
+    let mut failed_since = false;
+    let mut refusals_asked: Vec<Duration> = Vec::new();
+    for _ in 0..500 {
+        now = now + Duration::from_millis(rng.u64(0..20_000));
+        if rng.u8(..) == 0 {
+            now.wall += HOUR; // a restored snapshot, or a date set right
+        }
+        let before = machine.view(now);
+        let input = match rng.u8(0..10) {
+            0 => Input::Refused(Generation(rng.u64(0..4) + before.held.map_or(0, |held| held.0.0.saturating_sub(2)))),
+            1 => Input::Wanted,
+            2 => Input::Rotated,
+            3 => Input::Cured(before.held.map_or(Generation(1), |held| held.0)),
+            4..=6 if airborne.is_some() => {
+                let unchanged = rng.u8(0..5) == 0;
+                Input::Granted { life: Duration::from_secs(rng.u64(1..7_200)), unchanged }
+            }
+            7 if airborne.is_some() => {
+                let kind = if rng.bool() { FailureKind::Transient } else { FailureKind::Rejected };
+                let retry_after = rng.bool().then(|| Duration::from_secs(rng.u64(0..1_000)));
+                Input::Failed(Failed { kind, retry_after })
+            }
+            _ => Input::Wake { used: rng.bool() },
+        };
+        let asked_at = airborne;
+        match input {
+            Input::Granted { .. } => {
+                airborne = None;
+                embargo = Duration::ZERO;
+                last_grant = asked_at.expect("only what flies lands").mono;
+                failed_since = false;
+            }
+            Input::Failed(failed) => {
+                airborne = None;
+                failed_since = true;
+                if let Some(wish) = failed.retry_after {
+                    embargo = now.mono + wish.min(RETRY_AFTER_MAX);
+                }
+            }
+            Input::Start
+            | Input::Wake { .. }
+            | Input::Wanted
+            | Input::Refused(_)
+            | Input::Cured(_)
+            | Input::Rotated => {}
+        }
+        for effect in machine.step(now, input) {
+            if let Effect::Ask { credential, why } = effect {
+                assert!(airborne.is_none(), "rule 1: {input:?}");
+                assert!(now.mono >= embargo, "rule 2: {input:?}");
+                assert!(failed_since || now.mono >= last_grant + refresh.min_interval, "rule 5: {input:?}");
+                assert!(credential < credentials, "rule 7: {input:?}");
+                if why == Why::Refused {
+                    if let Some(last) = refusals_asked.last().filter(|_| !failed_since) {
+                        assert!(now.mono >= *last + refresh.after_401, "rule 9: {input:?}");
+                    }
+                    refusals_asked.push(now.mono);
+                }
+                airborne = Some(now);
+            }
+        }
+        let after = machine.view(now);
+        assert_eq!(after.airborne, airborne.is_some());
+        assert!(after.held.is_some() || before.held.is_none(), "rule 8: a token was dropped by {input:?}");
+        if let (Some(old), Some(new)) = (before.held, after.held) {
+            assert!(new.0 >= old.0, "generations only grow");
+            assert!(matches!(input, Input::Granted { .. }) || old == new, "rules 6 and 8: {input:?} changed the token");
+        }
+        // Rule 12: unless it flies, or waits for a reader by choice, something will wake it.
+        let wake = machine.wake_at(now);
+        let waits_for_a_reader = !refresh.when_idle && after.held.is_some_and(|held| held.1.passed(now));
+        assert!(wake.is_some() || after.airborne || waits_for_a_reader, "rule 12: stuck after {input:?}");
+        if let Some(wake) = wake {
+            assert!(wake > now.mono, "a wake-up in the past would spin: {input:?}");
+        }
+    }
+}

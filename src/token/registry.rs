@@ -1,0 +1,154 @@
+//! Name → running driver. Hands out readers to routes and statuses to whoever shows them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinSet;
+
+use super::driver::Driver;
+use super::machine::Machine;
+use super::settings::{SecretSource, Settings};
+use super::slot::{Ear, Reader, Slot};
+use super::source::{SourceError, TokenEndpoint};
+use crate::clock::Now;
+use crate::files;
+use crate::life::Readiness;
+use crate::observe::{Observer, TokenSample, TokenState};
+use crate::secret::Fingerprint;
+use crate::tls::ClientConfigs;
+
+/// The configured tokens, not running yet: nothing is spawned and nothing is asked.
+#[derive(Debug)]
+pub struct Registry {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    endpoint: Arc<TokenEndpoint>,
+    slot: Arc<Slot>,
+}
+
+/// Why a token cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("token `{token}`: {error}")]
+pub struct RegistryError {
+    pub token: Arc<str>,
+    #[source]
+    pub error: SourceError,
+}
+
+impl Registry {
+    /// `schemes` are, by token, what routes put before it.
+    ///
+    /// # Errors
+    /// A TLS file of a token is not what it should be.
+    pub fn new(
+        tokens: Vec<Settings>,
+        schemes: &BTreeMap<Arc<str>, Vec<String>>,
+        configs: &ClientConfigs,
+    ) -> Result<Self, RegistryError> {
+        let entry = |settings: Settings| {
+            let name = Arc::clone(&settings.name);
+            let schemes = schemes.get(&name).cloned().unwrap_or_default();
+            let slot = Arc::new(Slot::new(Arc::clone(&name), settings.wait, &settings.refresh, schemes));
+            match TokenEndpoint::new(settings, configs) {
+                Ok(endpoint) => Ok(Entry { endpoint: Arc::new(endpoint), slot }),
+                Err(error) => Err(RegistryError { token: name, error }),
+            }
+        };
+        Ok(Self { entries: tokens.into_iter().map(entry).collect::<Result<_, _>>()? })
+    }
+
+    /// `None` if there is no such token, or no route said that it would use this scheme.
+    pub fn reader(&self, token: &str, scheme: &str) -> Option<Reader> {
+        let entry = self.entries.iter().find(|entry| &*entry.endpoint.settings().name == token)?;
+        Reader::new(Arc::clone(&entry.slot), scheme)
+    }
+
+    /// Starts every driver on the current runtime. They end when what is returned is dropped.
+    pub fn start(&self, readiness: &Readiness, observer: &Observer) -> JoinSet<()> {
+        let mut drivers = JoinSet::new();
+        for Entry { endpoint, slot } in &self.entries {
+            let settings = endpoint.settings();
+            let secrets = settings.credentials.iter().filter_map(|credential| match &credential.client_secret {
+                SecretSource::File(path) => Some(PathBuf::clone(path)),
+                SecretSource::Inline(_) => None,
+            });
+            let driver = Driver {
+                name: Arc::clone(&settings.name),
+                machine: Machine::new(settings.refresh, settings.credentials.len(), fastrand::u64(..)),
+                source: Arc::clone(endpoint),
+                slot: Arc::clone(slot),
+                observer: observer.clone(),
+                credential_names: settings.credentials.iter().map(|one| Arc::clone(&one.client_id)).collect(),
+                rotated: files::watch(secrets),
+                latch: settings.required.then(|| readiness.block(format!("token {}", settings.name).into())),
+                clock: Now::read,
+                ear: Ear::default(),
+                token: None,
+                last_error: None,
+            };
+            drivers.spawn(driver.run());
+        }
+        drivers
+    }
+
+    pub fn statuses(&self, now: Now) -> Vec<Status> {
+        self.entries.iter().map(|entry| entry.status(now)).collect()
+    }
+}
+
+/// What may be shown of a token: never the token.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub name: Arc<str>,
+    pub state: TokenState,
+    pub required: bool,
+    pub fingerprint: Option<Fingerprint>,
+    pub generation: u64,
+    /// When it stops being used, margin included.
+    pub usable_until: Option<SystemTime>,
+    pub usable_for: Option<Duration>,
+    /// The identifier of the credential in use, and its place in the configured list.
+    pub credential: Arc<str>,
+    pub credential_index: usize,
+    pub asking: bool,
+    pub next_attempt_in: Option<Duration>,
+    pub failures: u32,
+    pub last_error: Option<(SystemTime, String)>,
+}
+
+impl Entry {
+    fn status(&self, now: Now) -> Status {
+        let settings = self.endpoint.settings();
+        let snapshot = self.slot.current();
+        let token = snapshot.token.as_deref();
+        let credential = settings.credentials.get(snapshot.credential);
+        Status {
+            name: Arc::clone(&settings.name),
+            state: snapshot.state(now),
+            required: settings.required,
+            fingerprint: token.map(|token| token.fingerprint),
+            generation: token.map_or(0, |token| token.generation.0),
+            usable_until: token.map(|token| token.until.wall),
+            usable_for: token.map(|token| token.until.left(now)),
+            credential: credential.map_or_else(|| "".into(), |credential| Arc::clone(&credential.client_id)),
+            credential_index: snapshot.credential,
+            asking: snapshot.airborne,
+            next_attempt_in: snapshot.next_ask.map(|next| next.saturating_sub(now.mono)),
+            failures: snapshot.failures,
+            last_error: snapshot.last_error.as_ref().map(|error| (error.at, error.what.clone())),
+        }
+    }
+}
+
+impl Status {
+    pub fn sample(&self) -> TokenSample {
+        let since_1970 =
+            |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_secs_f64()).ok();
+        TokenSample { token: Arc::clone(&self.name), state: self.state, expiry: self.usable_until.and_then(since_1970) }
+    }
+}

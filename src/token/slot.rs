@@ -1,0 +1,365 @@
+//! The published token: written by one driver, read by every request.
+//!
+//! `Reader::bearer` is the only door through which a token leaves this room. It checks the deadline itself and trusts no
+//! writer to withdraw in time. A reader can wait, and it can nudge ("generation 7 was refused"); it can ask for nothing.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use tokio::sync::{Notify, watch};
+
+use super::machine::{Generation, Input};
+use super::policy::Refresh;
+use crate::clock::{Deadline, Now};
+use crate::observe::TokenState;
+use crate::secret::{Fingerprint, Secret};
+
+/// What one name's token is right now.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) token: Option<Arc<Token>>,
+    /// A token request is under way.
+    pub(super) airborne: bool,
+    /// When the next one is due, on the clock since boot.
+    pub(super) next_ask: Option<Duration>,
+    pub(super) failures: u32,
+    pub(super) credential: usize,
+    pub(super) last_error: Option<Arc<LastError>>,
+    /// The nudges that the driver had heard when it wrote this.
+    pub(super) heard: Heard,
+}
+
+/// A token request that failed.
+#[derive(Debug)]
+pub(super) struct LastError {
+    pub(super) at: SystemTime,
+    pub(super) what: String,
+}
+
+/// A token as it is sent.
+pub(super) struct Token {
+    pub(super) generation: Generation,
+    pub(super) until: Deadline,
+    pub(super) renew_at: Duration,
+    pub(super) fingerprint: Fingerprint,
+    /// The token itself, so that a grant of the same one is noticed.
+    pub(super) secret: Secret<String>,
+    /// One header value for each scheme of the slot, built once and marked sensitive.
+    headers: Vec<HeaderValue>,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.fingerprint)
+    }
+}
+
+/// How far a driver has listened to nudges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    wanted: u64,
+    refused: u64,
+}
+
+/// Where one name's token is published, and where nudges are left. Everything in it is bounded by construction: a
+/// thousand refusals of one generation are one number.
+#[derive(Debug)]
+pub(super) struct Slot {
+    name: Arc<str>,
+    wait: Duration,
+    track_use: bool,
+    /// What stands before the token, one for each way that routes inject it.
+    schemes: Vec<String>,
+    current: ArcSwap<Snapshot>,
+    changed: watch::Sender<()>,
+    used: AtomicBool,
+    nudges: Nudges,
+}
+
+#[derive(Debug, Default)]
+struct Nudges {
+    wanted: AtomicU64,
+    refused: AtomicU64,
+    cured: AtomicU64,
+    bell: Notify,
+}
+
+impl Slot {
+    pub(super) fn new(name: Arc<str>, wait: Duration, refresh: &Refresh, schemes: Vec<String>) -> Self {
+        Self {
+            name,
+            wait,
+            track_use: !refresh.when_idle,
+            schemes,
+            current: ArcSwap::default(),
+            changed: watch::Sender::new(()),
+            used: AtomicBool::new(false),
+            nudges: Nudges::default(),
+        }
+    }
+
+    /// Builds a token's header values. `None` if a scheme and the token make no header value.
+    pub(super) fn token(
+        &self,
+        generation: Generation,
+        until: Deadline,
+        renew_at: Duration,
+        secret: Secret<String>,
+    ) -> Option<Token> {
+        let header = |scheme: &String| {
+            let text = match scheme.as_str() {
+                "" => Secret::new(secret.expose().clone()),
+                scheme => Secret::new(format!("{scheme} {}", secret.expose())),
+            };
+            let mut value = HeaderValue::from_str(text.expose()).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        let headers = self.schemes.iter().map(header).collect::<Option<_>>()?;
+        Some(Token { generation, until, renew_at, fingerprint: secret.fingerprint(), secret, headers })
+    }
+
+    pub(super) fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        self.current.store(Arc::new(snapshot));
+        self.changed.send_replace(());
+    }
+
+    /// Whether a reader took the token since the last call.
+    pub(super) fn take_used(&self) -> bool {
+        !self.track_use || self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Waits for nudges.
+    pub(super) async fn nudged(&self) {
+        self.nudges.bell.notified().await;
+    }
+
+    /// What readers had to say since `ear` last listened.
+    pub(super) fn listen(&self, ear: &mut Ear) -> impl Iterator<Item = Input> + use<> {
+        let wanted = self.nudges.wanted.load(Ordering::Acquire);
+        let refused = self.nudges.refused.load(Ordering::Acquire);
+        let cured = self.nudges.cured.load(Ordering::Acquire);
+        let refusal = (refused > ear.heard.refused).then_some(Input::Refused(Generation(refused)));
+        let cure = (cured > ear.cured).then_some(Input::Cured(Generation(cured)));
+        let want = (wanted > ear.heard.wanted).then_some(Input::Wanted);
+        *ear = Ear { heard: Heard { wanted, refused }, cured };
+        [refusal, cure, want].into_iter().flatten()
+    }
+}
+
+/// Which nudges the driver has heard.
+#[derive(Debug, Default)]
+pub(super) struct Ear {
+    pub(super) heard: Heard,
+    cured: u64,
+}
+
+impl Snapshot {
+    fn usable(&self, now: Now) -> Option<&Token> {
+        self.token.as_deref().filter(|token| !token.until.passed(now))
+    }
+
+    pub(super) fn state(&self, now: Now) -> TokenState {
+        /// A renewal takes a moment; it is overdue after this.
+        const OVERDUE: Duration = Duration::from_secs(2);
+        match &self.token {
+            None => TokenState::None,
+            Some(token) if token.until.passed(now) => TokenState::Expired,
+            Some(token) if self.failures > 0 || now.mono > token.renew_at + OVERDUE => TokenState::Stale,
+            Some(_) => TokenState::Fresh,
+        }
+    }
+}
+
+/// A handle that can read one name's token for one way of injecting it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    slot: Arc<Slot>,
+    scheme: usize,
+}
+
+/// A header value with a token in it that was not past its margin when this was made. Carries its token's name.
+///
+/// Made only by [`Reader::bearer`].
+pub struct Bearer {
+    value: HeaderValue,
+    generation: Generation,
+}
+
+impl Bearer {
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Gives up the proof for the value that is sent.
+    pub fn into_header(self) -> HeaderValue {
+        self.value
+    }
+}
+
+/// There is no token that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoToken {
+    pub token: Arc<str>,
+    /// When it is worth coming back, at least a second.
+    pub retry_after: Duration,
+}
+
+impl Reader {
+    pub(super) fn new(slot: Arc<Slot>, scheme: &str) -> Option<Self> {
+        let scheme = slot.schemes.iter().position(|known| known == scheme)?;
+        Some(Self { slot, scheme })
+    }
+
+    /// The token, if it may be used now. Never waits.
+    ///
+    /// # Errors
+    /// There is none, or it is past its margin.
+    pub fn bearer(&self, now: Now) -> Result<Bearer, NoToken> {
+        let snapshot = self.slot.current.load();
+        let Some(token) = snapshot.usable(now) else { return Err(self.no_token(&snapshot, now)) };
+        if self.slot.track_use && !self.slot.used.load(Ordering::Relaxed) {
+            self.slot.used.store(true, Ordering::Relaxed);
+        }
+        Ok(Bearer { value: token.headers[self.scheme].clone(), generation: token.generation })
+    }
+
+    /// Waits until there is a token to use: as long as a token request is under way, and no longer than `wait`.
+    ///
+    /// # Errors
+    /// The request for it failed, or none is due yet.
+    pub async fn ready(&self, clock: fn() -> Now) -> Result<(), NoToken> {
+        let wanted = {
+            let snapshot = self.slot.current.load();
+            let now = clock();
+            if snapshot.usable(now).is_some() {
+                return Ok(());
+            }
+            // Between a failure and the next try there is nothing to wait for, and nobody to tell.
+            if !snapshot.airborne && snapshot.next_ask.is_some_and(|next| next > now.mono) {
+                return Err(self.no_token(&snapshot, now));
+            }
+            let wanted = self.slot.nudges.wanted.fetch_add(1, Ordering::AcqRel) + 1;
+            self.slot.nudges.bell.notify_one();
+            wanted
+        };
+        let there = self.wait_for(|snapshot| {
+            if snapshot.usable(clock()).is_some() {
+                return Some(true);
+            }
+            (!snapshot.airborne && snapshot.heard.wanted >= wanted).then_some(false)
+        });
+        if there.await { Ok(()) } else { Err(self.no_token(&self.slot.current.load(), clock())) }
+    }
+
+    /// Says that the upstream did not take the token of this generation.
+    pub fn refused(&self, generation: Generation) {
+        self.slot.nudges.refused.fetch_max(generation.0, Ordering::AcqRel);
+        self.slot.nudges.bell.notify_one();
+    }
+
+    /// Waits for a newer token than one that was refused: as long as a token request is under way, and no longer than
+    /// `wait`. `false` if there is none to be had now.
+    pub async fn newer_than(&self, generation: Generation, clock: fn() -> Now) -> bool {
+        self.wait_for(|snapshot| {
+            if snapshot.usable(clock()).is_some_and(|token| token.generation > generation) {
+                return Some(true);
+            }
+            (!snapshot.airborne && snapshot.heard.refused >= generation.0).then_some(false)
+        })
+        .await
+    }
+
+    /// Says that a request which was refused with an older token was taken with this one.
+    pub fn cured(&self, generation: Generation) {
+        self.slot.nudges.cured.fetch_max(generation.0, Ordering::AcqRel);
+        self.slot.nudges.bell.notify_one();
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.slot.name
+    }
+
+    /// Waits until `verdict` has one, no longer than `wait`; then it is `false`.
+    fn wait_for(&self, verdict: impl Fn(&Snapshot) -> Option<bool>) -> impl Future<Output = bool> {
+        let mut changed = self.slot.changed.subscribe();
+        let verdict = async move {
+            loop {
+                // Marked as seen before the look, so that no change slips in between.
+                changed.borrow_and_update();
+                if let Some(verdict) = verdict(&self.slot.current.load()) {
+                    return verdict;
+                }
+                if changed.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        async { tokio::time::timeout(self.slot.wait, verdict).await.unwrap_or(false) }
+    }
+
+    fn no_token(&self, snapshot: &Snapshot, now: Now) -> NoToken {
+        let next = snapshot.next_ask.map_or(Duration::ZERO, |next| next.saturating_sub(now.mono));
+        NoToken { token: Arc::clone(&self.slot.name), retry_after: next.max(Duration::from_secs(1)) }
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bearer(generation {})", self.generation.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch() -> Now {
+        Now { mono: Duration::from_secs(1_000), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) }
+    }
+
+    fn slot() -> Arc<Slot> {
+        let schemes = vec!["Bearer".to_owned(), String::new()];
+        Arc::new(Slot::new("orders".into(), Duration::from_secs(10), &Refresh::default(), schemes))
+    }
+
+    fn publish(slot: &Slot, life: Duration) {
+        let secret = Secret::new("canary".to_owned());
+        let token = slot.token(Generation(1), epoch().plus(life), Duration::MAX, secret).unwrap();
+        slot.publish(Snapshot { token: Some(Arc::new(token)), ..Snapshot::default() });
+    }
+
+    #[test]
+    fn a_reader_checks_the_deadline_itself() {
+        let slot = slot();
+        let reader = Reader::new(Arc::clone(&slot), "Bearer").unwrap();
+        assert!(reader.bearer(epoch()).is_err());
+        publish(&slot, Duration::from_secs(60));
+        assert_eq!(reader.bearer(epoch()).unwrap().into_header(), "Bearer canary");
+        assert!(reader.bearer(epoch() + Duration::from_secs(60)).is_err());
+        let restored = Now { wall: epoch().wall + Duration::from_secs(60), ..epoch() };
+        assert!(reader.bearer(restored).is_err(), "a snapshot of the machine was restored");
+    }
+
+    #[test]
+    fn each_scheme_has_its_header_and_none_prints() {
+        let slot = slot();
+        publish(&slot, Duration::from_secs(60));
+        let bare = Reader::new(Arc::clone(&slot), "").unwrap().bearer(epoch()).unwrap();
+        let printed = format!("{bare:?} {:?}", slot.current());
+        let header = bare.into_header();
+        assert_eq!(header, "canary");
+        assert!(header.is_sensitive());
+        assert!(!format!("{printed} {header:?}").contains("canary"), "{printed}");
+        assert!(Reader::new(slot, "Token").is_none());
+    }
+}

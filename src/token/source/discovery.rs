@@ -1,0 +1,92 @@
+//! From an issuer to its token endpoint (OpenID Connect Discovery 1.0, 4; RFC 8414, 3). Pure.
+
+use serde::Deserialize;
+use url::Url;
+
+/// Why a discovery document is not followed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum DiscoveryError {
+    #[error("the document is not a JSON object with `issuer` and `token_endpoint`")]
+    NotADocument,
+    #[error("the document is of another issuer; `issuer` must be written exactly as the provider writes it")]
+    OtherIssuer,
+    #[error("the document's `token_endpoint` is not an https URL without user information and fragment")]
+    BadEndpoint,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    token_endpoint: String,
+}
+
+/// Where the document may be: OpenID Connect appends to the issuer, RFC 8414 inserts before its path.
+pub(super) fn well_known(issuer: &str) -> Vec<String> {
+    let trimmed = issuer.trim_end_matches('/');
+    let mut urls = vec![format!("{trimmed}/.well-known/openid-configuration")];
+    if let Some((scheme, rest)) = trimmed.split_once("://") {
+        let (authority, path) = rest.split_once('/').map_or((rest, String::new()), |(a, p)| (a, format!("/{p}")));
+        urls.push(format!("{scheme}://{authority}/.well-known/oauth-authorization-server{path}"));
+    }
+    urls
+}
+
+/// Reads a document. It must name the very issuer it was looked up for (RFC 8414, 3.3), or anybody's document would do.
+pub(super) fn token_endpoint(body: &[u8], issuer: &str) -> Result<Url, DiscoveryError> {
+    let document: Document = serde_json::from_slice(body).map_err(|_| DiscoveryError::NotADocument)?;
+    if document.issuer != issuer {
+        return Err(DiscoveryError::OtherIssuer);
+    }
+    let url = Url::parse(&document.token_endpoint).map_err(|_| DiscoveryError::BadEndpoint)?;
+    // Plain HTTP only where the issuer itself is, which the configuration allows on loopback alone.
+    let scheme =
+        url.scheme() == "https" || (url.scheme() == "http" && issuer.starts_with("http:") && is_loopback(&url));
+    let clean = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    if scheme && clean { Ok(url) } else { Err(DiscoveryError::BadEndpoint) }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str()
+        .and_then(|host| crate::wire::authority::Host::parse(host).ok())
+        .is_some_and(|host| host.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_places_are_looked_at() {
+        assert_eq!(
+            well_known("https://id.example/realms/a/"),
+            [
+                "https://id.example/realms/a/.well-known/openid-configuration",
+                "https://id.example/.well-known/oauth-authorization-server/realms/a",
+            ]
+        );
+        assert_eq!(well_known("https://id.example")[1], "https://id.example/.well-known/oauth-authorization-server");
+    }
+
+    #[test]
+    fn only_the_right_issuers_document_is_followed() {
+        let document = |issuer: &str, endpoint: &str| {
+            serde_json::json!({"issuer": issuer, "token_endpoint": endpoint}).to_string().into_bytes()
+        };
+        let issuer = "https://id.example/";
+        let found = token_endpoint(&document(issuer, "https://auth.example/token"), issuer).unwrap();
+        assert_eq!(found.as_str(), "https://auth.example/token", "another host is fine: Cognito has one");
+        for other in ["https://id.example", "https://ID.example/", "https://evil.example/"] {
+            let error = token_endpoint(&document(other, "https://auth.example/token"), issuer).unwrap_err();
+            assert_eq!(error, DiscoveryError::OtherIssuer, "{other}");
+        }
+        for endpoint in
+            ["http://id.example/token", "http://127.0.0.1/token", "file:///etc", "https://u:p@id.example/", "x"]
+        {
+            let error = token_endpoint(&document(issuer, endpoint), issuer).unwrap_err();
+            assert_eq!(error, DiscoveryError::BadEndpoint, "{endpoint}");
+        }
+        assert_eq!(token_endpoint(b"<html>", issuer).unwrap_err(), DiscoveryError::NotADocument);
+        let local = "http://127.0.0.1:8080";
+        assert!(token_endpoint(&document(local, "http://127.0.0.1:8080/token"), local).is_ok());
+    }
+}

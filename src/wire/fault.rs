@@ -1,0 +1,151 @@
+//! Why a connection could not be made or did not last, in our own words.
+//!
+//! Errors of libraries carry a peer's bytes (the names in a certificate, for one). What is told is chosen here from a
+//! closed list, so nothing of theirs reaches a log or a response.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use rustls::CertificateError;
+
+/// What went wrong between us and a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The name has no address, or could not be looked up.
+    Dns,
+    /// Nobody listens, or no way leads there.
+    Refused,
+    /// The connection broke.
+    Reset,
+    Tls(TlsFault),
+    /// The peer does not speak HTTP as it should.
+    Protocol,
+    Timeout,
+    Other,
+}
+
+/// What TLS found wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFault {
+    UnknownIssuer,
+    WrongName,
+    Expired,
+    NotYetValid,
+    BadCertificate,
+    Alert,
+    Other,
+}
+
+impl Fault {
+    /// Looks through an error and its causes.
+    pub fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut found = Self::Other;
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<rustls::Error>() {
+                return Self::Tls(TlsFault::of(error));
+            }
+            if let Some(io) = error.downcast_ref::<io::Error>() {
+                found = Self::of_io(io).unwrap_or(found);
+                // `io::Error::source` skips the error it wraps.
+                next = io.get_ref().map(|inner| inner as &(dyn Error + 'static));
+                continue;
+            }
+            if let Some(error) = error.downcast_ref::<hyper::Error>() {
+                if error.is_parse() {
+                    found = Self::Protocol;
+                } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+                    found = Self::Reset;
+                } else if error.is_timeout() {
+                    found = Self::Timeout;
+                }
+            } else if error.to_string() == "dns error" {
+                // hyper-util's connector, which reqwest uses, has no other mark for it.
+                return Self::Dns;
+            }
+            next = error.source();
+        }
+        found
+    }
+
+    fn of_io(error: &io::Error) -> Option<Self> {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable,
+            NotConnected, TimedOut, UnexpectedEof,
+        };
+        match error.kind() {
+            ConnectionRefused | HostUnreachable | NetworkUnreachable => Some(Self::Refused),
+            ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof | NotConnected => Some(Self::Reset),
+            TimedOut => Some(Self::Timeout),
+            _ => None,
+        }
+    }
+}
+
+impl TlsFault {
+    fn of(error: &rustls::Error) -> Self {
+        use CertificateError as C;
+        match error {
+            rustls::Error::InvalidCertificate(certificate) => match certificate {
+                C::UnknownIssuer => Self::UnknownIssuer,
+                C::NotValidForName | C::NotValidForNameContext { .. } => Self::WrongName,
+                C::Expired | C::ExpiredContext { .. } => Self::Expired,
+                C::NotValidYet | C::NotValidYetContext { .. } => Self::NotYetValid,
+                _ => Self::BadCertificate,
+            },
+            rustls::Error::AlertReceived(_) => Self::Alert,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dns => "its name has no address",
+            Self::Refused => "the connection was refused, or no route leads there",
+            Self::Reset => "the connection broke",
+            Self::Tls(TlsFault::UnknownIssuer) => {
+                "its certificate is not signed by a trusted authority; if it is a private one, set `tls.ca_file`"
+            }
+            Self::Tls(TlsFault::WrongName) => {
+                "its certificate is for another name; if that is right, set `tls.server_name`"
+            }
+            Self::Tls(TlsFault::Expired) => "its certificate has expired (or this machine's clock is ahead)",
+            Self::Tls(TlsFault::NotYetValid) => "its certificate is not valid yet (or this machine's clock is behind)",
+            Self::Tls(TlsFault::BadCertificate) => "its certificate is not acceptable",
+            Self::Tls(TlsFault::Alert) => "it ended the TLS handshake; it may want a client certificate",
+            Self::Tls(TlsFault::Other) => "the TLS handshake failed; does it speak TLS 1.2 or 1.3?",
+            Self::Protocol => "it does not answer with proper HTTP",
+            Self::Timeout => "it took too long",
+            Self::Other => "it failed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_found_however_deep() {
+        let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let nested = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
+        assert_eq!(Fault::of(&nested), Fault::Tls(TlsFault::UnknownIssuer));
+        let refused = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert_eq!(Fault::of(&refused), Fault::Refused);
+        assert_eq!(Fault::of(&io::Error::other("canary")), Fault::Other);
+        assert_eq!(Fault::of(&io::Error::other("dns error")), Fault::Dns);
+    }
+
+    #[test]
+    fn nothing_of_a_peer_is_told() {
+        let names = CertificateError::NotValidForNameContext {
+            expected: rustls::pki_types::ServerName::try_from("api.example").unwrap(),
+            presented: vec!["canary".into()],
+        };
+        let fault = Fault::of(&io::Error::other(rustls::Error::InvalidCertificate(names)));
+        assert!(!fault.to_string().contains("canary"), "{fault}");
+    }
+}

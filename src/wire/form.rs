@@ -1,0 +1,199 @@
+//! From a request's head to what it alleges to be for (RFC 9112, 3.2).
+//!
+//! hyper takes two Host lines, an authority that disagrees with Host, `Transfer-Encoding: gzip, chunked` and dot
+//! segments without a word; here is where they end. Must never know which targets are allowed.
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Version, header};
+
+use super::authority::Authority;
+use super::path::has_dot_segment;
+
+/// A valid and unambiguous authority and path: an allegation of what the request is for, and no more.
+///
+/// Made only by [`Target::of`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    form: Form,
+    path: PathAndQuery,
+}
+
+/// How the request named its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `GET /x`: the app was given us as its server. `None` is HTTP/1.0 without Host.
+    Origin(Option<Authority>),
+    /// `GET http://api.example/x`: the app was given us as its proxy.
+    Absolute { authority: Authority, https: bool },
+}
+
+/// Why a head names no target that everybody reads alike. The words are for the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    #[error("{0}")]
+    BadRequest(&'static str),
+    #[error("{0}")]
+    AmbiguousHost(&'static str),
+    #[error("{0}")]
+    BadPath(&'static str),
+}
+
+impl Target {
+    pub fn of(head: &Parts) -> Result<Self, FormError> {
+        check_framing(&head.headers)?;
+        let host = host(&head.headers, head.version)?;
+        let form = match (head.uri.scheme_str(), head.uri.authority()) {
+            (None, None) => Form::Origin(host),
+            (Some(scheme), Some(authority)) => {
+                let https = match scheme {
+                    "http" => false,
+                    "https" => true,
+                    _ => return Err(FormError::BadRequest("the target's scheme is neither http nor https")),
+                };
+                let authority = Authority::parse(authority.as_str())
+                    .map_err(|_| FormError::BadRequest("the target's authority is not a host with an optional port"))?;
+                let port = if https { 443 } else { 80 };
+                // Where a proxy and a server disagree about whom a request is for, one of them is fooled.
+                if host.is_some_and(|host| host.host != authority.host || host.port_or(port) != authority.port_or(port))
+                {
+                    return Err(FormError::AmbiguousHost("Host and the target's authority disagree"));
+                }
+                Form::Absolute { authority, https }
+            }
+            (_, _) => return Err(FormError::BadRequest("the request-target is neither a path nor a URL")),
+        };
+        let path = match head.uri.path_and_query() {
+            None => PathAndQuery::from_static("/"),
+            // An empty path is `/` on the wire (RFC 9110, 4.2.3).
+            Some(path) if path.as_str().starts_with('?') => {
+                format!("/{}", path.as_str()).parse().map_err(|_| FormError::BadPath("the query is not one"))?
+            }
+            Some(path) => path.clone(),
+        };
+        if !path.path().starts_with('/') {
+            return Err(FormError::BadPath("the path does not start with a slash"));
+        }
+        if has_dot_segment(path.path()) {
+            return Err(FormError::BadPath("the path has a dot segment (`.` or `..`, raw or encoded)"));
+        }
+        Ok(Self { form, path })
+    }
+
+    pub fn form(&self) -> &Form {
+        &self.form
+    }
+
+    pub fn path(&self) -> &PathAndQuery {
+        &self.path
+    }
+
+    /// The authority that the request came to or through.
+    pub fn authority(&self) -> Option<&Authority> {
+        match &self.form {
+            Form::Origin(host) => host.as_ref(),
+            Form::Absolute { authority, .. } => Some(authority),
+        }
+    }
+}
+
+/// Exactly one `chunked` or no Transfer-Encoding at all. (With a Content-Length beside it, hyper has dropped that and
+/// will close the connection after this request.)
+fn check_framing(headers: &HeaderMap) -> Result<(), FormError> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (Some(_), _) => Err(FormError::BadRequest("Transfer-Encoding is not exactly `chunked`")),
+    }
+}
+
+fn host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, FormError> {
+    let mut lines = headers.get_all(header::HOST).iter();
+    let host = match (lines.next(), lines.next()) {
+        (None, _) if version == Version::HTTP_10 => return Ok(None),
+        (None, _) => return Err(FormError::BadRequest("there is no Host")),
+        (Some(host), None) => host,
+        (Some(_), Some(_)) => return Err(FormError::AmbiguousHost("there is more than one Host")),
+    };
+    let host = host.to_str().ok().and_then(|host| Authority::parse(host).ok());
+    host.map(Some).ok_or(FormError::AmbiguousHost("Host is not a host with an optional port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn target(uri: &str, version: Version, headers: &[(&str, &str)]) -> Result<Target, FormError> {
+        let mut builder = Request::builder().uri(uri).version(version);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        Target::of(&builder.body(()).unwrap().into_parts().0)
+    }
+
+    fn of(uri: &str, headers: &[(&str, &str)]) -> Result<Target, FormError> {
+        target(uri, Version::HTTP_11, headers)
+    }
+
+    #[test]
+    fn the_two_forms_are_told_apart() {
+        let origin = of("/a?b", &[("host", "LOCALHOST:4280")]).unwrap();
+        assert_eq!(origin.form(), &Form::Origin(Some(Authority::parse("localhost:4280").unwrap())));
+        assert_eq!(origin.path(), "/a?b");
+        let absolute = of("http://API.example.com./a", &[("host", "api.example.com:80")]).unwrap();
+        let authority = Authority::parse("api.example.com").unwrap();
+        assert_eq!(absolute.form(), &Form::Absolute { authority, https: false });
+        assert_eq!(of("http://api.example.com?x", &[("host", "api.example.com")]).unwrap().path(), "/?x");
+    }
+
+    #[test]
+    fn exactly_one_host_that_agrees() {
+        let two = [("host", "localhost"), ("host", "localhost")];
+        assert!(matches!(of("/", &two), Err(FormError::AmbiguousHost(_))));
+        assert!(matches!(of("/", &[]), Err(FormError::BadRequest(_))));
+        for host in ["", "user@localhost", "localhost:99999", "127.1", "a, b", "a/b"] {
+            assert!(matches!(of("/", &[("host", host)]), Err(FormError::AmbiguousHost(_))), "{host}");
+        }
+        for (uri, host) in [
+            ("http://api.example/", "localhost"),
+            ("http://api.example:8080/", "api.example"),
+            ("https://api.example/", "api.example:80"),
+        ] {
+            assert!(matches!(of(uri, &[("host", host)]), Err(FormError::AmbiguousHost(_))), "{uri} {host}");
+        }
+    }
+
+    #[test]
+    fn http_1_0_may_leave_host_out() {
+        assert_eq!(target("/", Version::HTTP_10, &[]).unwrap().form(), &Form::Origin(None));
+    }
+
+    #[test]
+    fn odd_targets_are_refused() {
+        let host = [("host", "evil")];
+        for uri in ["ftp://evil/", "http://u:p@host.example:80@evil/", "http://evil:99999/", "evil:80"] {
+            assert!(matches!(of(uri, &host), Err(FormError::BadRequest(_))), "{uri}");
+        }
+        assert!(matches!(of("*", &[("host", "localhost")]), Err(FormError::BadPath(_))));
+        assert!(matches!(of("/a/%2e%2e/b", &[("host", "localhost")]), Err(FormError::BadPath(_))));
+        assert!(matches!(of("http://evil/../", &host), Err(FormError::BadPath(_))));
+    }
+
+    #[test]
+    fn only_one_chunked_frames_a_body() {
+        let with = |codings: &[&'static str]| {
+            let mut headers = vec![("host", "localhost")];
+            headers.extend(codings.iter().map(|coding| ("transfer-encoding", *coding)));
+            of("/", &headers)
+        };
+        assert!(with(&["chunked"]).is_ok() && with(&["Chunked"]).is_ok() && with(&[]).is_ok());
+        for codings in
+            [&["gzip, chunked"][..], &["chunked, chunked"], &["identity", "chunked"], &["chunked", "chunked"], &[""]]
+        {
+            assert!(matches!(with(codings), Err(FormError::BadRequest(_))), "{codings:?}");
+        }
+    }
+}

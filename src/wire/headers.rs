@@ -1,0 +1,128 @@
+//! Which headers stay on one hop (RFC 9110, 7.6.1).
+//!
+//! Connection and all that any of its lines names go before anything of ours is put on: a proxy that injects first and
+//! strips second can be told `Connection: authorization`. hyper looks at the first Connection line only.
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue};
+
+/// Gone from requests and responses alike, whether Connection names them or not.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+];
+
+/// Gone from requests besides: what was meant for us, and what hyper answers by itself when it reads a body.
+const REQUEST_ONLY: [HeaderName; 3] =
+    [header::PROXY_AUTHORIZATION, header::EXPECT, HeaderName::from_static("http2-settings")];
+
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+
+pub fn strip_request(headers: &mut HeaderMap) {
+    strip(headers, &REQUEST_ONLY);
+}
+
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip(headers, &[PROXY_AUTHENTICATION_INFO]);
+}
+
+fn strip(headers: &mut HeaderMap, besides: &[HeaderName]) {
+    if headers.contains_key(header::CONNECTION) {
+        // `keep-alive` and `close` name no header that is not gone anyway.
+        let named: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(names).collect();
+        headers.remove(header::CONNECTION);
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP.iter().chain(besides) {
+        headers.remove(name);
+    }
+}
+
+fn names(line: &HeaderValue) -> impl Iterator<Item = HeaderName> + '_ {
+    let is_plain = |option: &&[u8]| {
+        !option.is_empty() && !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
+    };
+    line.as_bytes()
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(is_plain)
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+}
+
+/// Whether a response says its length twice, in two ways. hyper frames it by Transfer-Encoding and leaves
+/// Content-Length in; whoever reads that on believes the other one.
+pub fn is_framed_twice(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let lines = lines.iter();
+        lines.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn whatever_connection_names_goes_however_it_is_split() {
+        let names = ["authorization", "host", "content-length", "x-api-key", "cookie", "connection"];
+        for name in names {
+            for lines in [
+                vec![("connection", name)],
+                vec![("connection", "keep-alive"), ("connection", name)],
+                vec![("connection", "close"), ("connection", " , keep-alive ,"), ("connection", name)],
+            ] {
+                let mut headers = map(&lines);
+                headers.insert(name, HeaderValue::from_static("value"));
+                headers.insert("x-stays", HeaderValue::from_static("value"));
+                strip_request(&mut headers);
+                assert_eq!(headers, map(&[("x-stays", "value")]), "{name} in {lines:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_in_one_line_are_told_apart_in_any_case() {
+        let mut headers = map(&[("connection", "Keep-Alive, X-One ,x-TWO,, @"), ("x-one", "1"), ("x-two", "2")]);
+        headers.append("x-one", HeaderValue::from_static("again"));
+        strip_response(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn hop_by_hop_headers_go_without_being_named() {
+        let all = [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "proxy-authenticate",
+        ];
+        let mut headers: HeaderMap =
+            all.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x"))).collect();
+        let mut request = headers.clone();
+        request.extend(map(&[("proxy-authorization", "x"), ("expect", "100-continue"), ("http2-settings", "x")]));
+        strip_request(&mut request);
+        assert!(request.is_empty(), "{request:?}");
+        headers.extend(map(&[("proxy-authentication-info", "x"), ("www-authenticate", "stays")]));
+        strip_response(&mut headers);
+        assert_eq!(headers, map(&[("www-authenticate", "stays")]));
+    }
+
+    #[test]
+    fn a_length_told_in_two_ways_is_noticed() {
+        assert!(is_framed_twice(&map(&[("content-length", "5"), ("transfer-encoding", "chunked")])));
+        assert!(!is_framed_twice(&map(&[("content-length", "5")])));
+    }
+}

@@ -1,0 +1,113 @@
+// What run.mjs needs around its story: certificates, child processes, free ports, curl. Everything that is started or
+// written here is gone when the process ends, however it ends (short of SIGKILL).
+import { execFile, fork, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+
+const folder = mkdtempSync(join(tmpdir(), 'bearerd-oidc-'));
+const children = new Set();
+
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(1));
+
+function track(child) {
+  children.add(child);
+  child.on('exit', () => children.delete(child));
+  return child;
+}
+
+/** Writes a file that only this test reads, and returns its path. */
+export function file(name, content) {
+  const path = join(folder, name);
+  writeFileSync(path, content, { mode: 0o600 });
+  return path;
+}
+
+/** Polls until `probe` gives something truthy; `what` names it in the error. */
+export async function eventually(what, seconds, probe) {
+  for (const deadline = Date.now() + seconds * 1000; Date.now() < deadline; await sleep(50)) {
+    const found = await probe();
+    if (found) return found;
+  }
+  throw new Error(`${what}: not within ${seconds} s`);
+}
+
+/** A CA, and a server certificate of it for each list of subject alternative names. */
+export async function certificates(...names) {
+  const openssl = (...args) => promisify(execFile)('openssl', args, { cwd: folder });
+  const newKey = (name) => ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${name}.key`];
+  await openssl('req', ...newKey('ca'), '-subj', '/CN=ca', '-x509', '-days', '2', '-out', 'ca.pem');
+  const servers = await Promise.all(names.map(async (san, i) => {
+    const name = `server-${i}`;
+    file(`${name}.ext`, `subjectAltName=${san}\nextendedKeyUsage=serverAuth\n`);
+    await openssl('req', ...newKey(name), '-subj', `/CN=${name}`, '-out', `${name}.csr`);
+    const serial = `0x${randomBytes(8).toString('hex')}`;
+    await openssl('x509', '-req', '-in', `${name}.csr`, '-CA', 'ca.pem', '-CAkey', 'ca.key', '-set_serial', serial,
+      '-days', '2', '-extfile', `${name}.ext`, '-out', `${name}.pem`);
+    const read = (suffix) => readFileSync(join(folder, `${name}.${suffix}`), 'utf8');
+    return { cert: read('pem'), key: read('key') };
+  }));
+  return [join(folder, 'ca.pem'), ...servers];
+}
+
+/** Ports that were free a moment ago. bearerd cannot be asked for the ones that it chose, so it is told. */
+export async function freePorts(count) {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  await Promise.all(servers.map((server) => once(server, 'listening')));
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => once(server.close(), 'close')));
+  return ports;
+}
+
+/** Starts provider.mjs or api.mjs, whose reports go to `events`; returns its port and how to stop it. */
+export async function serve(script, config, events, env = {}) {
+  const child = track(fork(new URL(script, import.meta.url), [JSON.stringify(config)], {
+    env: { ...process.env, ...env },
+    silent: true,
+  }));
+  let said = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { said += data; });
+  const ended = once(child, 'close');
+  const port = await new Promise((listening, failed) => {
+    ended.then(() => failed(new Error(`${script} ended: ${said}`)));
+    child.on('message', (message) => (message.listening ? listening(message.listening) : events.push(message)));
+  });
+  return {
+    port,
+    async stop() {
+      child.kill('SIGTERM');
+      await ended;
+    },
+  };
+}
+
+/** Starts bearerd; `output()` is all that it has said on either stream, `ended` becomes its exit code or signal. */
+export function bearerd(binary, args, env) {
+  const child = track(spawn(binary, args, { env, stdio: ['ignore', 'pipe', 'pipe'] }));
+  let said = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { said += data; });
+  const ended = new Promise((done) => {
+    child.once('error', (error) => done(error.message));
+    child.once('close', (code, signal) => done(code ?? signal));
+  });
+  return { output: () => said, kill: (signal) => child.kill(signal), ended };
+}
+
+/** Runs curl, and returns its exit code and output; `-q` and the bare environment keep the user's own set-up out. */
+export function curl(...args) {
+  return new Promise((done) => {
+    const options = { env: { PATH: process.env.PATH }, maxBuffer: 1 << 26 };
+    track(execFile('curl', ['-q', '-sS', '--max-time', '5', ...args], options, (error, stdout, stderr) => {
+      done({ code: error?.code ?? 0, stdout, stderr });
+    }));
+  });
+}
