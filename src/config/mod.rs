@@ -148,11 +148,13 @@ fn plan(sources: &Sources<'_>, tree: &Node, origin: &Origin, report: &mut Report
     if let Origin::File(path) = origin {
         checked.files.insert(path.clone());
     }
-    // What has passed the check has the shape of the document; errors of serde could quote a secret.
+    if checked.json.is_null() {
+        return None;
+    }
+    // Whatever was wrong has its default by now, so this has the shape of a document; errors of serde could quote a
+    // secret.
     let Ok(document) = Document::deserialize(checked.json) else {
-        if report.problems.is_empty() {
-            report.problems.push(internal("the check and the document disagree"));
-        }
+        report.problems.push(internal("the check and the document disagree"));
         return None;
     };
     let written = Written { tree, bad: &checked.bad, parallelism: sources.parallelism };

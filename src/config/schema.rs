@@ -112,6 +112,7 @@ fn publish(schema: &mut Value) {
             }
             let is_string = object.get("type").is_some_and(|kind| kind == "string") && !object.contains_key("const");
             let is_words = object.contains_key("oneOf");
+            widen(object);
             if let Some(words) = words {
                 split(object, &json!({"enum": words}));
             } else if short {
@@ -138,6 +139,24 @@ fn publish_later(object: &mut Map<String, Value>) {
         }
         properties
             .insert(key, json!({"enum": accepted, "description": format!("Other values are {}.", formats::NOT_YET)}));
+    }
+}
+
+/// Takes what YAML makes of a value without quotes: `on` is a text, and `0123` and `8192` are numbers.
+fn widen(object: &mut Map<String, Value>) {
+    let unquoted = match object.get("format").and_then(Value::as_str) {
+        None => !object.contains_key("enum") && !object.contains_key("const"),
+        Some(format) => matches!(format, "size" | "text" | "header-value"),
+    };
+    match object.get("type").and_then(Value::as_str) {
+        Some("boolean") => {
+            object.remove("type");
+            object.insert(String::from("enum"), json!([true, false, "on", "off"]));
+        }
+        Some("string") if unquoted => {
+            object.insert(String::from("type"), json!(["string", "number"]));
+        }
+        _ => {}
     }
 }
 

@@ -45,6 +45,8 @@ fn a_string_may_be_a_reference_and_a_later_key_its_default() {
     assert!(at("/$defs/Token/properties/wait").contains("From 0s to 5m."));
     assert!(at("/$defs/Log/properties/level").contains("#/$defs/Reference"));
     assert!(at("/$defs/Route/properties/http").contains("http1"));
+    assert_eq!(at("/$defs/Refresh/properties/when_idle/enum"), "[true,false,\"on\",\"off\"]");
+    assert!(at("/$defs/Token/properties/client_id").contains("[\"string\",\"number\"]"));
     assert_eq!(at("/properties/access_log/enum"), "[\"off\",false]");
     assert!(schema.pointer("/$defs/Token/properties/provider").is_none());
     assert_eq!(at("/required"), "[\"routes\"]");

@@ -140,7 +140,6 @@ fn the_resolved_plan_shows_no_secret() {
     );
     assert!(text.contains("token_url: \"http://localhost:9/t?[redacted]\""), "{text}");
     assert!(text.contains("    match: {listen: legacy, host: app.example, path: /v2}"), "{text}");
-    assert!(!format!("{:?}", everything().good()).contains("value: \"canary\""));
 }
 
 /// What is printed loads again and amounts to the same, once what was taken out is put back.
