@@ -4,6 +4,8 @@
 //! place where the two touch is `Reader::bearer`. The rooms stand here from the lowest to the highest, and each imports
 //! only from rooms above it in this list; `tests/architecture.rs` keeps it so.
 
+#![forbid(unsafe_code)]
+
 pub mod clock;
 pub mod life;
 pub mod secret;

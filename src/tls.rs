@@ -32,11 +32,11 @@ pub enum TlsError {
     #[error("{} holds no certificate", .0.display())]
     NoCertificate(PathBuf),
     #[error("{} holds a certificate that is not one: {error}", file.display())]
-    Certificate { file: PathBuf, error: rustls::Error },
+    Certificate { file: PathBuf, error: Box<rustls::Error> },
     #[error("{} and {} do not make a client certificate: {error}", .certificate.display(), .key.display())]
-    Identity { certificate: PathBuf, key: PathBuf, error: rustls::Error },
+    Identity { certificate: PathBuf, key: PathBuf, error: Box<rustls::Error> },
     #[error("the crypto provider offers no TLS version: {0}")]
-    Versions(rustls::Error),
+    Versions(Box<rustls::Error>),
 }
 
 /// The one crypto provider of the program; nothing is installed process-wide.
@@ -76,7 +76,7 @@ fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
     };
     let builder = ClientConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Versions)?
+        .map_err(|error| TlsError::Versions(Box::new(error)))?
         .with_root_certificates(roots);
     let Some((certificate, key)) = &settings.identity else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(certificate)?;
@@ -84,7 +84,7 @@ fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
     builder.with_client_auth_cert(chain, private).map_err(|error| TlsError::Identity {
         certificate: certificate.clone(),
         key: key.clone(),
-        error,
+        error: Box::new(error),
     })
 }
 
@@ -106,7 +106,9 @@ fn system_roots() -> Arc<RootCertStore> {
 
 fn roots_from(file: &Path, mut roots: RootCertStore) -> Result<RootCertStore, TlsError> {
     for certificate in certificates(file)? {
-        roots.add(certificate).map_err(|error| TlsError::Certificate { file: file.to_owned(), error })?;
+        roots
+            .add(certificate)
+            .map_err(|error| TlsError::Certificate { file: file.to_owned(), error: Box::new(error) })?;
     }
     Ok(roots)
 }

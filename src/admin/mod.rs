@@ -99,7 +99,7 @@ impl Admin {
     fn answer(&self, request: Request<Incoming>, pages: Pages) -> Response<Full<Bytes>> {
         let (head, _) = request.into_parts();
         let Ok(target) = Target::of(&head) else { return text(StatusCode::BAD_REQUEST, "bad request\n") };
-        if let Err(refusal) = self.guard(&target, &head.headers, pages) {
+        if let Some(refusal) = self.guard(&target, &head.headers, pages) {
             return refusal;
         }
         if head.method != Method::GET && head.method != Method::HEAD {
@@ -119,16 +119,16 @@ impl Admin {
     }
 
     /// The rules that hold for the proxy hold here; a kubelet is no browser, and it calls by whatever address it has.
-    fn guard(&self, target: &Target, headers: &HeaderMap, pages: Pages) -> Result<(), Response<Full<Bytes>>> {
+    fn guard(&self, target: &Target, headers: &HeaderMap, pages: Pages) -> Option<Response<Full<Bytes>>> {
         let guards = self.routes.guards();
         if guards.is_foreign_page(headers, target.authority()) {
-            return Err(text(StatusCode::FORBIDDEN, "web pages may not call\n"));
+            return Some(text(StatusCode::FORBIDDEN, "web pages may not call\n"));
         }
         let ours = target.authority().is_none_or(|authority| guards.is_ours(&authority.host));
         if pages == Pages::All && !ours {
-            return Err(text(StatusCode::MISDIRECTED_REQUEST, "the Host is not one of ours; use localhost\n"));
+            return Some(text(StatusCode::MISDIRECTED_REQUEST, "the Host is not one of ours; use localhost\n"));
         }
-        Ok(())
+        None
     }
 
     fn ready(&self, ends_with_drain: bool) -> Response<Full<Bytes>> {

@@ -1,1 +1,96 @@
-//! cli
+//! Words on a screen and exit codes.
+//!
+//! 0 is fine, 1 failed, 2 wrong usage, 78 (EX_CONFIG of sysexits) wrong configuration. Problems go to standard error;
+//! standard output carries only what was asked for.
+
+mod arguments;
+mod check;
+mod demo;
+mod health;
+mod run;
+mod token;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+
+use crate::config::{self, Disk, Loaded, Sources};
+
+/// What a command came to.
+enum Failed {
+    /// Exit code 1; the text says what happened and what to do.
+    Because(String),
+    /// Exit code 78.
+    Configuration(String),
+}
+
+const EX_CONFIG: u8 = 78;
+
+impl<E: Into<anyhow::Error>> From<E> for Failed {
+    /// An error with its causes, which libraries keep apart from each other.
+    fn from(error: E) -> Self {
+        Self::Because(format!("{:#}", error.into()))
+    }
+}
+
+/// Carries out one command line, the program's name included.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match arguments::parse(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version are answers; the rest is wrong usage. clap knows which goes where.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let outcome = match matches.subcommand() {
+        Some(("run", matches)) => run::run(matches),
+        Some(("demo", matches)) => demo::run(matches),
+        Some(("check", matches)) => check::run(matches),
+        Some(("token", matches)) => token::run(matches),
+        Some(("health", matches)) => health::run(matches),
+        Some(("schema", _)) => print(&format!("{:#}\n", config::schema::published())),
+        Some((_, _)) | None => Err(Failed::Because("a bug in bearerd: a command without a deed".into())),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Because(text)) => {
+            complain(&format!("error: {text}"));
+            ExitCode::FAILURE
+        }
+        Err(Failed::Configuration(text)) => {
+            complain(&text);
+            ExitCode::from(EX_CONFIG)
+        }
+    }
+}
+
+/// Reads the configuration that flags, environment and file make together.
+fn load(matches: &ArgMatches) -> Result<Loaded, Failed> {
+    let flags = arguments::settings(matches);
+    let environment = config::sources::environment(std::env::vars_os());
+    let parallelism = std::thread::available_parallelism().map_or(1, Into::into);
+    let sources = Sources { flags: &flags, environment: &environment, files: &Disk, parallelism };
+    config::load(&sources).map_err(|problems| {
+        let count = problems.problems.len();
+        let plural = if count == 1 { "" } else { "s" };
+        Failed::Configuration(format!("{problems}\n\nerror: {count} problem{plural} in the configuration"))
+    })
+}
+
+/// To standard output. A reader that has had enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failed> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// To standard error, where a failure has nowhere else to be told.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

@@ -18,7 +18,7 @@ pub struct Log<T> {
 
 struct Entries<T> {
     list: Vec<T>,
-    /// Entries forgotten by `clear`, so that a late update does not hit another one.
+    /// Entries that are gone from the front, so that a late update does not hit another one.
     forgotten: usize,
 }
 
@@ -74,6 +74,16 @@ impl<T: Clone> Log<T> {
         // The sender is ours, so it cannot be gone.
         let _ = length.wait_for(|length| *length > known).await;
         held(&self.entries).list.get(known..).unwrap_or_default().to_vec()
+    }
+
+    /// Takes entries out from the front for as long as `wanted` wants them.
+    pub fn take_while(&self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut entries = held(&self.entries);
+        let end = entries.list.iter().position(|entry| !wanted(entry)).unwrap_or(entries.list.len());
+        entries.forgotten += end;
+        let taken = entries.list.drain(..end).collect();
+        self.length.send_replace(entries.list.len());
+        taken
     }
 
     pub(super) fn push(&self, entry: T) -> EntryId {

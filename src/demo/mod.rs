@@ -19,6 +19,7 @@ pub mod script;
 pub mod seen;
 pub mod server;
 pub mod steps;
+pub mod tap;
 pub mod token;
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ impl Fault {
         found
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest says nothing about a connection")]
     fn of_io(error: &io::Error) -> Option<Self> {
         use io::ErrorKind::{
             BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable,
@@ -84,6 +85,7 @@ impl Fault {
 }
 
 impl TlsFault {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what has no cure of its own has no word of its own")]
     fn of(error: &rustls::Error) -> Self {
         use CertificateError as C;
         match error {

@@ -192,7 +192,7 @@ impl Body for Attempt {
 
     /// hyper frames a message by what this says before the first frame: always the whole.
     fn size_hint(&self) -> SizeHint {
-        self.shared.as_ref().map_or_else(|| SizeHint::with_exact(0), |shared| shared.borrow().whole.clone())
+        self.shared.as_ref().map_or_else(|| SizeHint::with_exact(0), |shared| shared.borrow().whole)
     }
 }
 

@@ -1,3 +1,5 @@
+//! The API: what it checks, what it tells, and what its script can make it do.
+
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};

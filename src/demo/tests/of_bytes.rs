@@ -1,3 +1,5 @@
+//! Connections that a script speaks byte for byte.
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

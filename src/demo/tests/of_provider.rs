@@ -1,3 +1,5 @@
+//! The provider: who gets a token, and what its script can make it do.
+
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};

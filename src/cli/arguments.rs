@@ -1,0 +1,143 @@
+//! What can be typed. The settings' flags come from the configuration's own table, so that each is declared once.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::config::SETTINGS;
+
+const COMMANDS: [&str; 6] = ["run", "demo", "check", "token", "health", "schema"];
+
+pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    // A bare `bearerd`, with flags or without, is `bearerd run`.
+    let is_run = match arguments.get(1).and_then(|first| first.to_str()) {
+        None => true,
+        Some(first) => first.starts_with('-') && !matches!(first, "-h" | "--help" | "-V" | "--version"),
+    };
+    if is_run {
+        arguments.insert(arguments.len().min(1), "run".into());
+    }
+    command().try_get_matches_from(arguments)
+}
+
+/// The settings that were given as flags: name and value.
+pub(super) fn settings(matches: &ArgMatches) -> Vec<(String, String)> {
+    let value = |flag: &str| matches.try_get_one::<String>(flag).ok().flatten().cloned();
+    SETTINGS.iter().filter_map(|setting| Some((setting.flag.to_owned(), value(setting.flag)?))).collect()
+}
+
+fn command() -> Command {
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let run = Command::new(COMMANDS[0])
+        .about("Run the proxy")
+        .long_about(
+            "Run the proxy. Without --config: BEARERD_CONFIG, else flags and environment when they name an \
+             upstream, else /etc/bearerd/config.yaml.",
+        )
+        .after_help(
+            "Example:\n  bearerd run --upstream https://api.example.com \\\n    --token-url https://id.example.com/oauth2/token \\\n    \
+             --client-id reports --client-secret-file /run/secrets/reports",
+        );
+    let demo = Command::new(COMMANDS[1])
+        .about("Show the main job: a provider, an API and the proxy in one process, on loopback")
+        .arg(flag("once", "Make one request, show both sides of it, and exit 0 or 1"))
+        .after_help("Example:\n  bearerd demo --once");
+    let check = Command::new(COMMANDS[2])
+        .about("Check the configuration: all problems at once, else the resolved plan without secrets")
+        .after_help("Example:\n  bearerd check --config bearerd.yaml");
+    let token = Command::new(COMMANDS[3])
+        .about("Ask for a token now and print it, alone, for scripts")
+        .arg(Arg::new("name").value_name("NAME").help("Which token; may be left out where there is one"))
+        .arg(flag("claims", "Print the claims in the token (a JWT) instead"))
+        .after_help("Example:\n  bearerd token --config bearerd.yaml --claims");
+    let health = Command::new(COMMANDS[4])
+        .about("Ask the running instance whether it is well; exit 0 or 1")
+        .arg(flag("ready", "Ask whether it is ready instead of whether it lives"))
+        .after_help("Example:\n  bearerd health --ready");
+    let schema = Command::new(COMMANDS[5])
+        .about("Print the configuration's JSON Schema, for editors and CI")
+        .after_help("Example:\n  bearerd schema > bearerd.schema.json");
+    Command::new("bearerd")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Puts a fresh OAuth 2.0 bearer token on every request of an app that knows nothing of OAuth")
+        .long_about(
+            "Puts a fresh OAuth 2.0 bearer token on every request of an app that knows nothing of OAuth.\n\n\
+             Without a command it is `bearerd run`.",
+        )
+        .subcommand_required(true)
+        .after_help("Example:\n  bearerd demo")
+        .subcommands([
+            with_settings(run),
+            demo,
+            with_settings(check),
+            with_settings(token),
+            with_settings(health),
+            schema,
+        ])
+}
+
+fn with_settings(command: Command) -> Command {
+    command.next_help_heading("Settings").args(SETTINGS.iter().map(|setting| {
+        Arg::new(setting.flag)
+            .long(setting.flag)
+            .value_name(setting.value)
+            // Taken only so that it can be refused with a reason.
+            .hide(setting.secret)
+            .help(format!("{} [env: {}]", setting.help, setting.variable))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<ArgMatches, clap::Error> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_table_makes_valid_commands() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn bare_is_run() {
+        for line in ["bearerd", "bearerd --listen 127.0.0.1:0", "bearerd run"] {
+            assert_eq!(parsed(line).unwrap().subcommand_name(), Some("run"), "{line}");
+        }
+        assert_eq!(parsed("bearerd demo --once").unwrap().subcommand_name(), Some("demo"));
+    }
+
+    #[test]
+    fn wrong_usage_is_told_from_a_question() {
+        for (line, wrong) in [
+            ("bearerd --help", false),
+            ("bearerd --version", false),
+            ("bearerd run --help", false),
+            ("bearerd nonsense", true),
+            ("bearerd --nonsense", true),
+            ("bearerd run extra", true),
+        ] {
+            assert_eq!(parsed(line).unwrap_err().use_stderr(), wrong, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_help_has_an_example() {
+        for command in command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example:\n  bearerd"), "{help}");
+        }
+    }
+
+    #[test]
+    fn flags_reach_the_configuration_by_their_names() {
+        let matches = parsed("bearerd --token-url https://id.example/token --client-id app").unwrap();
+        let (_, matches) = matches.subcommand().unwrap();
+        assert_eq!(
+            settings(matches),
+            [("token-url".into(), "https://id.example/token".into()), ("client-id".into(), "app".into())]
+        );
+    }
+}

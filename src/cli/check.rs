@@ -1,0 +1,32 @@
+//! `bearerd check`: every problem at once, or the plan that would run.
+
+use clap::ArgMatches;
+
+use super::{Failed, complain, load, print};
+use crate::config::{Plan, redacted};
+use crate::outbound::Destinations;
+use crate::tls::ClientConfigs;
+
+pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
+    let loaded = load(matches)?;
+    for warning in &loaded.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    files(&loaded.plan)?;
+    print(&format!("# {}: fine\n{}", loaded.origin, redacted::text(&loaded.plan)))
+}
+
+/// Whether the TLS files hold what they should: all that do not, at once.
+pub(super) fn files(plan: &Plan) -> Result<(), Failed> {
+    let configs = ClientConfigs::default();
+    let tokens = plan
+        .tokens
+        .iter()
+        .filter_map(|token| configs.get(&token.tls).err().map(|error| format!("tokens.{}.tls: {error}", token.name)));
+    let mut destinations = Destinations::default();
+    let routes = plan.routes.iter().filter_map(|route| {
+        destinations.add(route, &configs).err().map(|error| format!("route `{}`: {error}", route.name))
+    });
+    let problems: Vec<_> = tokens.chain(routes).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Failed::Configuration(problems.join("\n"))) }
+}

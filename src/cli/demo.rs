@@ -1,0 +1,335 @@
+//! `bearerd demo`: the newcomer's first minute. A provider, an API and the proxy, and a plain account of what goes where.
+//!
+//! The proxy is configured by a file like everybody's, which the demo writes, names and removes. A tap in front of the
+//! proxy lets the request be shown as the app sent it, beside what the API received.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+
+use super::{Failed, print, run::signals};
+use crate::app::Bound;
+use crate::config::{self, Disk, Environment, Sources};
+use crate::demo::api::{self, Api, Verdict};
+use crate::demo::certs::Ca;
+use crate::demo::log::Log as Entries;
+use crate::demo::provider::{self, Provider};
+use crate::demo::seen::Seen;
+use crate::demo::tap::Tap;
+use crate::observe::Observer;
+use crate::observe::log::{Format, Level, Log, LogSettings};
+
+const API_HOST: &str = "api.example.test";
+
+const CLIENT_ID: &str = "demo-app";
+
+/// Short, so that a renewal is seen while somebody watches.
+const LIFE: Duration = Duration::from_secs(20);
+
+/// The ports of a real one, so that what is learnt here holds there.
+const PROXY_PORT: u16 = 4280;
+const ADMIN_PORT: u16 = 4281;
+
+/// How often the story is told on; quick enough to feel immediate.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A request that has not reached the API after so many ticks was refused.
+const REFUSED_AFTER: u32 = 15;
+
+pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stage = Stage::set().await?;
+        if matches.get_flag("once") { once(stage).await } else { story(stage).await }
+    })
+}
+
+/// Everything that plays a part, up and running but the proxy.
+struct Stage {
+    _provider: Provider,
+    api: Api,
+    proxy: Bound,
+    heads: Arc<Entries<String>>,
+    front: SocketAddr,
+    admin: SocketAddr,
+    issuer: String,
+    folder: Folder,
+}
+
+impl Stage {
+    async fn set() -> Result<Self, Failed> {
+        let ca = Ca::new()?;
+        let secret = provider::random_secret();
+        let provider = Provider::start(provider::Settings {
+            clients: vec![(CLIENT_ID.to_owned(), secret.clone())],
+            life: LIFE,
+            ..provider::Settings::new(ca.server(&["localhost"])?)
+        });
+        let provider = provider.await?;
+        let api = Api::start(api::Settings {
+            host: API_HOST.to_owned(),
+            ..api::Settings::new(ca.server(&[API_HOST])?, provider.verifier())
+        });
+        let api = api.await?;
+
+        let folder = Folder::new()?;
+        folder.write("ca.pem", &ca.pem())?;
+        folder.write("client-secret", &secret)?;
+        let admin = if is_free(ADMIN_PORT) { ADMIN_PORT } else { 0 };
+        folder.write("bearerd.yaml", &configuration(&provider, &api, admin))?;
+        let proxy = Bound::new(folder.plan()?, Observer::new(told_log()))?;
+
+        let to = first(&proxy.addresses())?;
+        let admin = first(&proxy.admin_addresses())?;
+        let front = TcpListener::bind((Ipv4Addr::LOCALHOST, PROXY_PORT)).await;
+        let front = match front {
+            Ok(front) => front,
+            Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
+        };
+        let address = front.local_addr()?;
+        let heads = Tap::start(front, to).heads;
+        let issuer = provider.issuer().to_owned();
+        Ok(Self { _provider: provider, api, proxy, heads, front: address, admin, issuer, folder })
+    }
+}
+
+/// What a real configuration looks like, with the demo's addresses in it.
+fn configuration(provider: &Provider, api: &Api, admin_port: u16) -> String {
+    let issuer = provider.issuer();
+    let api = api.addr();
+    format!(
+        "listen: [127.0.0.1:0]            # behind the demo's tap, which listens where bearerd would
+admin: 127.0.0.1:{admin_port}
+tokens:
+  demo:
+    issuer: {issuer}
+    client_id: {CLIENT_ID}
+    client_secret: {{file: client-secret}}
+    tls: {{ca_file: ca.pem}}
+routes:
+  - name: demo
+    upstream: https://{API_HOST}
+    connect_to: {api}       # the demo's API; a real one needs no such line
+    token: demo
+    tls: {{ca_file: ca.pem}}
+"
+    )
+}
+
+/// The proxy's own events, as lines of the story.
+fn told_log() -> Log {
+    let settings = LogSettings { level: Level::Info, format: Format::Pretty };
+    Log::to(settings, |line| {
+        // The date is the same all through a demo: `2026-01-31T12:34:56.789Z info  …` from the time on.
+        let line = line.split_once('T').map_or(line, |(_, rest)| rest);
+        drop(print(line));
+    })
+}
+
+async fn story(stage: Stage) -> Result<(), Failed> {
+    let Stage { _provider, api, proxy, heads, front, admin, issuer, folder } = stage;
+    let seconds = LIFE.as_secs();
+    print(&format!(
+        "An identity provider, a TLS API and bearerd between them and you, all in this process, all on loopback.
+
+  curl ──http──▶ bearerd {front} ──https, with a token──▶ https://{API_HOST}
+                    │
+                    └─ client credentials ─▶ {issuer} (tokens live {seconds} s)
+
+Try, in another terminal:
+
+  curl http://{front}/orders/7
+  curl -x http://{front} http://{API_HOST}/orders/7
+  curl -H 'Authorization: Bearer forged' http://{front}/orders/7
+  curl -H 'Origin: https://evil.example' http://{front}/orders/7
+  curl http://{admin}/status
+
+The configuration is {}; Ctrl-C ends it.
+
+",
+        folder.0.join("bearerd.yaml").display()
+    ))?;
+    let ended = proxy.run(signals()?);
+    tokio::select! {
+        ended = ended => drop(ended?),
+        told = tell(&heads, &api) => told?,
+    }
+    Ok(())
+}
+
+/// Goes on until standard output fails.
+async fn tell(heads: &Entries<String>, api: &Api) -> Result<(), Failed> {
+    // What apps sent and no API has seen yet, and for how many ticks.
+    let mut sent: Vec<(String, u32)> = Vec::new();
+    loop {
+        tokio::time::sleep(TICK).await;
+        sent.extend(heads.take_while(|_| true).into_iter().map(|head| (head, 0)));
+        for seen in api.log().take_while(|seen| seen.status.is_some()) {
+            let same = |(head, _): &(String, u32)| is_of(head, &seen);
+            match sent.iter().position(same) {
+                Some(place) => print(&side_by_side(&sent.remove(place).0, &seen))?,
+                // A later request over a connection that was kept: only its first head was noted.
+                None => print(&format!("  {} {} ─▶ {}\n", seen.method, seen.target, outcome(&seen)))?,
+            }
+        }
+        for (_, ticks) in &mut sent {
+            *ticks += 1;
+        }
+        let (late, waiting): (Vec<_>, Vec<_>) = sent.into_iter().partition(|(_, ticks)| *ticks > REFUSED_AFTER);
+        sent = waiting;
+        for (head, _) in late {
+            let line = printable(head.lines().next().unwrap_or_default());
+            print(&format!("  {line} ─▶ nothing of it reached the API\n"))?;
+        }
+    }
+}
+
+/// One request, by this process itself.
+async fn once(stage: Stage) -> Result<(), Failed> {
+    let Stage { _provider, api, proxy, heads, front, folder, .. } = stage;
+    let (stop, stopped) = mpsc::channel(1);
+    let proxy = tokio::spawn(proxy.run(stopped));
+    let answer = tokio::time::timeout(Duration::from_secs(30), ask(front)).await;
+    let answer = answer.map_err(|_| Failed::Because("no answer came within 30 s".into()))??;
+    let head = heads.take_while(|_| true).pop().unwrap_or_default();
+    let seen = api.log().wait_for(1, Duration::from_secs(5)).await?;
+    // A proxy that has ended by itself says why just below.
+    let _ = stop.send("the end of the demo").await;
+    proxy.await??;
+    drop(folder);
+
+    let status = answer.lines().next().unwrap_or_default().to_owned();
+    let seen = seen.last().ok_or_else(|| Failed::Because("the API saw nothing".into()))?;
+    print(&format!("{}The app got: {status}\n", side_by_side(&head, seen)))?;
+    let right = status.contains(" 200 ") && seen.verdict == Verdict::Good && seen.authorization_lines == 1;
+    if right { Ok(()) } else { Err(Failed::Because("the API did not get what it should have".into())) }
+}
+
+async fn ask(front: SocketAddr) -> io::Result<String> {
+    let mut app = TcpStream::connect(front).await?;
+    let request = format!(
+        "GET /orders/7 HTTP/1.1\r\nHost: {front}\r\nUser-Agent: an-app-that-knows-no-oauth\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n"
+    );
+    app.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    app.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+fn is_of(head: &str, seen: &Seen) -> bool {
+    let mut words = head.split(' ');
+    words.next() == Some(seen.method.as_str()) && words.next().is_some_and(|target| target.ends_with(&seen.target))
+}
+
+fn outcome(seen: &Seen) -> String {
+    let status = seen.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+    match seen.token_fingerprint {
+        Some(fingerprint) => format!("{status}, with token {fingerprint}"),
+        None => format!("{status}, without a token"),
+    }
+}
+
+/// The app's head on the left, the API's on the right.
+fn side_by_side(head: &str, seen: &Seen) -> String {
+    const WIDTH: usize = 52;
+    let left: Vec<_> = head.lines().filter(|line| !line.is_empty()).map(printable).collect();
+    let mut right = vec![format!("{} {} HTTP/1.1", seen.method, seen.target)];
+    right.extend(seen.headers.iter().map(|(name, value)| printable(&format!("{name}: {value}"))));
+    let empty = String::new();
+    let row = |index: usize| {
+        let cell = |lines: &[String]| lines.get(index).unwrap_or(&empty).clone();
+        format!("  {:<WIDTH$} │ {}\n", shortened(&cell(&left), WIDTH), cell(&right))
+    };
+    let rows: String = (0..left.len().max(right.len())).map(row).collect();
+    format!(
+        "\n  {:<WIDTH$} │ {}\n  {:─<WIDTH$}─┼─{:─<WIDTH$}\n{rows}  {:>WIDTH$} └▶ {}\n\n",
+        "what the app sent, over HTTP",
+        "what the API received, over TLS",
+        "",
+        "",
+        "",
+        outcome(seen)
+    )
+}
+
+/// Without what could steer a terminal.
+fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn shortened(line: &str, most: usize) -> String {
+    match line.char_indices().nth(most) {
+        None => line.to_owned(),
+        Some(_) => line.chars().take(most - 1).chain(['…']).collect(),
+    }
+}
+
+fn first(addresses: &[SocketAddr]) -> Result<SocketAddr, Failed> {
+    addresses.first().copied().ok_or_else(|| Failed::Because("the proxy listens nowhere".into()))
+}
+
+fn is_free(port: u16) -> bool {
+    [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()]
+        .into_iter()
+        .all(|address| std::net::TcpListener::bind(address).map_or_else(|error| is_absent(&error), |_| true))
+}
+
+/// A machine without IPv6 has nothing that could be taken.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::AddrInUse
+}
+
+/// The demo's files, gone when it ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("bearerd-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        let folder = Self(path);
+        folder.restrict(&folder.0, 0o700)?;
+        Ok(folder)
+    }
+
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        let path = self.0.join(name);
+        std::fs::write(&path, text)?;
+        self.restrict(&path, 0o600)
+    }
+
+    #[cfg(unix)]
+    #[expect(clippy::unused_self, reason = "it is about this folder's files alone")]
+    fn restrict(&self, path: &Path, mode: u32) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    }
+
+    #[cfg(not(unix))]
+    fn restrict(&self, _: &Path, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn plan(&self) -> Result<config::Plan, Failed> {
+        let file = self.0.join("bearerd.yaml").display().to_string();
+        let flags = [("config".to_owned(), file)];
+        let sources = Sources { flags: &flags, environment: &Environment::new(), files: &Disk, parallelism: 1 };
+        let loaded = config::load(&sources).map_err(|problems| Failed::Because(problems.to_string()))?;
+        Ok(loaded.plan)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Best effort: what is left is a secret that opened nothing but this demo.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,189 @@
+//! The rig: an identity provider, an API and bearerd between them, in this process; and an app that speaks in bytes.
+
+mod app;
+mod folder;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+pub(crate) use app::{Answer, App};
+use bearerd::app::{Bound, Ended};
+use bearerd::config::{self, Disk, Environment, Sources};
+use bearerd::demo::api::{self, Api};
+use bearerd::demo::certs::Ca;
+use bearerd::demo::provider::{self, Provider};
+use bearerd::observe::Observer;
+use bearerd::observe::log::{Format, Level, Log, LogSettings};
+pub(crate) use folder::Folder;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The API's name; nothing resolves it, `connect_to` leads there.
+pub(crate) const API: &str = "api.example.test";
+
+pub(crate) const CLIENT: &str = "app";
+
+/// A secret with every character that the two dialects of Basic disagree about.
+pub(crate) const SECRET: &str = "p+a/s%s:w=r d&~\"x-canary";
+
+/// No wait in a test is longer; nothing that works takes a tenth of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What differs from one test to the next.
+pub(crate) struct Options {
+    /// How long tokens live.
+    pub(crate) life: Duration,
+    /// Lines of YAML below the token, below the route, and at the top level.
+    pub(crate) token: &'static str,
+    pub(crate) route: &'static str,
+    pub(crate) top: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { life: Duration::from_secs(3_600), token: "", route: "", top: "" }
+    }
+}
+
+/// Everything up and running. Dropped, all of it is gone.
+pub(crate) struct Rig {
+    pub(crate) ca: Ca,
+    pub(crate) provider: Provider,
+    pub(crate) api: Api,
+    pub(crate) proxy: Proxy,
+    /// Holds `bearerd.yaml`, `ca.pem` and `secret`.
+    pub(crate) folder: Folder,
+}
+
+impl Rig {
+    pub(crate) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let ca = Ca::new().unwrap();
+        let provider = Provider::start(provider::Settings {
+            clients: vec![(CLIENT.to_owned(), SECRET.to_owned())],
+            life: options.life,
+            ..provider::Settings::new(ca.server(&["localhost"]).unwrap())
+        })
+        .await
+        .unwrap();
+        let api = Api::start(api::Settings {
+            host: API.to_owned(),
+            ..api::Settings::new(ca.server(&[API]).unwrap(), provider.verifier())
+        })
+        .await
+        .unwrap();
+        let folder = Folder::new();
+        folder.write("ca.pem", &ca.pem());
+        folder.write("secret", SECRET);
+        folder.write("bearerd.yaml", &configuration(&provider, &api, &options));
+        let proxy = Proxy::start(&folder);
+        Self { ca, provider, api, proxy, folder }
+    }
+
+    /// The same, once the first token is there.
+    pub(crate) async fn ready(options: Options) -> Self {
+        let rig = Self::with(options).await;
+        rig.provider.wait_for(1, PATIENCE).await.unwrap();
+        rig.proxy.until_ready().await;
+        rig
+    }
+
+    /// An app that connects to the proxy.
+    pub(crate) async fn app(&self) -> App {
+        App::connect(self.proxy.address).await
+    }
+
+    /// One `GET` by a new connection.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.app().await.get(path).await
+    }
+}
+
+fn configuration(provider: &Provider, api: &Api, options: &Options) -> String {
+    let mut yaml = format!(
+        "listen: [127.0.0.1:0]\nadmin: 127.0.0.1:0\ntokens:\n  main:\n    token_url: {}\n    client_id: {CLIENT}\n    \
+         client_secret: {{file: secret}}\n    tls: {{ca_file: ca.pem}}\n",
+        provider.token_url(),
+    );
+    let mut add = |indent: &str, lines: &str| {
+        for line in lines.lines() {
+            writeln!(yaml, "{indent}{line}").unwrap();
+        }
+    };
+    add("    ", options.token);
+    add("", &format!("routes:\n  - name: api\n    upstream: https://{API}\n    connect_to: {}", api.addr()));
+    add("    ", &format!("token: main\ntls: {{ca_file: ca.pem}}\n{}", options.route));
+    add("", options.top);
+    yaml
+}
+
+/// A running bearerd, and all that it said.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    said: Arc<Mutex<String>>,
+    stop: mpsc::Sender<&'static str>,
+    running: JoinHandle<std::io::Result<Ended>>,
+}
+
+impl Proxy {
+    /// With the folder's `bearerd.yaml`, at log level trace.
+    pub(crate) fn start(folder: &Folder) -> Self {
+        let file = folder.path("bearerd.yaml").display().to_string();
+        let flags = [("config".to_owned(), file)];
+        let sources = Sources { flags: &flags, environment: &Environment::new(), files: &Disk, parallelism: 2 };
+        let plan = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).plan;
+        let said = Arc::new(Mutex::new(String::new()));
+        let ear = Arc::clone(&said);
+        let settings = LogSettings { level: Level::Trace, format: Format::Pretty };
+        let observer = Observer::new(Log::to(settings, move |line| ear.lock().unwrap().push_str(line)));
+        let bound = Bound::new(plan, observer).unwrap();
+        let (address, admin) = (bound.addresses()[0], bound.admin_addresses()[0]);
+        let (stop, stopped) = mpsc::channel(2);
+        Self { address, admin, said, stop, running: tokio::spawn(bound.run(stopped)) }
+    }
+
+    /// Everything that was logged so far.
+    pub(crate) fn said(&self) -> MutexGuard<'_, String> {
+        self.said.lock().unwrap()
+    }
+
+    /// Waits until a line holds `text`.
+    pub(crate) async fn until_said(&self, text: &str) {
+        eventually(&format!("the log says {text:?}"), || self.said().contains(text)).await;
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        self.until_said("ready: every required token").await;
+    }
+
+    /// One `GET` of an admin page.
+    pub(crate) async fn page(&self, path: &str) -> Answer {
+        App::connect(self.admin).await.get(path).await
+    }
+
+    /// Asks it to end, as SIGTERM does.
+    pub(crate) async fn signal(&self) {
+        self.stop.send("SIGTERM").await.unwrap();
+    }
+
+    /// Asks it to end and waits until it has.
+    pub(crate) async fn end(self) -> Ended {
+        self.signal().await;
+        tokio::time::timeout(PATIENCE, self.running).await.expect("it ends").unwrap().unwrap()
+    }
+}
+
+/// Waits until something holds that nobody can be woken by.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "waited {PATIENCE:?} until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
