@@ -2,9 +2,11 @@
 //!
 //! Must never know when to ask: that is the machine's.
 
+pub mod assertion;
 mod basic;
 mod discovery;
 mod endpoint;
+pub mod key;
 mod post;
 mod secret_file;
 
