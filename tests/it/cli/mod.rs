@@ -1,0 +1,8 @@
+//! The command line and the running process, from outside: the real binary, real signals, an empty environment.
+
+mod child;
+mod stage;
+
+mod configured;
+mod logs;
+mod memory;
