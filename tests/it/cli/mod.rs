@@ -3,6 +3,8 @@
 mod child;
 mod stage;
 
+mod checking;
 mod configured;
 mod logs;
 mod memory;
+mod mistakes;
