@@ -5,6 +5,7 @@ mod stage;
 
 mod checking;
 mod configured;
+mod demo;
 mod logs;
 mod memory;
 mod mistakes;
