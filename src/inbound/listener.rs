@@ -30,7 +30,7 @@ pub struct Bound {
 #[error("cannot listen on {address}: {error}")]
 pub struct BindError {
     pub address: SocketAddr,
-    #[source]
+    /// Part of the message already, so not its source.
     pub error: io::Error,
 }
 

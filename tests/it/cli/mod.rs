@@ -6,6 +6,7 @@ mod stage;
 mod checking;
 mod configured;
 mod demo;
+mod ending;
 mod logs;
 mod memory;
 mod mistakes;
