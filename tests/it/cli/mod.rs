@@ -11,3 +11,5 @@ mod health;
 mod logs;
 mod memory;
 mod mistakes;
+mod secrets;
+mod token;
