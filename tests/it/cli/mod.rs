@@ -13,3 +13,4 @@ mod memory;
 mod mistakes;
 mod secrets;
 mod token;
+mod usage;
