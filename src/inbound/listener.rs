@@ -89,6 +89,11 @@ impl ConnectionLimit {
         Self { open: Arc::default(), most }
     }
 
+    /// How many are open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     fn take(&self) -> Option<Counted> {
         let counted = Counted(Arc::clone(&self.open));
         (self.open.fetch_add(1, Ordering::Relaxed) < self.most).then_some(counted)

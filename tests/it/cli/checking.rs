@@ -48,7 +48,7 @@ async fn every_problem_is_told_at_once_and_run_tells_the_same() {
         ":6:16: tokens.main.client_id: ",
         "not-there` does not exist",
         "hint: write the scheme too: `https://api.example.com`",
-        ":12:12: routes[0].token: no token is called that (did you mean `main`?)",
+        ":13:12: routes[0].token: no token is called that (did you mean `main`?)",
         "flag --log-level: log.level: expected `error`",
         "error: 6 problems in the configuration",
     ]);

@@ -49,8 +49,18 @@ async fn a_second_signal_ends_it_at_once() {
         child.signal(Signal::TERM);
         child.until_err("\"event\":\"draining\"").await;
         child.signal(Signal::INT);
-        child.ended().await.with(0).says(&["1 connections were cut off"]);
+        child.ended().await.with(0).says(&["1 connection was cut off"]);
     }
+}
+
+#[tokio::test]
+async fn nothing_in_flight_is_nothing_cut_off() {
+    let stage = Stage::new().await;
+    stage.configure("workers: 2\nshutdown: {delay: 1h}\n");
+    let mut child = stage.run(&[]).await.child;
+    child.signal(Signal::TERM);
+    child.until_err("\"event\":\"draining\"").await;
+    child.end_by(Signal::TERM).await.with(0).says(&["every exchange was finished"]);
 }
 
 #[tokio::test]

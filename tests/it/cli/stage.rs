@@ -45,7 +45,8 @@ impl Stage {
     pub(super) fn usual(&self) -> String {
         format!(
             "listen: [127.0.0.1:0]\nadmin: 127.0.0.1:0\ntokens:\n  main:\n    token_url: {}\n    client_id: {CLIENT}\n    \
-             client_secret: {{file: secret}}\n    tls: {{ca_file: ca.pem}}\nroutes:\n  - name: api\n    \
+             client_secret: {{file: secret}}\n    tls: {{ca_file: ca.pem}}\n    \
+             refresh: {{timeout: 20s}}\nroutes:\n  - name: api\n    \
              upstream: {}\n    token: main\n    tls: {{ca_file: ca.pem}}\n",
             self.provider.token_url(),
             self.api.url(),
