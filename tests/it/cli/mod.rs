@@ -7,6 +7,7 @@ mod checking;
 mod configured;
 mod demo;
 mod ending;
+mod examples;
 mod health;
 mod logs;
 mod memory;
