@@ -13,3 +13,5 @@ mod support;
 
 mod architecture;
 mod basics;
+#[cfg(unix)]
+mod cli;
