@@ -114,7 +114,7 @@ fn configuration(provider: &Provider, api: &Api, admin_port: u16) -> String {
     let issuer = provider.issuer();
     let api = api.addr();
     format!(
-        "listen: [127.0.0.1:0]            # behind the demo's tap, which listens where bearerd would
+        "listen: [{{name: bearerd, address: 127.0.0.1:0}}]   # behind the demo's tap, which listens on the usual port
 admin: 127.0.0.1:{admin_port}
 tokens:
   demo:
