@@ -153,6 +153,13 @@ impl App {
         std::mem::take(&mut self.pending)
     }
 
+    /// All that comes until the proxy ends the connection.
+    pub(crate) async fn hears_until_end(&mut self) -> Vec<u8> {
+        let ended = tokio::time::timeout(PATIENCE, async { while self.more().await {} }).await;
+        assert!(ended.is_ok(), "open still, after {:?}", String::from_utf8_lossy(&self.pending));
+        std::mem::take(&mut self.pending)
+    }
+
     /// Takes the connection as it is.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
