@@ -4,6 +4,7 @@
 
 mod connections;
 mod drain;
+mod forms;
 mod framing_api;
 mod headers;
 mod routes;
