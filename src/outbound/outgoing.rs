@@ -61,9 +61,14 @@ impl Outgoing {
     pub fn seal(admitted: &Admitted, prepared: &Prepared, body: &Replay, now: Now) -> Result<Self, NoToken> {
         let route = admitted.route();
         let mut headers = prepared.headers.clone();
-        if body.is_chunked() {
+        match body.length() {
             // hyper's client drops a body of unknown length from a GET unless it is told to send it.
-            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            None => _ = headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+            // Written anew: `010` is ten to hyper and eight to somebody.
+            Some(length) if headers.contains_key(header::CONTENT_LENGTH) => {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            Some(_) => {}
         }
         let generation = match &route.token {
             None => None,

@@ -6,6 +6,7 @@ mod connections;
 mod drain;
 mod forms;
 mod framing_api;
+mod framing_app;
 mod headers;
 mod routes;
 mod streams;
