@@ -7,6 +7,7 @@ mod drain;
 mod forms;
 mod framing_api;
 mod framing_app;
+mod guards;
 mod headers;
 mod routes;
 mod streams;
