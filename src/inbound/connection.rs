@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -46,8 +48,8 @@ pub(super) async fn serve(
     let _ = stream.set_nodelay(true);
     let activity = Activity::new();
     let io = Watched::new(TokioIo::new(stream), activity.clone());
-    let service = service_fn(|request| {
-        let serving = activity.serve();
+    let service = service_fn(|request: Request<Incoming>| {
+        let serving = activity.serve(!request.body().is_end_stream());
         let forward = Rc::clone(&forward);
         async move {
             let response = forward.handle(listener, request).await;

@@ -2,6 +2,7 @@
 //!
 //! The oracle is the API's log: it holds exactly the requests that a test meant to send, or none.
 
+mod bodies;
 mod connections;
 mod drain;
 mod forms;
@@ -9,6 +10,7 @@ mod framing_api;
 mod framing_app;
 mod guards;
 mod headers;
+mod limits;
 mod routes;
 mod streams;
 mod timeouts;
