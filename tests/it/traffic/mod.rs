@@ -5,6 +5,7 @@
 mod bodies;
 mod connections;
 mod drain;
+mod faults;
 mod forms;
 mod framing_api;
 mod framing_app;
