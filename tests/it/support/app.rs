@@ -31,6 +31,8 @@ pub(crate) struct Answer {
 impl App {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        // A head and a body that are sent one after the other do not wait for an acknowledgement in between.
+        stream.set_nodelay(true).unwrap();
         Self { stream, address, pending: Vec::new() }
     }
 
