@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
 use crate::clock::Now;
-use crate::rules::{Admitted, Route};
+use crate::rules::{Admitted, Route, RouteSettings};
 use crate::token::{Generation, NoToken};
 use crate::wire::headers::strip_request;
 use crate::wire::replay::{Attempt, Replay};
@@ -32,6 +32,7 @@ impl Prepared {
         if settings.inject.header != header::AUTHORIZATION {
             headers.remove(&settings.inject.header);
         }
+        remove_aliases(&mut headers, settings);
         for (name, value) in &settings.headers {
             headers.insert(name, value.clone());
         }
@@ -41,6 +42,20 @@ impl Prepared {
 
     pub fn method(&self) -> &Method {
         &self.method
+    }
+}
+
+/// To CGI and its kin `X_Api_Key` is `X-Api-Key`: beside a header that is ours, an app's other spelling of it goes.
+fn remove_aliases(headers: &mut HeaderMap, settings: &RouteSettings) {
+    let is_ours = |name: &str| {
+        name == settings.inject.header
+            || name == header::PROXY_AUTHORIZATION
+            || settings.headers.iter().any(|(own, _)| name == own)
+    };
+    let is_alias = |name: &&HeaderName| name.as_str().contains('_') && is_ours(&name.as_str().replace('_', "-"));
+    let aliases: Vec<HeaderName> = headers.keys().filter(is_alias).cloned().collect();
+    for name in aliases {
+        headers.remove(name);
     }
 }
 

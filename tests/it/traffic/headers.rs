@@ -141,6 +141,19 @@ async fn a_route_sets_headers_of_its_own_in_the_place_of_the_apps() {
 }
 
 #[tokio::test]
+async fn another_spelling_of_a_header_of_ours_does_not_get_through() {
+    let route = "inject: {header: X-Token, scheme: \"\"}\nheaders: {X-Api-Key: ours}";
+    let rig = Rig::ready(Options { route, ..Options::default() }).await;
+    rig.api.script().always(Answer::status(200));
+    let aliases = "x_token: mine\nX_Api_Key: mine\nx_api-key: mine\nX-API_KEY: mine\nproxy_authorization: mine";
+    rig.app().await.ask(&format!("GET /x HTTP/1.1\n{aliases}\nX_Other: stays")).await;
+    let mut names: Vec<_> = last(&rig).headers.into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    assert_eq!(names, ["host", "x-api-key", "x-token", "x_other"]);
+    assert_eq!(last(&rig).header("x-api-key"), ["ours"]);
+}
+
+#[tokio::test]
 async fn a_route_can_reject_credentials_of_the_app() {
     let rig = Rig::ready(Options { route: "authorization: reject", ..Options::default() }).await;
     let mut app = rig.app().await;
