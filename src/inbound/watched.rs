@@ -23,6 +23,8 @@ pub(super) struct Activity {
     packed: AtomicU64,
     /// The latest request had a body, of which there may be more than was read.
     has_body: AtomicBool,
+    /// The answer broke off, and nothing but the way the connection ends can tell.
+    broken: AtomicBool,
 }
 
 const IDLE: u64 = 0;
@@ -39,7 +41,12 @@ pub(super) enum Watch {
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { opened: Instant::now(), packed: AtomicU64::new(IDLE), has_body: AtomicBool::new(false) })
+        Arc::new(Self {
+            opened: Instant::now(),
+            packed: AtomicU64::new(IDLE),
+            has_body: AtomicBool::default(),
+            broken: AtomicBool::default(),
+        })
     }
 
     /// A request's head is complete and it is being served, until the guard is dropped.
@@ -91,6 +98,13 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct Serving(Arc<Activity>);
 
+impl Serving {
+    /// The connection must not end as if the answer were whole.
+    pub(super) fn broke_off(&self) {
+        self.0.broken.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         self.0.enter(IDLE);
@@ -105,11 +119,21 @@ pub(super) struct Watched<T> {
     /// Our side has ended.
     ended: bool,
     linger: Linger,
+    /// Makes the end of the connection a reset.
+    reset: fn(&T),
+}
+
+impl<T> Drop for Watched<T> {
+    fn drop(&mut self) {
+        if self.activity.broken.load(Ordering::Relaxed) {
+            (self.reset)(&self.inner);
+        }
+    }
 }
 
 impl<T> Watched<T> {
-    pub(super) fn new(inner: T, activity: Arc<Activity>) -> Self {
-        Self { inner, activity, ended: false, linger: Linger::new() }
+    pub(super) fn new(inner: T, activity: Arc<Activity>, reset: fn(&T)) -> Self {
+        Self { inner, activity, ended: false, linger: Linger::new(), reset }
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use bearerd::demo::answer::Answer;
+use bearerd::demo::answer::{Answer, Piece};
 use bearerd::demo::steps::Step;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{last, rig_with, route, targets};
+use super::{in_time, last, rig_with, route, targets};
 use crate::support::{Options, Rig, eventually};
 
 fn bytes(text: impl Into<String>) -> Step {
@@ -141,6 +142,12 @@ async fn an_answer_of_unknown_length_reaches_an_http_1_0_app() {
     let answer = app.answer().await;
     assert_eq!((answer.text(), answer.header("transfer-encoding")), ("abcdef", None));
     assert!(app.is_closed().await);
+    // Cut short, it does not end like a whole one.
+    rig.api.script().push(Answer::status(200).body("abc").piece(Piece::Cut).chunked());
+    let mut app = rig.app().await.into_stream();
+    app.write_all(b"GET /x HTTP/1.0\r\n\r\n").await.unwrap();
+    let end = in_time(app.read_to_end(&mut Vec::new())).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
