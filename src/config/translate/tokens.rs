@@ -9,6 +9,7 @@ use super::super::problem::{Complaint, Path};
 use super::super::words::{Named, OneOrMany, SecretWord};
 use super::super::written::{self, Auth};
 use super::{Scribe, hop_by_hop};
+use crate::secret::Secret;
 use crate::token::policy::Refresh;
 use crate::token::settings::{BasicEncoding, ClientAuth, Credential, Endpoint, SecretSource, Settings};
 
@@ -40,7 +41,7 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
     // With another way to say who the client is, or a preset that would know, these two may rightly be absent.
     for (key, there) in [("client_id", token.client_id.is_some()), ("client_secret", token.client_secret.is_some())] {
         if !there && !scribe.is_bad(path) && !scribe.any_bad(path, &[key, "auth", "credentials"]) {
-            scribe.key_problem(path, Complaint::new(format!("`{key}` is missing")));
+            scribe.missing(path, &[key]);
         }
     }
     let params = params(scribe, &path.with("params"), token.params);
@@ -99,14 +100,14 @@ fn endpoint(
         (None, Some(url)) => formats::token_url(&url).ok().map(Endpoint::TokenUrl),
         (None, None) => {
             if !scribe.is_bad(path) && !scribe.any_bad(path, &["issuer", "token_url", "provider"]) {
-                scribe.key_problem(path, Complaint::new("`token_url` or `issuer` is missing"));
+                scribe.missing(path, &["token_url", "issuer"]);
             }
             None
         }
     }
 }
 
-fn params(scribe: &mut Scribe<'_>, path: &Path, params: Named<OneOrMany<String>>) -> Vec<(String, String)> {
+fn params(scribe: &mut Scribe<'_>, path: &Path, params: Named<OneOrMany<String>>) -> Vec<(String, Secret<String>)> {
     let mut done = Vec::new();
     for (name, values) in params.0 {
         let instead = match name.as_str() {
@@ -122,7 +123,7 @@ fn params(scribe: &mut Scribe<'_>, path: &Path, params: Named<OneOrMany<String>>
                     complaint.hint(format!("use the key `{key}` of the token")),
                 );
             }
-            None => done.extend(values.0.into_iter().map(|value| (name.clone(), value))),
+            None => done.extend(values.0.into_iter().map(|value| (name.clone(), Secret::new(value)))),
         }
     }
     done
