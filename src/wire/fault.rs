@@ -90,7 +90,8 @@ impl TlsFault {
         use CertificateError as C;
         match error {
             rustls::Error::InvalidCertificate(certificate) => match certificate {
-                C::UnknownIssuer => Self::UnknownIssuer,
+                // A bad signature is that of another authority under a trusted one's name: a private one made anew.
+                C::UnknownIssuer | C::BadSignature => Self::UnknownIssuer,
                 C::NotValidForName | C::NotValidForNameContext { .. } => Self::WrongName,
                 C::Expired | C::ExpiredContext { .. } => Self::Expired,
                 C::NotValidYet | C::NotValidYetContext { .. } => Self::NotYetValid,

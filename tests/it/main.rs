@@ -15,3 +15,4 @@ mod architecture;
 mod basics;
 #[cfg(unix)]
 mod cli;
+mod traffic;

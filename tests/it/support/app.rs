@@ -31,6 +31,8 @@ pub(crate) struct Answer {
 impl App {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        // A head and a body that are sent one after the other do not wait for an acknowledgement in between.
+        stream.set_nodelay(true).unwrap();
         Self { stream, address, pending: Vec::new() }
     }
 
@@ -150,6 +152,13 @@ impl App {
     /// What comes within `wait`, unread so far.
     pub(crate) async fn hears_within(&mut self, wait: Duration) -> Vec<u8> {
         let _ = tokio::time::timeout(wait, async { while self.more().await {} }).await;
+        std::mem::take(&mut self.pending)
+    }
+
+    /// All that comes until the proxy ends the connection.
+    pub(crate) async fn hears_until_end(&mut self) -> Vec<u8> {
+        let ended = tokio::time::timeout(PATIENCE, async { while self.more().await {} }).await;
+        assert!(ended.is_ok(), "open still, after {:?}", String::from_utf8_lossy(&self.pending));
         std::mem::take(&mut self.pending)
     }
 
