@@ -13,3 +13,4 @@ mod support;
 
 mod architecture;
 mod basics;
+mod tokens;
