@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
-use notify::{RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -39,7 +40,13 @@ async fn follow(mut files: Vec<Watched>, changed: watch::Sender<()>) {
     let bell = Arc::new(Notify::new());
     let ring = Arc::clone(&bell);
     // Without a watcher the backstop still serves.
-    let mut watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| ring.notify_one()).ok();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| is_a_reading(event.kind)) {
+            return;
+        }
+        ring.notify_one();
+    })
+    .ok();
     let mut directories = BTreeSet::new();
     loop {
         let now = Instant::now();
@@ -70,6 +77,14 @@ async fn follow(mut files: Vec<Watched>, changed: watch::Sender<()>) {
             () = bell.notified() => {}
             () = tokio::time::sleep_until(look_again) => {}
         }
+    }
+}
+
+/// Whether somebody only looked. We do so ourselves after every event, so taking that for news would never end.
+fn is_a_reading(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access != AccessKind::Close(AccessMode::Write),
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => false,
     }
 }
 
@@ -197,6 +212,29 @@ mod tests {
 
         std::fs::write(&path, "three").unwrap();
         assert!(told(&mut changed).await >= Duration::from_millis(1_900), "a write in place is left to settle");
+    }
+
+    /// A watch that took its own reading for news spun on a core for ever.
+    #[test]
+    fn our_own_reading_is_no_news() {
+        use notify::event::{CreateKind, ModifyKind, RemoveKind, RenameMode};
+        for access in [
+            AccessKind::Any,
+            AccessKind::Read,
+            AccessKind::Open(AccessMode::Any),
+            AccessKind::Close(AccessMode::Read),
+            AccessKind::Close(AccessMode::Any),
+        ] {
+            assert!(is_a_reading(EventKind::Access(access)), "{access:?}");
+        }
+        for kind in [
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+            EventKind::Create(CreateKind::File),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+            EventKind::Remove(RemoveKind::File),
+        ] {
+            assert!(!is_a_reading(kind), "{kind:?}");
+        }
     }
 
     #[cfg(unix)]

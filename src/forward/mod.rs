@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use self::exchange::Exchange;
@@ -105,6 +105,8 @@ impl Forward {
             lease.spoil();
         }
         strip_response(headers);
+        // The version is of a hop, too: an upstream's HTTP/1.0 is not ours.
+        *response.version_mut() = Version::HTTP_11;
         Ok((response, lease))
     }
 

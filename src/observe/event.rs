@@ -286,14 +286,27 @@ fn also(suppressed: u64) -> String {
     }
 }
 
-/// A duration as people say it: whole seconds from ten seconds on, tenths below.
-fn rounded(duration: Duration) -> humantime::FormattedDuration {
-    let tenth = Duration::from_millis(100);
-    let unit = if duration < Duration::from_secs(10) { tenth } else { Duration::from_secs(1) };
-    let units = (duration.as_secs_f64() / unit.as_secs_f64()).round();
-    humantime::format_duration(Duration::from_millis((units * unit.as_secs_f64() * 1000.0) as u64))
+/// A duration as people say it: tenths of a second below ten seconds, whole seconds from there on.
+fn rounded(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 10.0 {
+        return format!("{}s", (seconds * 10.0).round() / 10.0);
+    }
+    humantime::format_duration(Duration::from_secs(seconds.round() as u64)).to_string()
 }
 
 /// A configured name as a metric's label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(pub Arc<str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        for (millis, text) in [(618, "0.6s"), (1_000, "1s"), (1_750, "1.8s"), (13_400, "13s"), (3_590_000, "59m 50s")] {
+            assert_eq!(rounded(Duration::from_millis(millis)), text);
+        }
+    }
+}

@@ -24,8 +24,8 @@ pub struct Settings {
     pub audience: Vec<String>,
     /// Absolute URIs, repeated on the wire (RFC 8707).
     pub resource: Vec<String>,
-    /// Further form parameters, in order; a name may stand more than once.
-    pub params: Vec<(String, String)>,
+    /// Further form parameters, in order; a name may stand more than once. Some providers take a password here.
+    pub params: Vec<(String, Secret<String>)>,
     /// Further headers of the token request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub tls: TlsSettings,

@@ -113,7 +113,8 @@ fn everything_that_can_be_written_arrives() {
     let one = &plan.tokens[0];
     assert!(matches!(&one.endpoint, Endpoint::Issuer(issuer) if issuer == "https://id.example.com"));
     assert_eq!((&*one.credentials[0].client_id, one.scope.as_deref()), ("0123", Some("read write all")));
-    let params: Vec<(&str, &str)> = one.params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let params: Vec<(&str, &str)> =
+        one.params.iter().map(|(name, value)| (name.as_str(), value.expose().as_str())).collect();
     assert_eq!(params, [("z", "1"), ("organization", "acme"), ("organization", "canary"), ("a", "other")]);
     assert!(one.headers[0].1.is_sensitive());
     assert!((one.refresh.early - 0.125).abs() < 1e-9);

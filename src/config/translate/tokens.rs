@@ -9,6 +9,7 @@ use super::super::problem::{Complaint, Path};
 use super::super::words::{Named, OneOrMany, SecretWord};
 use super::super::written::{self, Auth};
 use super::{Scribe, hop_by_hop};
+use crate::secret::Secret;
 use crate::token::policy::Refresh;
 use crate::token::settings::{BasicEncoding, ClientAuth, Credential, Endpoint, SecretSource, Settings};
 
@@ -106,7 +107,7 @@ fn endpoint(
     }
 }
 
-fn params(scribe: &mut Scribe<'_>, path: &Path, params: Named<OneOrMany<String>>) -> Vec<(String, String)> {
+fn params(scribe: &mut Scribe<'_>, path: &Path, params: Named<OneOrMany<String>>) -> Vec<(String, Secret<String>)> {
     let mut done = Vec::new();
     for (name, values) in params.0 {
         let instead = match name.as_str() {
@@ -122,7 +123,7 @@ fn params(scribe: &mut Scribe<'_>, path: &Path, params: Named<OneOrMany<String>>
                     complaint.hint(format!("use the key `{key}` of the token")),
                 );
             }
-            None => done.extend(values.0.into_iter().map(|value| (name.clone(), value))),
+            None => done.extend(values.0.into_iter().map(|value| (name.clone(), Secret::new(value)))),
         }
     }
     done

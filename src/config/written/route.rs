@@ -32,7 +32,8 @@ pub struct Route {
     #[schemars(extend("default" = {}))]
     pub r#match: Match,
     /// Where requests go: `https://HOST`, with a port and a base path if need be. The base path is put in front of the
-    /// path of the request.
+    /// path of the request. A proxy client's URL is matched on this host, port and base path; of several routes that
+    /// share them, it takes the first.
     #[schemars(required, extend("format" = "upstream"))]
     pub upstream: Option<String>,
     /// A host and port to connect to instead. TLS name and Host header stay the upstream's.

@@ -201,7 +201,7 @@ impl Form {
         let scope = settings.scope.iter().map(|scope| ("scope", scope.as_str()));
         let audience = settings.audience.iter().map(|audience| ("audience", audience.as_str()));
         let resource = settings.resource.iter().map(|resource| ("resource", resource.as_str()));
-        let params = settings.params.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let params = settings.params.iter().map(|(name, value)| (name.as_str(), value.expose().as_str()));
         scope.chain(audience).chain(resource).chain(params).for_each(|(name, value)| form.add(name, value));
         form
     }
