@@ -112,7 +112,10 @@ async fn an_upload_that_is_refused_before_its_end_is_sent_again_whole() {
         app.send(head).await;
         app.send(&bytes[..20_000]).await;
         // The second attempt has begun, and the app still sends.
-        rig.api.wait_for(2, PATIENCE).await.unwrap();
+        tokio::select! {
+            second = rig.api.wait_for(2, PATIENCE) => drop(second.unwrap()),
+            answer = app.answer() => panic!("{framing}: {answer:?}\n{}", rig.proxy.said()),
+        }
         app.send(&bytes[20_000..]).await;
         let answer = app.answer().await;
         assert_eq!(answer.status, 200, "{framing}: {answer:?}");
