@@ -10,8 +10,8 @@ use bearerd::demo::provider::{Provider, Settings};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{Bench, LIFE, asks, grants, until_served};
-use crate::support::{Rig, eventually};
+use super::{Bench, LIFE, asks, grants, no_token, until_served};
+use crate::support::{PATIENCE, Rig, eventually};
 
 /// Must not appear in a log line; it is in every bad answer that has room for it.
 const CANARY: &str = "b0dy-canary";
@@ -52,9 +52,9 @@ async fn survives(Case { name, breaking, said }: Case) {
     rig.proxy.until_ready().await;
     breaking(&rig).await;
 
-    let failed = || rig.proxy.said().matches("no token as app: ").count();
-    eventually(&format!("{name}: a renewal failed"), || failed() >= 1).await;
-    assert!(rig.proxy.said().contains(said), "{name}: {said:?} is not said in\n{}", rig.proxy.said());
+    // Not the first failure: on a slow machine another may have come before.
+    let failed = || rig.proxy.said().lines().any(|line| line.contains("no token as app: ") && line.contains(said));
+    eventually(&format!("{name}: {said:?} is said"), failed).await;
     let (before, since) = (asks(&rig), tokio::time::Instant::now());
     // A second of traffic, as a hot loop would show.
     while since.elapsed() < Duration::from_secs(1) {
@@ -64,9 +64,6 @@ async fn survives(Case { name, breaking, said }: Case) {
     }
     let most = 1 + since.elapsed().as_millis() / BACKOFF.as_millis();
     assert!((asks(&rig) - before) as u128 <= most, "{name}: a hot loop\n{}", rig.proxy.said());
-    for two in rig.provider.calls().windows(2).skip(1) {
-        assert!(two[1].at - two[0].at >= BACKOFF, "{name}: {:?}", two[1].at - two[0].at);
-    }
 
     let held = grants(&rig);
     rig.provider.script().clear();
@@ -132,6 +129,29 @@ async fn an_error_status_costs_nothing() {
         case("429 with nonsense", Answer::status(429).header("retry-after", CANARY), "429 Too Many Requests;"),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn a_provider_that_asks_to_be_left_alone_is() {
+    for dated in [false, true] {
+        let date = SystemTime::now() + Duration::from_secs(3);
+        let wish = if dated { httpdate::fmt_http_date(date) } else { "2".to_owned() };
+        let bench = Bench::new().await;
+        bench.provider.script().push(Answer::status(429).header("retry-after", &wish));
+        let rig = bench.start("");
+        rig.provider.wait_for(1, PATIENCE).await.unwrap();
+        rig.proxy.until_said("it asks to be left alone for").await;
+        assert!(no_token(&rig.get("/").await) <= 3);
+        let calls = rig.provider.wait_for(2, PATIENCE).await.unwrap();
+        if dated {
+            // A date has no fraction of a second.
+            assert!(SystemTime::now() >= date - Duration::from_secs(1));
+        } else {
+            assert!(calls[1].at - calls[0].at >= Duration::from_secs(2), "{:?}", calls[1].at - calls[0].at);
+        }
+        rig.proxy.until_ready().await;
+        assert_eq!(rig.get("/").await.status, 200);
+    }
 }
 
 #[tokio::test]
