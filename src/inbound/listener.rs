@@ -30,7 +30,7 @@ pub struct Bound {
 #[error("cannot listen on {address}: {error}")]
 pub struct BindError {
     pub address: SocketAddr,
-    #[source]
+    /// Part of the message already, so not its source.
     pub error: io::Error,
 }
 
@@ -87,6 +87,11 @@ pub struct Counted(Arc<AtomicUsize>);
 impl ConnectionLimit {
     pub fn new(most: usize) -> Self {
         Self { open: Arc::default(), most }
+    }
+
+    /// How many are open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     fn take(&self) -> Option<Counted> {

@@ -13,4 +13,6 @@ mod support;
 
 mod architecture;
 mod basics;
+#[cfg(unix)]
+mod cli;
 mod tokens;
