@@ -136,6 +136,8 @@ mod tests {
         let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let nested = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
         assert_eq!(Fault::of(&nested), Fault::Tls(TlsFault::UnknownIssuer));
+        let namesake = rustls::Error::InvalidCertificate(CertificateError::BadSignature);
+        assert_eq!(Fault::of(&io::Error::other(namesake)), Fault::Tls(TlsFault::UnknownIssuer));
         let refused = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert_eq!(Fault::of(&refused), Fault::Refused);
         assert_eq!(Fault::of(&io::Error::other("canary")), Fault::Other);

@@ -15,4 +15,5 @@ mod architecture;
 mod basics;
 #[cfg(unix)]
 mod cli;
+mod tokens;
 mod traffic;

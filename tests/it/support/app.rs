@@ -1,7 +1,6 @@
 //! An app that speaks in bytes: what a test says is what is sent, and what it reads is what came.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -147,12 +146,6 @@ impl App {
     pub(crate) async fn is_closed(&mut self) -> bool {
         assert!(self.pending.is_empty(), "unread: {:?}", String::from_utf8_lossy(&self.pending));
         tokio::time::timeout(PATIENCE, self.more()).await.is_ok_and(|more| !more)
-    }
-
-    /// What comes within `wait`, unread so far.
-    pub(crate) async fn hears_within(&mut self, wait: Duration) -> Vec<u8> {
-        let _ = tokio::time::timeout(wait, async { while self.more().await {} }).await;
-        std::mem::take(&mut self.pending)
     }
 
     /// All that comes until the proxy ends the connection.

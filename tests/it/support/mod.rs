@@ -137,9 +137,14 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// With the folder's `bearerd.yaml`, at log level trace.
     pub(crate) fn start(folder: &Folder) -> Self {
+        Self::start_in(folder, &Environment::new())
+    }
+
+    /// The same in an environment.
+    pub(crate) fn start_in(folder: &Folder, environment: &Environment) -> Self {
         let file = folder.path("bearerd.yaml").display().to_string();
         let flags = [("config".to_owned(), file)];
-        let sources = Sources { flags: &flags, environment: &Environment::new(), files: &Disk, parallelism: 2 };
+        let sources = Sources { flags: &flags, environment, files: &Disk, parallelism: 2 };
         let plan = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).plan;
         let said = Arc::new(Mutex::new(String::new()));
         let ear = Arc::clone(&said);
