@@ -27,13 +27,13 @@ pub struct TlsSettings {
 /// Why a `tls` block cannot be used. Every message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("{} cannot be read as PEM: {error}", file.display())]
+    #[error("`{}` cannot be read as PEM: {error}", file.display())]
     Pem { file: PathBuf, error: rustls::pki_types::pem::Error },
-    #[error("{} holds no certificate", .0.display())]
+    #[error("`{}` holds no certificate", .0.display())]
     NoCertificate(PathBuf),
-    #[error("{} holds a certificate that is not one: {error}", file.display())]
+    #[error("`{}` holds a certificate that is not one: {error}", file.display())]
     Certificate { file: PathBuf, error: Box<rustls::Error> },
-    #[error("{} and {} do not make a client certificate: {error}", .certificate.display(), .key.display())]
+    #[error("`{}` and `{}` do not make a client certificate: {error}", .certificate.display(), .key.display())]
     Identity { certificate: PathBuf, key: PathBuf, error: Box<rustls::Error> },
     #[error("the crypto provider offers no TLS version: {0}")]
     Versions(Box<rustls::Error>),
@@ -133,8 +133,8 @@ mod tests {
             let settings = TlsSettings { ca_file: Some(file.into()), ..TlsSettings::default() };
             ClientConfigs::default().get(&settings).unwrap_err().to_string()
         };
-        assert_eq!(error("Cargo.toml"), "Cargo.toml holds no certificate");
-        assert!(error("nowhere.pem").starts_with("nowhere.pem cannot be read as PEM: "), "{}", error("nowhere.pem"));
+        assert_eq!(error("Cargo.toml"), "`Cargo.toml` holds no certificate");
+        assert!(error("nowhere.pem").starts_with("`nowhere.pem` cannot be read as PEM: "), "{}", error("nowhere.pem"));
     }
 
     #[test]

@@ -49,16 +49,6 @@ pub enum AppError {
     Plan { route: Arc<str>, problem: &'static str },
 }
 
-impl AppError {
-    /// Whether the configuration is to blame, rather than the machine.
-    pub fn is_configuration(&self) -> bool {
-        match self {
-            Self::Bind(_) => false,
-            Self::Token(_) | Self::Route { .. } | Self::Plan { .. } => true,
-        }
-    }
-}
-
 impl Bound {
     /// Binds every socket and compiles every route.
     ///

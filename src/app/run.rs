@@ -106,7 +106,8 @@ impl Bound {
             _ = stopped(&mut stop) => {}
             () = tokio::time::sleep(patience) => {}
         }
-        let ended = Ended { cut_off: drain.unfinished() };
+        // Who accepts holds the drain as well, and a connection that has just ended may still be counted as open.
+        let ended = Ended { cut_off: drain.unfinished().min(limit.open()) };
         // Traffic ends before the tokens that it carries, and the pages last.
         drop(acceptors);
         drop(workers);

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::SETTINGS;
@@ -18,7 +19,19 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
     if is_run {
         arguments.insert(arguments.len().min(1), "run".into());
     }
-    command().try_get_matches_from(arguments)
+    command().try_get_matches_from(arguments).map_err(pointed)
+}
+
+/// A file that was named without its flag is told what it lacks.
+fn pointed(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
+        && [".yaml", ".yml", ".json"].iter().any(|ending| word.ends_with(ending))
+    {
+        let tip = format!("name the configuration with a flag: '--config {word}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// The settings that were given as flags: name and value.

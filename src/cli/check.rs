@@ -22,11 +22,16 @@ pub(super) fn files(plan: &Plan) -> Result<(), Failed> {
     let tokens = plan
         .tokens
         .iter()
-        .filter_map(|token| configs.get(&token.tls).err().map(|error| format!("tokens.{}.tls: {error}", token.name)));
+        .filter_map(|token| configs.get(&token.tls).err().map(|error| format!("token `{}`: tls: {error}", token.name)));
     let mut destinations = Destinations::default();
     let routes = plan.routes.iter().filter_map(|route| {
-        destinations.add(route, &configs).err().map(|error| format!("route `{}`: {error}", route.name))
+        destinations.add(route, &configs).err().map(|error| format!("route `{}`: tls: {error}", route.name))
     });
     let problems: Vec<_> = tokens.chain(routes).collect();
-    if problems.is_empty() { Ok(()) } else { Err(Failed::Configuration(problems.join("\n"))) }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let hint = "  hint: a PEM file holds `-----BEGIN …-----` blocks; \
+                `openssl x509 -in FILE -inform DER` makes one of a `.cer` or `.der` file";
+    Err(Failed::configuration(&format!("{}\n{hint}", problems.join("\n")), problems.len()))
 }

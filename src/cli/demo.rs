@@ -3,9 +3,9 @@
 //! The proxy is configured by a file like everybody's, which the demo writes, names and removes. A tap in front of the
 //! proxy lets the request be shown as the app sent it, beside what the API received.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use super::{Failed, print, run::signals};
-use crate::app::Bound;
+use crate::app::{AppError, Bound};
 use crate::config::{self, Disk, Environment, Sources};
 use crate::demo::api::{self, Api, Verdict};
 use crate::demo::certs::Ca;
@@ -47,8 +47,10 @@ const REFUSED_AFTER: u32 = 15;
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before there is anything to clean up: an end by signal has to leave nothing behind.
+        let stop = signals()?;
         let stage = Stage::set().await?;
-        if matches.get_flag("once") { once(stage).await } else { story(stage).await }
+        if matches.get_flag("once") { once(stage, stop).await } else { story(stage, stop).await }
     })
 }
 
@@ -83,9 +85,15 @@ impl Stage {
         let folder = Folder::new()?;
         folder.write("ca.pem", &ca.pem())?;
         folder.write("client-secret", &secret)?;
-        let admin = if is_free(ADMIN_PORT) { ADMIN_PORT } else { 0 };
-        folder.write("bearerd.yaml", &configuration(&provider, &api, admin))?;
-        let proxy = Bound::new(folder.plan()?, Observer::new(told_log()))?;
+        let proxy = |admin_port| {
+            folder.write("bearerd.yaml", &configuration(&provider, &api, admin_port))?;
+            Ok::<_, Failed>(Bound::new(folder.plan()?, Observer::new(told_log())))
+        };
+        let proxy = match proxy(ADMIN_PORT)? {
+            // Taken, most likely by a bearerd at work.
+            Err(AppError::Bind(_)) => proxy(0)??,
+            bound => bound?,
+        };
 
         let to = first(&proxy.addresses())?;
         let admin = first(&proxy.admin_addresses())?;
@@ -106,7 +114,7 @@ fn configuration(provider: &Provider, api: &Api, admin_port: u16) -> String {
     let issuer = provider.issuer();
     let api = api.addr();
     format!(
-        "listen: [127.0.0.1:0]            # behind the demo's tap, which listens where bearerd would
+        "listen: [{{name: bearerd, address: 127.0.0.1:0}}]   # behind the demo's tap, which listens on the usual port
 admin: 127.0.0.1:{admin_port}
 tokens:
   demo:
@@ -134,7 +142,7 @@ fn told_log() -> Log {
     })
 }
 
-async fn story(stage: Stage) -> Result<(), Failed> {
+async fn story(stage: Stage, stop: mpsc::Receiver<&'static str>) -> Result<(), Failed> {
     let Stage { _provider, api, proxy, heads, front, admin, issuer, folder } = stage;
     let seconds = LIFE.as_secs();
     print(&format!(
@@ -157,7 +165,7 @@ The configuration is {}; Ctrl-C ends it.
 ",
         folder.0.join("bearerd.yaml").display()
     ))?;
-    let ended = proxy.run(signals()?);
+    let ended = proxy.run(stop);
     tokio::select! {
         ended = ended => drop(ended?),
         told = tell(&heads, &api) => told?,
@@ -193,11 +201,14 @@ async fn tell(heads: &Entries<String>, api: &Api) -> Result<(), Failed> {
 }
 
 /// One request, by this process itself.
-async fn once(stage: Stage) -> Result<(), Failed> {
+async fn once(stage: Stage, mut interrupted: mpsc::Receiver<&'static str>) -> Result<(), Failed> {
     let Stage { _provider, api, proxy, heads, front, folder, .. } = stage;
     let (stop, stopped) = mpsc::channel(1);
     let proxy = tokio::spawn(proxy.run(stopped));
-    let answer = tokio::time::timeout(Duration::from_secs(30), ask(front)).await;
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(Duration::from_secs(30), ask(front)) => answer,
+        Some(signal) = interrupted.recv() => return Err(Failed::Because(format!("{signal} came before the answer"))),
+    };
     let answer = answer.map_err(|_| Failed::Because("no answer came within 30 s".into()))??;
     let head = heads.take_while(|_| true).pop().unwrap_or_default();
     let seen = api.log().wait_for(1, Duration::from_secs(5)).await?;
@@ -277,45 +288,31 @@ fn first(addresses: &[SocketAddr]) -> Result<SocketAddr, Failed> {
     addresses.first().copied().ok_or_else(|| Failed::Because("the proxy listens nowhere".into()))
 }
 
-fn is_free(port: u16) -> bool {
-    [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()]
-        .into_iter()
-        .all(|address| std::net::TcpListener::bind(address).map_or_else(|error| is_absent(&error), |_| true))
-}
-
-/// A machine without IPv6 has nothing that could be taken.
-fn is_absent(error: &io::Error) -> bool {
-    error.kind() != io::ErrorKind::AddrInUse
-}
-
 /// The demo's files, gone when it ends.
 struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("bearerd-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        let folder = Self(path);
-        folder.restrict(&folder.0, 0o700)?;
-        Ok(folder)
+        // A name that nobody can take beforehand, and made here or not at all: a link that somebody else left in a
+        // folder that all may write to would lead the secret elsewhere.
+        let path = std::env::temp_dir().join(format!("bearerd-demo-{:016x}", fastrand::u64(..)));
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let told = |error: io::Error| {
+            let hint = "the demo keeps its files there; set TMPDIR to a folder that can be written to";
+            io::Error::new(error.kind(), format!("cannot create `{}`: {error}\n  hint: {hint}", path.display()))
+        };
+        builder.create(&path).map_err(told)?;
+        Ok(Self(path))
     }
 
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
-        let path = self.0.join(name);
-        std::fs::write(&path, text)?;
-        self.restrict(&path, 0o600)
-    }
-
-    #[cfg(unix)]
-    #[expect(clippy::unused_self, reason = "it is about this folder's files alone")]
-    fn restrict(&self, path: &Path, mode: u32) -> io::Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-    }
-
-    #[cfg(not(unix))]
-    fn restrict(&self, _: &Path, _: u32) -> io::Result<()> {
-        Ok(())
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(self.0.join(name))?.write_all(text.as_bytes())
     }
 
     fn plan(&self) -> Result<config::Plan, Failed> {

@@ -1,6 +1,8 @@
 //! `bearerd health`: asks the running instance, as the exec probe of an image that has no shell.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +14,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 
-use super::{Failed, load, print};
+use super::{Failed, load_with, print};
+use crate::config::files::Seen;
+use crate::config::{Disk, Files};
 use crate::inbound::ListenAddress;
 
 /// A kubelet's probe has a second by default; whoever waits longer learns no more.
@@ -21,8 +25,21 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer names every token that is waited for.
 const MOST: usize = 64 * 1024;
 
+/// The configuration's own file, and stand-ins for all that it names: a secret that is away while it is being replaced
+/// is no reason to have a healthy instance killed.
+struct OnlyTheConfiguration;
+
+impl Files for OnlyTheConfiguration {
+    fn read(&self, path: &Path, limit: usize, regular: bool) -> io::Result<Seen> {
+        Disk.read(path, limit, regular).or_else(|error| match regular {
+            true => Ok(Seen { bytes: b"away".to_vec(), world_readable: false }),
+            false => Err(error),
+        })
+    }
+}
+
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
-    let plan = load(matches)?.plan;
+    let plan = load_with(matches, &OnlyTheConfiguration)?.plan;
     let address = plan
         .admin
         .or(plan.health)
@@ -32,9 +49,15 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     let answer = runtime.block_on(async { tokio::time::timeout(TIMEOUT, ask(&address, path)).await });
     match answer {
         Ok(Ok((true, text))) => print(&text),
-        Ok(Ok((false, text))) => Err(Failed::Because(text.trim_end().to_owned())),
-        Ok(Err(error)) => Err(Failed::Because(format!("no instance answers: {error:#}"))),
-        Err(_) => Err(Failed::Because(format!("the instance did not answer within {TIMEOUT:?}"))),
+        Ok(Ok((false, text))) => Err(Failed::Because(text.trim_end().replace('\n', ", "))),
+        Ok(Err(error)) => Err(Failed::Because(format!(
+            "no instance answers at `{}`: {error:#}\n  hint: is `bearerd run` up, with this same configuration?",
+            shown(&address),
+        ))),
+        Err(_) => {
+            let at = shown(&address);
+            Err(Failed::Because(format!("the instance at `{at}` did not answer within {TIMEOUT:?}")))
+        }
     }
 }
 
@@ -48,6 +71,13 @@ async fn ask(address: &ListenAddress, path: &str) -> anyhow::Result<(bool, Strin
     let fine = response.status().is_success();
     let body = Limited::new(response.into_body(), MOST).collect().await.map_err(anyhow::Error::from_boxed)?;
     Ok((fine, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+}
+
+fn shown(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Localhost(port) => format!("localhost:{port}"),
+        ListenAddress::At(address) => address.to_string(),
+    }
 }
 
 /// Where to reach what listens there: an unspecified address by loopback.

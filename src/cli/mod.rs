@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-use crate::config::{self, Disk, Loaded, Sources};
+use crate::config::{self, Disk, Files, Loaded, Sources};
 
 /// What a command came to.
 enum Failed {
@@ -27,6 +27,14 @@ enum Failed {
 }
 
 const EX_CONFIG: u8 = 78;
+
+impl Failed {
+    /// What is wrong with a configuration, and how many things that are.
+    fn configuration(problems: &str, count: usize) -> Self {
+        let plural = if count == 1 { "" } else { "s" };
+        Self::Configuration(format!("{problems}\n\nerror: {count} problem{plural} in the configuration"))
+    }
+}
 
 impl<E: Into<anyhow::Error>> From<E> for Failed {
     /// An error with its causes, which libraries keep apart from each other.
@@ -70,14 +78,20 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Reads the configuration that flags, environment and file make together.
 fn load(matches: &ArgMatches) -> Result<Loaded, Failed> {
+    load_with(matches, &Disk)
+}
+
+fn load_with(matches: &ArgMatches, files: &dyn Files) -> Result<Loaded, Failed> {
     let flags = arguments::settings(matches);
     let environment = config::sources::environment(std::env::vars_os());
     let parallelism = std::thread::available_parallelism().map_or(1, Into::into);
-    let sources = Sources { flags: &flags, environment: &environment, files: &Disk, parallelism };
+    let sources = Sources { flags: &flags, environment: &environment, files, parallelism };
     config::load(&sources).map_err(|problems| {
-        let count = problems.problems.len();
-        let plural = if count == 1 { "" } else { "s" };
-        Failed::Configuration(format!("{problems}\n\nerror: {count} problem{plural} in the configuration"))
+        // What is doubtful may well be the cause: a misspelt variable has no effect, and so something is missing.
+        for warning in &problems.warnings {
+            complain(&format!("warning: {warning}"));
+        }
+        Failed::configuration(&problems.to_string(), problems.problems.len())
     })
 }
 

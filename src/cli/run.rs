@@ -17,6 +17,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     let _context = runtime.enter();
     // Before anything else: as PID 1, a process without a handler cannot be asked to end.
     let stop = signals()?;
+    #[cfg(unix)]
+    let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     // Nothing secret has been read yet, so a system that refuses has lost nothing; it is no reason not to run.
     let hardened = harden::harden();
     let loaded = load(matches)?;
@@ -29,11 +31,43 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     for warning in &loaded.warnings {
         observer.tell(&Event::ConfigWarning { text: &warning.to_string() });
     }
-    let bound = Bound::new(loaded.plan, observer).map_err(|error: AppError| {
-        if error.is_configuration() { Failed::Configuration(format!("error: {error}")) } else { error.into() }
-    })?;
+    #[cfg(unix)]
+    tokio::spawn(answer_hangups(hangups, observer.clone()));
+    let bound = Bound::new(loaded.plan, observer).map_err(|error| failed(&error))?;
     runtime.block_on(bound.run(stop))?;
     Ok(())
+}
+
+fn failed(error: &AppError) -> Failed {
+    match error {
+        // The error holds its cause already.
+        AppError::Bind(bind) => Failed::Because(format!("{error}{}", cure(bind.error.kind()))),
+        AppError::Token(_) | AppError::Route { .. } | AppError::Plan { .. } => {
+            Failed::Configuration(format!("error: {error}"))
+        }
+    }
+}
+
+fn cure(kind: io::ErrorKind) -> &'static str {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "of an open enum")]
+    match kind {
+        io::ErrorKind::AddrInUse => {
+            "\n  hint: another program has it, perhaps another bearerd; end that one, or choose another address with \
+             `listen` (`--listen`), `admin` (`--admin`) or `health`"
+        }
+        io::ErrorKind::AddrNotAvailable => "\n  hint: it is not an address of this machine",
+        io::ErrorKind::PermissionDenied => "\n  hint: ports below 1024 need a privilege; choose a higher one",
+        _ => "",
+    }
+}
+
+/// Who sends SIGHUP wants the configuration read anew, and not a dead proxy, which is what it would get by default.
+#[cfg(unix)]
+async fn answer_hangups(mut hangups: tokio::signal::unix::Signal, observer: Observer) {
+    while hangups.recv().await.is_some() {
+        let text = "SIGHUP has no effect yet; restart bearerd to read the configuration again";
+        observer.tell(&Event::ConfigWarning { text });
+    }
 }
 
 /// SIGTERM and SIGINT, as wishes to end.

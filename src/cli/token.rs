@@ -1,13 +1,16 @@
 //! `bearerd token`: one token request, now, and its outcome.
 
 use clap::ArgMatches;
+use http::StatusCode;
 use serde_json::Value;
 use tokio::runtime::Builder;
+use url::Url;
 
 use super::{Failed, complain, load, print};
 use crate::tls::ClientConfigs;
-use crate::token::grant::{AskError, Grant};
+use crate::token::grant::{AskError, Grant, What};
 use crate::token::machine::FailureKind;
+use crate::token::settings::Endpoint;
 use crate::token::source::{Source as _, TokenEndpoint};
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
@@ -31,7 +34,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     };
     let endpoint = TokenEndpoint::new(settings, &ClientConfigs::default())?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let grant = runtime.block_on(ask(&endpoint)).map_err(|error| Failed::Because(error.to_string()))?;
+    let grant = runtime.block_on(ask(&endpoint)).map_err(|error| Failed::Because(told(&endpoint, &error)))?;
     let token = grant.access_token.expose();
     if !matches.get_flag("claims") {
         return print(&format!("{token}\n"));
@@ -59,6 +62,34 @@ async fn ask(endpoint: &TokenEndpoint) -> Result<Grant, AskError> {
         complain(&format!("warning: {}: {error}; trying the next credential", endpoint.client_id(credential)));
         credential += 1;
     }
+}
+
+/// What became of it, where, and what to look at.
+fn told(endpoint: &TokenEndpoint, error: &AskError) -> String {
+    let settings = endpoint.settings();
+    // The host alone: a path may name a tenant, a query may hold a key.
+    let host = match &settings.endpoint {
+        Endpoint::TokenUrl(url) => url.host_str().map(str::to_owned),
+        Endpoint::Issuer(issuer) => Url::parse(issuer).ok().and_then(|url| url.host_str().map(str::to_owned)),
+    };
+    let hint = match (&error.what, &settings.endpoint) {
+        (What::Status(..) | What::ErrorIn200(_), _) if error.failed().kind == FailureKind::Rejected => {
+            "\n  hint: compare `client_id` and `client_secret` with the provider's; if they are right, try the other of \
+             `auth: client_secret_basic` and `auth: client_secret_post`"
+        }
+        (What::Unreachable(_) | What::Timeout(_) | What::Discovery(..), Endpoint::Issuer(_)) => {
+            "\n  hint: is `issuer` right, and can this machine reach it?"
+        }
+        (
+            What::Unreachable(_)
+            | What::Timeout(_)
+            | What::Status(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _),
+            Endpoint::TokenUrl(_),
+        ) => "\n  hint: is `token_url` right, and can this machine reach it?",
+        _ => "",
+    };
+    let (name, host) = (&settings.name, host.unwrap_or_default());
+    format!("no token `{name}` from `{host}`: {error}{hint}")
 }
 
 fn quoted(names: &[String]) -> String {

@@ -118,10 +118,14 @@ fn read(sources: &Sources<'_>, overlay: &Overlay, report: &mut Report) -> (Origi
     let seen = match sources.files.read(FilePath::new(path), yaml::MAX_BYTES, false) {
         Ok(seen) => seen,
         Err(error) => {
-            let hint = named.is_none().then_some(
+            let hint = if overlay.is_for_a_route() {
+                "it is read because neither flags nor environment name an upstream; set `BEARERD_UPSTREAM` \
+                 (`--upstream`) to go without it, or name a file with `--config`"
+            } else {
                 "write it, name another file with `--config`, set `BEARERD_UPSTREAM` and go without one, or see all of \
-                 it at work first with `bearerd demo`",
-            );
+                 it at work first with `bearerd demo`"
+            };
+            let hint = named.is_none().then_some(hint);
             complain(report, files::why(&error), hint);
             return (origin, None);
         }
@@ -157,7 +161,7 @@ fn plan(sources: &Sources<'_>, tree: &Node, origin: &Origin, report: &mut Report
         report.problems.push(internal("the check and the document disagree"));
         return None;
     };
-    let written = Written { tree, bad: &checked.bad, parallelism: sources.parallelism };
+    let written = Written { tree, bad: &checked.bad, parallelism: sources.parallelism, without_file: sources::cure };
     translate::translate(document, &written, checked.files, report)
 }
 

@@ -203,6 +203,20 @@ pub const SETTINGS: &[Setting] = &[
     ),
 ];
 
+/// How to set one of these keys of the token or the route without a file.
+pub fn cure(keys: &[&str]) -> Option<String> {
+    let sets = |target: &Target| matches!(target.keys, [key] if keys.contains(key));
+    let words: Vec<String> = SETTINGS
+        .iter()
+        .filter(|setting| setting.targets.iter().any(sets))
+        .map(|setting| match setting.secret {
+            true => format!("`{}`", setting.variable),
+            false => format!("`{}` (`--{}`)", setting.variable, setting.flag),
+        })
+        .collect();
+    (!words.is_empty()).then(|| format!("set {}", words.join(" or ")))
+}
+
 /// One value from outside the file.
 struct Given {
     setting: &'static Setting,
@@ -263,6 +277,11 @@ impl Overlay {
     /// Whether they name an upstream, and so need no file.
     pub fn names_upstream(&self) -> bool {
         self.all().any(|given| given.setting.targets.iter().any(|target| target.keys == ["upstream"]))
+    }
+
+    /// Whether they set keys of the token or the route.
+    pub fn is_for_a_route(&self) -> bool {
+        self.all().any(|given| given.setting.targets.iter().any(|target| target.of != Of::Document))
     }
 
     /// The file that they name.

@@ -30,8 +30,9 @@ pub fn parse(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> Option
             None => break,
             Some(Ok(next)) => next,
             Some(Err(error)) => {
-                let what = format!("not valid YAML: {}", error.info());
-                builder.complain(error.marker(), Complaint::new(what));
+                let complaint = Complaint::new(format!("not valid YAML: {}", error.info()));
+                builder
+                    .complain(error.marker(), Complaint { hint: cure(error.info()).map(str::to_owned), ..complaint });
                 return None;
             }
         };
@@ -48,6 +49,24 @@ pub fn parse(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> Option
         None => Some(Node::empty_map(start)),
         Some(root) => Some(root),
     }
+}
+
+/// What most often leads to an error of the parser, whose words are about parsers.
+fn cure(info: &str) -> Option<&'static str> {
+    let cures = [
+        ("tab", "indent with spaces: YAML takes no tabs"),
+        ("unexpected character", "put the value in quotes: one cannot begin with `%`, `@` or a backtick"),
+        (
+            "did not find expected key",
+            "let the keys of one map begin in the same column, and each `key: value` be whole",
+        ),
+        (
+            "mapping values are not allowed",
+            "indent the line like its neighbours, or put a value with `: ` in it in quotes",
+        ),
+        ("simple key", "write `key: value`, with a colon and a space"),
+    ];
+    cures.into_iter().find(|(symptom, _)| info.contains(symptom)).map(|(_, cure)| cure)
 }
 
 /// Whether a plain scalar is YAML's null.

@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -45,13 +47,16 @@ pub(super) async fn serve(
     // Answers are whole messages already; waiting to merge them only delays. Best effort: it is about speed alone.
     let _ = stream.set_nodelay(true);
     let activity = Activity::new();
-    let io = Watched::new(TokioIo::new(stream), activity.clone());
-    let service = service_fn(|request| {
-        let serving = activity.serve();
+    // Where that cannot be done the app is told no worse than it was.
+    let reset = |io: &TokioIo<TcpStream>| _ = io.inner().set_zero_linger();
+    let io = Watched::new(TokioIo::new(stream), activity.clone(), reset);
+    let service = service_fn(|request: Request<Incoming>| {
+        let serving = activity.serve(!request.body().is_end_stream());
+        let is_old = request.version() == Version::HTTP_10;
         let forward = Rc::clone(&forward);
         async move {
             let response = forward.handle(listener, request).await;
-            Ok::<_, Infallible>(response.map(|reply| Served { reply, _serving: serving }))
+            Ok::<_, Infallible>(response.map(|reply| Served { reply, serving, is_old }))
         }
     });
     let mut connection = pin!(builder.serve_connection(io, service));
@@ -80,7 +85,9 @@ pub(super) async fn serve(
 /// An answer's body; while it lasts, the connection is being served.
 struct Served {
     reply: Reply,
-    _serving: Serving,
+    serving: Serving,
+    /// HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+    is_old: bool,
 }
 
 impl Body for Served {
@@ -88,7 +95,12 @@ impl Body for Served {
     type Error = <Reply as Body>::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.get_mut().reply).poll_frame(context)
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.reply).poll_frame(context);
+        if this.is_old && matches!(poll, Poll::Ready(Some(Err(_)))) {
+            this.serving.broke_off();
+        }
+        poll
     }
 
     fn is_end_stream(&self) -> bool {

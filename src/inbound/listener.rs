@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::linger;
 use super::settings::{ListenAddress, ListenSettings};
 use crate::life::Drain;
 use crate::observe::Observer;
@@ -30,7 +31,7 @@ pub struct Bound {
 #[error("cannot listen on {address}: {error}")]
 pub struct BindError {
     pub address: SocketAddr,
-    #[source]
+    /// Part of the message already, so not its source.
     pub error: io::Error,
 }
 
@@ -87,6 +88,11 @@ pub struct Counted(Arc<AtomicUsize>);
 impl ConnectionLimit {
     pub fn new(most: usize) -> Self {
         Self { open: Arc::default(), most }
+    }
+
+    /// How many are open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     fn take(&self) -> Option<Counted> {
@@ -157,7 +163,9 @@ async fn refuse(mut stream: TcpStream) {
     // Whether it arrives is up to the app.
     let _ = tokio::time::timeout(REFUSAL, async {
         stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await
+        stream.shutdown().await?;
+        // Its request is unread, and the answer must not be lost to a reset.
+        tokio::io::copy(&mut stream.take(linger::MOST as u64), &mut tokio::io::sink()).await
     })
     .await;
 }

@@ -4,6 +4,7 @@
 //! app's connection. Must never know the identity provider.
 
 mod connection;
+mod linger;
 pub mod listener;
 pub mod settings;
 mod watched;

@@ -161,7 +161,10 @@ impl Event<'_> {
             Self::Stopped { cut_off: 0 } => ("stopped", "stopped; every exchange was finished".into(), vec![]),
             Self::Stopped { cut_off } => (
                 "stopped",
-                format!("stopped; {cut_off} connections were cut off by `shutdown.timeout`"),
+                match cut_off {
+                    1 => "stopped; 1 connection was cut off".to_owned(),
+                    more => format!("stopped; {more} connections were cut off"),
+                },
                 vec![("cut_off", (*cut_off).into())],
             ),
             Self::TokenAsked { token, credential, why } => (

@@ -8,6 +8,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
 use super::event::Line;
 
 /// How much is said; each level includes the ones before it.
@@ -87,19 +89,33 @@ impl Log {
         let now = humantime::format_rfc3339_millis(SystemTime::now());
         let mut text = String::with_capacity(160);
         if self.json {
-            let mut object = serde_json::Map::with_capacity(4 + line.fields.len());
-            object.insert("time".into(), now.to_string().into());
-            object.insert("level".into(), line.level.as_str().into());
-            object.insert("event".into(), line.event.into());
-            object.insert("message".into(), line.message.as_str().into());
-            object.extend(line.fields.iter().map(|(name, value)| ((*name).into(), value.clone())));
-            text = serde_json::Value::Object(object).to_string();
+            // Texts and finite numbers always serialise.
+            text = serde_json::to_string(&Object { time: now.to_string(), line }).unwrap_or_default();
         } else {
             // Writing to a String cannot fail.
             let _ = write!(text, "{now} {:<5} {}", line.level.as_str(), Escaped(&line.message));
         }
         text.push('\n');
         (self.sink)(&text);
+    }
+}
+
+/// A line as JSON, its time first: that is how people read the raw thing.
+struct Object<'a> {
+    time: String,
+    line: &'a Line,
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Line { level, event, message, fields } = self.line;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("time", &self.time)?;
+        map.serialize_entry("level", level.as_str())?;
+        map.serialize_entry("event", event)?;
+        map.serialize_entry("message", message)?;
+        fields.iter().try_for_each(|(name, value)| map.serialize_entry(name, value))?;
+        map.end()
     }
 }
 
@@ -148,7 +164,9 @@ mod tests {
 
     #[test]
     fn json_has_stable_names() {
-        let line: serde_json::Value = serde_json::from_str(&written(Format::Json, "words")).unwrap();
+        let line = written(Format::Json, "words");
+        assert!(line.starts_with("{\"time\":\""), "{line}");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["level"], "warn");
         assert_eq!(line["event"], "test");
         assert_eq!(line["message"], "words");

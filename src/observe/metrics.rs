@@ -168,6 +168,13 @@ impl Metrics {
         self.connections.get_or_create_owned(&RouteLabels { route: Name(Arc::clone(route)) })
     }
 
+    pub(super) fn token(&self, token: &Arc<str>) {
+        for outcome in [TokenOutcome::Granted, TokenOutcome::Rejected, TokenOutcome::Failed] {
+            let labels = OutcomeLabels { token: Name(Arc::clone(token)), outcome };
+            drop(self.token_requests.get_or_create(&labels));
+        }
+    }
+
     pub(super) fn token_request(&self, token: &Arc<str>, outcome: TokenOutcome) {
         let labels = OutcomeLabels { token: Name(Arc::clone(token)), outcome };
         self.token_requests.get_or_create(&labels).inc();

@@ -49,6 +49,11 @@ impl Observer {
         self.0.metrics.token_request(token, outcome);
     }
 
+    /// A rate over a counter that is not there yet misses its first event, so a token's are there from the start.
+    pub fn token(&self, name: &Arc<str>) {
+        self.0.metrics.token(name);
+    }
+
     pub fn route(&self, name: &Arc<str>) -> RouteMetrics {
         RouteMetrics {
             name: Arc::clone(name),

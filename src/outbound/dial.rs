@@ -20,13 +20,14 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::patient::Patient;
 use crate::rules::{Route, RouteSettings};
 use crate::tls::{ClientConfigs, TlsError};
 use crate::wire::authority::{Authority, Host};
 use crate::wire::fault::Fault;
 
 /// A connection to an upstream.
-pub(super) type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub(super) type Io = Patient<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 /// Where each route leads, by its id: checked once, at start.
 #[derive(Debug, Default)]
@@ -114,7 +115,7 @@ impl Dialer {
     pub(super) async fn dial(&self) -> Result<Io, Fault> {
         let dialling = self.connector.clone().call(self.uri.clone());
         match tokio::time::timeout(self.timeout, dialling).await {
-            Ok(Ok(io)) => Ok(io),
+            Ok(Ok(io)) => Ok(Patient::new(io)),
             Ok(Err(error)) => Err(Fault::of(&*error)),
             Err(_) => Err(Fault::Timeout),
         }

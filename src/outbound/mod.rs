@@ -4,6 +4,7 @@
 
 mod dial;
 mod outgoing;
+mod patient;
 mod pool;
 mod send;
 

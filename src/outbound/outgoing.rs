@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
 use crate::clock::Now;
-use crate::rules::{Admitted, Route};
+use crate::rules::{Admitted, Route, RouteSettings};
 use crate::token::{Generation, NoToken};
 use crate::wire::headers::strip_request;
 use crate::wire::replay::{Attempt, Replay};
@@ -32,6 +32,7 @@ impl Prepared {
         if settings.inject.header != header::AUTHORIZATION {
             headers.remove(&settings.inject.header);
         }
+        remove_aliases(&mut headers, settings);
         for (name, value) in &settings.headers {
             headers.insert(name, value.clone());
         }
@@ -41,6 +42,20 @@ impl Prepared {
 
     pub fn method(&self) -> &Method {
         &self.method
+    }
+}
+
+/// To CGI and its kin `X_Api_Key` is `X-Api-Key`: beside a header that is ours, an app's other spelling of it goes.
+fn remove_aliases(headers: &mut HeaderMap, settings: &RouteSettings) {
+    let is_ours = |name: &str| {
+        name == settings.inject.header
+            || name == header::PROXY_AUTHORIZATION
+            || settings.headers.iter().any(|(own, _)| name == own)
+    };
+    let is_alias = |name: &&HeaderName| name.as_str().contains('_') && is_ours(&name.as_str().replace('_', "-"));
+    let aliases: Vec<HeaderName> = headers.keys().filter(is_alias).cloned().collect();
+    for name in aliases {
+        headers.remove(name);
     }
 }
 
@@ -61,9 +76,14 @@ impl Outgoing {
     pub fn seal(admitted: &Admitted, prepared: &Prepared, body: &Replay, now: Now) -> Result<Self, NoToken> {
         let route = admitted.route();
         let mut headers = prepared.headers.clone();
-        if body.is_chunked() {
+        match body.length() {
             // hyper's client drops a body of unknown length from a GET unless it is told to send it.
-            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            None => _ = headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+            // Written anew: `010` is ten to hyper and eight to somebody.
+            Some(length) if headers.contains_key(header::CONTENT_LENGTH) => {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            Some(_) => {}
         }
         let generation = match &route.token {
             None => None,

@@ -129,7 +129,7 @@ impl Routes {
             return Err((Refusal::OwnCredential, Some(Arc::clone(route))));
         }
         let path = match target.form() {
-            Form::Absolute { .. } => Some(target.path().clone()),
+            Form::Absolute { .. } | Form::Tunnel(_) => Some(target.path().clone()),
             Form::Origin(_) => local_path(&route.settings, target.path()),
         };
         match path {
@@ -149,6 +149,7 @@ impl Routes {
                 let place = (authority.host.clone(), authority.port_or(if *https { 443 } else { 80 }));
                 (self.absolute.find(listener, Some(&place), path), Refusal::Foreign)
             }
+            Form::Tunnel(_) => (None, Refusal::Foreign),
         };
         found.and_then(|index| self.routes.get(index)).ok_or((refusal, None))
     }

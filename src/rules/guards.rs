@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::settings::Callers;
 use crate::wire::authority::{Authority, Host};
@@ -34,18 +34,19 @@ impl Guards {
 
     /// Whether a web page of another origin made the request. `came_to` is the authority that it named.
     pub fn is_foreign_page(&self, headers: &HeaderMap, came_to: Option<&Authority>) -> bool {
-        let foreign_origin = |origin: &http::HeaderValue| match origin.to_str() {
-            Ok(origin) => {
-                !self.origins.contains(&origin.to_ascii_lowercase())
-                    && !came_to.is_some_and(|came_to| is_same_origin(origin, came_to))
-            }
-            Err(_) => true,
+        let is_named = |origin: &HeaderValue| {
+            origin.to_str().is_ok_and(|origin| self.origins.contains(&origin.to_ascii_lowercase()))
         };
-        let foreign_site = |site: &http::HeaderValue| matches!(site.as_bytes(), b"cross-site" | b"same-site");
-        headers.get_all(header::ORIGIN).iter().any(foreign_origin)
+        let is_own = |origin: &HeaderValue| {
+            let origin = origin.to_str().ok();
+            origin.zip(came_to).is_some_and(|(origin, came_to)| is_same_origin(origin, came_to))
+        };
+        let foreign_site = |site: &HeaderValue| matches!(site.as_bytes(), b"cross-site" | b"same-site");
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        origins.any(|origin| !is_named(origin) && !is_own(origin))
             || (headers.get_all(SEC_FETCH_SITE).iter().any(foreign_site)
-                // A page that may call does so across sites; its Origin was found above.
-                && !headers.contains_key(header::ORIGIN))
+                // A page that may call does so across sites. One of our own origin does not.
+                && !headers.get_all(header::ORIGIN).iter().any(is_named))
     }
 }
 
@@ -57,8 +58,6 @@ fn is_same_origin(origin: &str, came_to: &Authority) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn guards() -> Guards {
@@ -110,6 +109,7 @@ mod tests {
             &[("origin", "http://localhost:4280"), ("origin", "https://evil.example")],
             &[("sec-fetch-site", "cross-site")],
             &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "cross-site"), ("origin", "http://localhost:4280")],
         ] {
             assert!(is_foreign(headers), "{headers:?}");
         }

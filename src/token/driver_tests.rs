@@ -228,6 +228,14 @@ async fn refusals_of_one_token_share_one_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_right_after_a_grant_waits_for_the_renewal_that_is_nearly_due() {
+    let rig = Rig::new(1, [Answer::Token("one", HOUR), Answer::Token("two", HOUR)]);
+    rig.reader.ready(paused).await.unwrap();
+    assert!(refused(&rig.reader, Generation(1)).await, "held back by the shortest distance between two alone");
+    assert_eq!(rig.bearer(), "Bearer two");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_storm_of_refusals_costs_few_token_requests() {
     let tokens = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|token| Answer::Token(token, HOUR));
     let rig = Rig::new(1, tokens);

@@ -117,6 +117,27 @@ impl AskError {
     }
 }
 
+impl AskError {
+    /// Whether the token endpoint may have moved, so that discovery is worth asking again.
+    pub(super) fn doubts_the_url(&self) -> bool {
+        match self.what {
+            What::Unreachable(_) | What::Timeout(_) | What::NotJson | What::NoAccessToken => true,
+            What::Status(status, _) => {
+                matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE)
+                    || status.is_redirection()
+            }
+            What::Secret(_)
+            | What::Discovery(..)
+            | What::ErrorIn200(_)
+            | What::TooLong
+            | What::BadAccessToken
+            | What::TokenType
+            | What::ExpiresIn
+            | What::Panicked => false,
+        }
+    }
+}
+
 impl From<What> for AskError {
     fn from(what: What) -> Self {
         Self { what, retry_after: None }

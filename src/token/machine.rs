@@ -22,7 +22,8 @@
 //!     Changed files return to the first and lift the backoff, not a Retry-After.
 //!  8. A bad answer never overwrites a good token.
 //!  9. Renewals forced by refusals back off, doubling to an hour while fresh tokens do not cure them; a replay that the
-//!     upstream takes, or a token that lives unrefused, resets that. They never delay a planned renewal.
+//!     upstream takes, or a token that lives unrefused, resets that. They never delay a planned renewal. One that brings
+//!     no token is tried again by the backoff alone: nothing was learnt about fresh tokens.
 //! 10. The margin is at most a tenth of life, and renewal starts no later than three quarters of the usable life.
 //! 11. Backoff is exponential with equal jitter, 1 s to 30 s.
 //! 12. Nothing ends the loop but shutdown. (The driver's.)
@@ -133,6 +134,8 @@ struct Held {
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     asked: Now,
+    /// A refusal asked for it.
+    forced: bool,
     /// The credentials' files changed while it was under way: its rejection says nothing about the new ones.
     rotated: bool,
 }
@@ -228,6 +231,10 @@ impl Machine {
         if !refused {
             self.forced_gap = self.refresh.after_401;
         }
+        if flight.forced {
+            self.forced_from = flight.asked.mono + self.forced_gap;
+            self.forced_gap = (self.forced_gap * 2).min(AFTER_401_MAX);
+        }
         // The provider's "new" token may be the old one: whoever refused that will refuse this.
         let unchanged = unchanged && self.held.is_some();
         if !unchanged {
@@ -297,11 +304,8 @@ impl Machine {
             Some(held) if held.renew_at <= now.mono => Why::Planned,
             Some(_) => Why::Refused,
         };
-        if self.held.is_some_and(|held| held.refused) {
-            self.forced_from = now.mono + self.forced_gap;
-            self.forced_gap = (self.forced_gap * 2).min(AFTER_401_MAX);
-        }
-        self.flight = Some(Flight { asked: now, rotated: false });
+        let forced = self.held.is_some_and(|held| held.refused);
+        self.flight = Some(Flight { asked: now, forced, rotated: false });
         Effect::Ask { credential: self.using, why }
     }
 

@@ -268,6 +268,24 @@ fn rule_9_refusals_never_delay_a_planned_renewal() {
 }
 
 #[test]
+fn rule_9_a_forced_renewal_that_brought_no_token_is_tried_again_by_the_backoff() {
+    let mut machine = holding(1);
+    let mut now = epoch() + 60 * SECOND;
+    machine.step(now, Input::Refused(Generation(1)));
+    for whole in [1, 2, 4, 8, 16, 30, 30, 30] {
+        machine.step(now, failed(FailureKind::Transient));
+        let waited = machine.wake_at(now).unwrap() - now.mono;
+        assert!(waited <= whole * SECOND, "{waited:?} of {whole} s");
+        now = now + waited;
+        assert_eq!(asks(&machine.step(now, WAKE)), 1);
+    }
+    machine.step(now, granted(HOUR));
+    let next = now + SECOND;
+    machine.step(next, Input::Refused(generation(&machine, next)));
+    assert_eq!(machine.wake_at(next), Some(now.mono + 10 * SECOND), "the gap has not grown meanwhile");
+}
+
+#[test]
 fn rule_9_the_same_token_granted_again_is_not_a_cure() {
     let mut machine = holding(1);
     let now = epoch() + 60 * SECOND;

@@ -73,6 +73,7 @@ impl Registry {
         let mut drivers = JoinSet::new();
         for Entry { endpoint, slot } in &self.entries {
             let settings = endpoint.settings();
+            observer.token(&settings.name);
             let secrets = settings.credentials.iter().filter_map(|credential| match &credential.client_secret {
                 SecretSource::File(path) => Some(PathBuf::clone(path)),
                 SecretSource::Inline(_) => None,

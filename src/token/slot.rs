@@ -168,6 +168,13 @@ impl Snapshot {
         self.token.as_deref().filter(|token| !token.until.passed(now))
     }
 
+    /// Whether a token request is about to be made, and not for want of a better answer to the last one: it is held
+    /// back only by the shortest distance between two. Then it is worth waiting for.
+    fn asks_soon(&self, now: Now) -> bool {
+        const SOON: Duration = Duration::from_secs(1);
+        self.failures == 0 && self.next_ask.is_none_or(|next| next <= now.mono + SOON)
+    }
+
     pub(super) fn state(&self, now: Now) -> TokenState {
         /// A renewal takes a moment; it is overdue after this.
         const OVERDUE: Duration = Duration::from_secs(2);
@@ -245,7 +252,7 @@ impl Reader {
                 return Ok(());
             }
             // Between a failure and the next try there is nothing to wait for, and nobody to tell.
-            if !snapshot.airborne && snapshot.next_ask.is_some_and(|next| next > now.mono) {
+            if !snapshot.airborne && !snapshot.asks_soon(now) {
                 return Err(self.no_token(&snapshot, now));
             }
             let wanted = self.slot.nudges.wanted.fetch_add(1, Ordering::AcqRel) + 1;
@@ -256,7 +263,8 @@ impl Reader {
             if snapshot.usable(clock()).is_some() {
                 return Some(true);
             }
-            (!snapshot.airborne && snapshot.heard.wanted >= wanted).then_some(false)
+            let heard = snapshot.heard.wanted >= wanted;
+            (heard && !snapshot.airborne && !snapshot.asks_soon(clock())).then_some(false)
         });
         if there.await { Ok(()) } else { Err(self.no_token(&self.slot.current.load(), clock())) }
     }
@@ -274,7 +282,8 @@ impl Reader {
             if snapshot.usable(clock()).is_some_and(|token| token.generation > generation) {
                 return Some(true);
             }
-            (!snapshot.airborne && snapshot.heard.refused >= generation.0).then_some(false)
+            let heard = snapshot.heard.refused >= generation.0;
+            (heard && !snapshot.airborne && !snapshot.asks_soon(clock())).then_some(false)
         })
         .await
     }

@@ -90,7 +90,8 @@ impl TlsFault {
         use CertificateError as C;
         match error {
             rustls::Error::InvalidCertificate(certificate) => match certificate {
-                C::UnknownIssuer => Self::UnknownIssuer,
+                // A bad signature is that of another authority under a trusted one's name: a private one made anew.
+                C::UnknownIssuer | C::BadSignature => Self::UnknownIssuer,
                 C::NotValidForName | C::NotValidForNameContext { .. } => Self::WrongName,
                 C::Expired | C::ExpiredContext { .. } => Self::Expired,
                 C::NotValidYet | C::NotValidYetContext { .. } => Self::NotYetValid,
@@ -135,6 +136,8 @@ mod tests {
         let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let nested = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
         assert_eq!(Fault::of(&nested), Fault::Tls(TlsFault::UnknownIssuer));
+        let namesake = rustls::Error::InvalidCertificate(CertificateError::BadSignature);
+        assert_eq!(Fault::of(&io::Error::other(namesake)), Fault::Tls(TlsFault::UnknownIssuer));
         let refused = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert_eq!(Fault::of(&refused), Fault::Refused);
         assert_eq!(Fault::of(&io::Error::other("canary")), Fault::Other);

@@ -4,8 +4,8 @@
 //! segments without a word; here is where they end. Must never know which targets are allowed.
 
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Version, header};
+use http::uri::{self, PathAndQuery};
+use http::{HeaderMap, Method, Version, header};
 
 use super::authority::Authority;
 use super::path::has_dot_segment;
@@ -26,6 +26,8 @@ pub enum Form {
     Origin(Option<Authority>),
     /// `GET http://api.example/x`: the app was given us as its proxy.
     Absolute { authority: Authority, https: bool },
+    /// `CONNECT api.example:443`: the app wants a tunnel.
+    Tunnel(Authority),
 }
 
 /// Why a head names no target that everybody reads alike. The words are for the app.
@@ -51,16 +53,10 @@ impl Target {
                     "https" => true,
                     _ => return Err(FormError::BadRequest("the target's scheme is neither http nor https")),
                 };
-                let authority = Authority::parse(authority.as_str())
-                    .map_err(|_| FormError::BadRequest("the target's authority is not a host with an optional port"))?;
-                let port = if https { 443 } else { 80 };
-                // Where a proxy and a server disagree about whom a request is for, one of them is fooled.
-                if host.is_some_and(|host| host.host != authority.host || host.port_or(port) != authority.port_or(port))
-                {
-                    return Err(FormError::AmbiguousHost("Host and the target's authority disagree"));
-                }
+                let authority = agreed(authority, host, if https { 443 } else { 80 })?;
                 Form::Absolute { authority, https }
             }
+            (None, Some(authority)) if head.method == Method::CONNECT => Form::Tunnel(agreed(authority, host, 443)?),
             (_, _) => return Err(FormError::BadRequest("the request-target is neither a path nor a URL")),
         };
         let path = match head.uri.path_and_query() {
@@ -92,9 +88,20 @@ impl Target {
     pub fn authority(&self) -> Option<&Authority> {
         match &self.form {
             Form::Origin(host) => host.as_ref(),
-            Form::Absolute { authority, .. } => Some(authority),
+            Form::Absolute { authority, .. } | Form::Tunnel(authority) => Some(authority),
         }
     }
+}
+
+/// The authority of the target, if Host says the same.
+fn agreed(authority: &uri::Authority, host: Option<Authority>, port: u16) -> Result<Authority, FormError> {
+    let authority = Authority::parse(authority.as_str())
+        .map_err(|_| FormError::BadRequest("the target's authority is not a host with an optional port"))?;
+    // Where a proxy and a server disagree about whom a request is for, one of them is fooled.
+    if host.is_some_and(|host| host.host != authority.host || host.port_or(port) != authority.port_or(port)) {
+        return Err(FormError::AmbiguousHost("Host and the target's authority disagree"));
+    }
+    Ok(authority)
 }
 
 /// Exactly one `chunked` or no Transfer-Encoding at all. (With a Content-Length beside it, hyper has dropped that and
@@ -147,6 +154,18 @@ mod tests {
         let authority = Authority::parse("api.example.com").unwrap();
         assert_eq!(absolute.form(), &Form::Absolute { authority, https: false });
         assert_eq!(of("http://api.example.com?x", &[("host", "api.example.com")]).unwrap().path(), "/?x");
+    }
+
+    #[test]
+    fn only_connect_names_an_authority_alone() {
+        let connect = |uri: &str, host: &str| {
+            let request = Request::builder().method(Method::CONNECT).uri(uri).header("host", host).body(()).unwrap();
+            Target::of(&request.into_parts().0)
+        };
+        let authority = Authority::parse("api.example:443").unwrap();
+        assert_eq!(connect("api.example:443", "api.example").unwrap().form(), &Form::Tunnel(authority));
+        assert!(matches!(connect("api.example:443", "evil"), Err(FormError::AmbiguousHost(_))));
+        assert!(matches!(connect("u@api.example:443", "api.example"), Err(FormError::BadRequest(_))));
     }
 
     #[test]

@@ -116,9 +116,9 @@ impl Replay {
         })
     }
 
-    /// Whether there is a body whose length the app did not tell.
-    pub fn is_chunked(&self) -> bool {
-        self.0.as_ref().is_some_and(|shared| shared.borrow().whole.exact().is_none())
+    /// How long the whole of it is; `None` if the app did not tell.
+    pub fn length(&self) -> Option<u64> {
+        self.0.as_ref().map_or(Some(0), |shared| shared.borrow().whole.exact())
     }
 }
 

@@ -13,3 +13,7 @@ mod support;
 
 mod architecture;
 mod basics;
+#[cfg(unix)]
+mod cli;
+mod tokens;
+mod traffic;

@@ -234,6 +234,10 @@ impl Walk<'_> {
             .filter(written)
             .collect();
         let mut complaint = Complaint::new(format!("unknown key{}", did_you_mean(&entry.key, known.iter().copied())));
+        // As the variables and flags have it.
+        if let Some(whole) = entry.key.strip_suffix("_file").filter(|whole| known.contains(whole)) {
+            complaint = complaint.hint(format!("write `{whole}: {{file: PATH}}`"));
+        }
         if let Some(meant) = nearest(&entry.key, known.iter().copied()) {
             // Nothing more is said about the missing of what was misspelt.
             if let Some((_, around)) = self.path.0.split_last() {

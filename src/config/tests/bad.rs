@@ -416,6 +416,26 @@ fn callers_are_hosts_and_origins() {
 }
 
 #[test]
+fn yaml_that_is_none_has_a_cure() {
+    let hint = |document: String| Given::document(&document).load().unwrap_err().problems.remove(0).hint.unwrap();
+    let good = good_document();
+    for (document, cure) in [
+        ("a:\n  b: 1\n\tc: 2\n".to_owned(), "no tabs"),
+        (format!("{good}workers: %1\n"), "quotes"),
+        (format!("{good}workers: @1\n"), "quotes"),
+        ("a:\n  b: 1\n c: 2\n".to_owned(), "same column"),
+        ("a: b: c\n".to_owned(), "indent"),
+        ("a: 1\nb\n".to_owned(), "key: value"),
+    ] {
+        let hint = hint(document.clone());
+        assert!(hint.contains(cure), "{document}{hint}");
+    }
+    let document = "tokens: {a: {client_secret_file: x}}\nroutes: []\n";
+    let told = Given::document(document).load().unwrap_err().to_string();
+    assert!(told.contains("hint: write `client_secret: {file: PATH}`"), "{told}");
+}
+
+#[test]
 fn a_hint_says_what_to_do() {
     let problems = Given::document(&format!("wrkers: 2\n{}", good_document())).load().unwrap_err();
     assert_eq!(problems.to_string(), "/etc/bearerd/config.yaml:1:1: wrkers: unknown key (did you mean `workers`?)");

@@ -118,6 +118,16 @@ fn what_is_missing_is_told_without_a_file_too() {
     );
     let problems = Given::nothing().load().unwrap_err().to_string();
     assert!(problems.starts_with("/etc/bearerd/config.yaml: does not exist\n  hint: "), "{problems}");
+    let problems = given.load().unwrap_err().to_string();
+    for hint in [
+        "hint: set `BEARERD_TOKEN_URL` (`--token-url`) or `BEARERD_ISSUER` (`--issuer`)\n",
+        "hint: set `BEARERD_CLIENT_ID` (`--client-id`)\n",
+        "hint: set `BEARERD_CLIENT_SECRET` or `BEARERD_CLIENT_SECRET_FILE` (`--client-secret-file`)",
+    ] {
+        assert!(problems.contains(hint), "{problems}");
+    }
+    let problems = Given::nothing().flag("client-id", "app").load().unwrap_err().to_string();
+    assert!(problems.contains("neither flags nor environment name an upstream"), "{problems}");
     assert_eq!(
         Given::nothing().flag("config", "/nowhere.yaml").problems(),
         ["flag --config: `/nowhere.yaml` does not exist"]

@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::formats;
 use super::plan::{Plan, Shutdown};
-use super::problem::{Complaint, Path, Problem, Report, Step};
+use super::problem::{Complaint, Path, Place, Problem, Report, Step};
 use super::tree::Node;
 use super::words::{Named, Workers};
 use super::written::{Document, Level, LogFormat, Tls};
@@ -34,6 +34,8 @@ pub struct Written<'a> {
     pub tree: &'a Node,
     pub bad: &'a HashSet<String>,
     pub parallelism: usize,
+    /// What to do, where there is no file, so that one of these keys is there.
+    pub without_file: fn(&[&str]) -> Option<String>,
 }
 
 /// The plan, as far as it goes: it may be used only if `report` has no problem.
@@ -105,6 +107,16 @@ impl Scribe<'_> {
     }
 
     /// At the key.
+    /// Says that none of these keys is there.
+    fn missing(&mut self, path: &Path, keys: &[&str]) {
+        let words: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+        let mut complaint = Complaint::new(format!("{} is missing", words.join(" or ")));
+        if *self.written.tree.place_of_key(path) == Place::Nowhere {
+            complaint.hint = (self.written.without_file)(keys);
+        }
+        self.key_problem(path, complaint);
+    }
+
     fn key_problem(&mut self, path: &Path, complaint: Complaint) {
         let place = self.written.tree.place_of_key(path).clone();
         self.report.problems.push(Problem::new(place, path, complaint));

@@ -41,7 +41,7 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
     // With another way to say who the client is, or a preset that would know, these two may rightly be absent.
     for (key, there) in [("client_id", token.client_id.is_some()), ("client_secret", token.client_secret.is_some())] {
         if !there && !scribe.is_bad(path) && !scribe.any_bad(path, &[key, "auth", "credentials"]) {
-            scribe.key_problem(path, Complaint::new(format!("`{key}` is missing")));
+            scribe.missing(path, &[key]);
         }
     }
     let params = params(scribe, &path.with("params"), token.params);
@@ -100,7 +100,7 @@ fn endpoint(
         (None, Some(url)) => formats::token_url(&url).ok().map(Endpoint::TokenUrl),
         (None, None) => {
             if !scribe.is_bad(path) && !scribe.any_bad(path, &["issuer", "token_url", "provider"]) {
-                scribe.key_problem(path, Complaint::new("`token_url` or `issuer` is missing"));
+                scribe.missing(path, &["token_url", "issuer"]);
             }
             None
         }

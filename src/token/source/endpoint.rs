@@ -125,30 +125,33 @@ impl TokenEndpoint {
         if let Some(url) = known {
             return Ok(url);
         }
-        let mut failures = Vec::new();
+        // Most issuers have one of the two documents, so that the other is not there explains nothing.
+        let mut failed = None;
         for url in discovery::well_known(issuer) {
             match self.discover(&url, issuer).await {
                 Ok(found) => {
                     *self.discovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
                     return Ok(found);
                 }
-                Err(why) => failures.push((url, why)),
+                Err(why) => failed = failed.or(why.map(|why| (url, why))),
             }
         }
-        let (url, why) = failures.pop().unwrap_or_default();
+        let (url, why) = failed.unwrap_or_else(|| (issuer.clone(), "there is no document".to_owned()));
         Err(What::Discovery(url, why))
     }
 
-    async fn discover(&self, url: &str, issuer: &str) -> Result<Url, String> {
+    /// The error is `None` if nothing is there.
+    async fn discover(&self, url: &str, issuer: &str) -> Result<Url, Option<String>> {
         let response = self.client.get(url).send().await.map_err(|error| self.unreachable(&error).to_string())?;
-        let status = response.status();
-        if status != StatusCode::OK {
-            return Err(format!("the answer is {status}"));
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Err(None),
+            status => return Err(Some(format!("the answer is {status}"))),
         }
         let body = read_capped(response)
             .await
             .map_err(|error| error.map_or(What::TooLong, |error| self.unreachable(&error)).to_string())?;
-        discovery::token_endpoint(&body, issuer).map_err(|error| error.to_string())
+        discovery::token_endpoint(&body, issuer).map_err(|error| Some(error.to_string()))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> What {
@@ -162,8 +165,10 @@ impl TokenEndpoint {
 
 impl Source for TokenEndpoint {
     async fn ask(&self, credential: usize) -> Result<Grant, AskError> {
-        let outcome = self.request(credential).await;
-        if outcome.is_err() {
+        let timeout = self.settings.refresh.timeout;
+        let outcome = tokio::time::timeout(timeout, self.request(credential)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(What::Timeout(timeout).into()));
+        if outcome.as_ref().is_err_and(AskError::doubts_the_url) {
             *self.discovered.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         outcome

@@ -1,7 +1,6 @@
 //! An app that speaks in bytes: what a test says is what is sent, and what it reads is what came.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -31,6 +30,8 @@ pub(crate) struct Answer {
 impl App {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        // A head and a body that are sent one after the other do not wait for an acknowledgement in between.
+        stream.set_nodelay(true).unwrap();
         Self { stream, address, pending: Vec::new() }
     }
 
@@ -147,9 +148,10 @@ impl App {
         tokio::time::timeout(PATIENCE, self.more()).await.is_ok_and(|more| !more)
     }
 
-    /// What comes within `wait`, unread so far.
-    pub(crate) async fn hears_within(&mut self, wait: Duration) -> Vec<u8> {
-        let _ = tokio::time::timeout(wait, async { while self.more().await {} }).await;
+    /// All that comes until the proxy ends the connection.
+    pub(crate) async fn hears_until_end(&mut self) -> Vec<u8> {
+        let ended = tokio::time::timeout(PATIENCE, async { while self.more().await {} }).await;
+        assert!(ended.is_ok(), "open still, after {:?}", String::from_utf8_lossy(&self.pending));
         std::mem::take(&mut self.pending)
     }
 

@@ -125,7 +125,10 @@ fn configuration(provider: &Provider, api: &Api, options: &Options) -> String {
 /// A running bearerd, and all that it said.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
+    /// All of them, in the order of the configuration.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
+    pub(crate) health: Vec<SocketAddr>,
     said: Arc<Mutex<String>>,
     stop: mpsc::Sender<&'static str>,
     running: JoinHandle<std::io::Result<Ended>>,
@@ -134,18 +137,24 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// With the folder's `bearerd.yaml`, at log level trace.
     pub(crate) fn start(folder: &Folder) -> Self {
+        Self::start_in(folder, &Environment::new())
+    }
+
+    /// The same in an environment.
+    pub(crate) fn start_in(folder: &Folder, environment: &Environment) -> Self {
         let file = folder.path("bearerd.yaml").display().to_string();
         let flags = [("config".to_owned(), file)];
-        let sources = Sources { flags: &flags, environment: &Environment::new(), files: &Disk, parallelism: 2 };
+        let sources = Sources { flags: &flags, environment, files: &Disk, parallelism: 2 };
         let plan = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).plan;
         let said = Arc::new(Mutex::new(String::new()));
         let ear = Arc::clone(&said);
         let settings = LogSettings { level: Level::Trace, format: Format::Pretty };
         let observer = Observer::new(Log::to(settings, move |line| ear.lock().unwrap().push_str(line)));
         let bound = Bound::new(plan, observer).unwrap();
-        let (address, admin) = (bound.addresses()[0], bound.admin_addresses()[0]);
+        let (addresses, admin, health) = (bound.addresses(), bound.admin_addresses()[0], bound.health_addresses());
         let (stop, stopped) = mpsc::channel(2);
-        Self { address, admin, said, stop, running: tokio::spawn(bound.run(stopped)) }
+        let running = tokio::spawn(bound.run(stopped));
+        Self { address: addresses[0], addresses, admin, health, said, stop, running }
     }
 
     /// Everything that was logged so far.

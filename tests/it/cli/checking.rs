@@ -1,0 +1,108 @@
+//! `bearerd check`: the plan without a secret, or every problem at once; and `run` refuses what it refuses.
+
+use super::child::bearerd;
+use super::stage::Stage;
+
+#[tokio::test]
+async fn it_prints_the_plan_and_no_secret() {
+    let stage = Stage::new().await;
+    let inline = stage.usual().replace("{file: secret}", "inline-x-canary");
+    let inline = inline.replace("    token: main\n", "    token: main\n    headers: {X-Api-Key: key-x-canary}\n");
+    let inline = inline.replace("client_id: app", "client_id: app\n    params: {api_key: param-x-canary}");
+    stage.folder.write("bearerd.yaml", &inline);
+    let checked = bearerd(&["check", "--config", &stage.file()], &[]).await.with(0);
+    for line in ["upstream: ", "client_id: app\n", "client_secret: \"[redacted]\"\n", "early: 25%\n"] {
+        assert!(checked.out.contains(line), "{line}: {}", checked.out);
+    }
+    // Talk goes to standard error, so that the rest can be piped.
+    assert!(checked.out.starts_with("# ") && !checked.out.contains("warning"), "{}", checked.out);
+    checked.says(&["warning: ", "a secret is written in the configuration", "hint: use `{file: PATH}`"]);
+    assert_eq!(stage.provider.count(), 0, "it asks nobody");
+}
+
+#[tokio::test]
+async fn what_it_prints_loads_again() {
+    let stage = Stage::new().await;
+    let checked = bearerd(&["check", "--config", &stage.file()], &[]).await.with(0);
+    assert_eq!(checked.err, "");
+    stage.folder.write("again.yaml", &checked.out);
+    let again = bearerd(&["check", "--config", &stage.at("again.yaml")], &[]).await.with(0);
+    assert_eq!(checked.out.split_once('\n').unwrap().1, again.out.split_once('\n').unwrap().1);
+}
+
+#[tokio::test]
+async fn every_problem_is_told_at_once_and_run_tells_the_same() {
+    let stage = Stage::new().await;
+    let wrong = stage
+        .usual()
+        .replace("listen: [127.0.0.1:0]", "lisen: [127.0.0.1:0]")
+        .replace("client_id: app", "client_id: ''")
+        .replace("{file: secret}", "{file: not-there}")
+        .replace(stage.api.url(), "api.example.com")
+        .replace("token: main", "token: mian");
+    stage.folder.write("bearerd.yaml", &wrong);
+    let file = stage.file();
+    let checked = bearerd(&["check", "--config", &file, "--log-level", "loud"], &[]).await.with(78).silent();
+    let checked = checked.says(&[
+        &format!("{file}:1:1: lisen: unknown key (did you mean `listen`?)"),
+        ":6:16: tokens.main.client_id: ",
+        "not-there` does not exist",
+        "hint: write the scheme too: `https://api.example.com`",
+        ":13:12: routes[0].token: no token is called that (did you mean `main`?)",
+        "flag --log-level: log.level: expected `error`",
+        "error: 6 problems in the configuration",
+    ]);
+    let ran = bearerd(&["run", "--config", &file, "--log-level", "loud"], &[]).await.with(78).silent();
+    assert_eq!(ran.err, checked.err);
+    assert_eq!(stage.provider.count(), 0);
+}
+
+#[tokio::test]
+async fn tls_files_that_hold_no_certificate_are_told_all_at_once() {
+    let stage = Stage::new().await;
+    stage.folder.write("not.pem", "hello\n");
+    stage.folder.write("broken.pem", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n");
+    let wrong = stage.usual().replacen("ca.pem", "not.pem", 1).replacen("ca.pem", "broken.pem", 1);
+    stage.folder.write("bearerd.yaml", &wrong);
+    for command in ["check", "run"] {
+        let ended = bearerd(&[command, "--config", &stage.file()], &[]).await.with(78).silent();
+        ended.says(&[
+            &format!("token `main`: tls: `{}` holds no certificate", stage.at("not.pem")),
+            &format!("route `api`: tls: `{}` ", stage.at("broken.pem")),
+            "hint: a PEM file holds `-----BEGIN",
+            "error: 2 problems in the configuration",
+        ]);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_missing_at_start_is_78() {
+    let stage = Stage::new().await;
+    for (there, missing) in [("{file: secret}", "{file: gone}"), ("ca_file: ca.pem", "ca_file: gone")] {
+        stage.folder.write("bearerd.yaml", &stage.usual().replace(there, missing));
+        let ended = bearerd(&["run", "--config", &stage.file()], &[]).await.with(78).silent();
+        ended.says(&["gone` does not exist"]);
+    }
+}
+
+#[tokio::test]
+async fn a_first_start_without_anything_says_what_there_is_to_do() {
+    if std::path::Path::new("/etc/bearerd/config.yaml").exists() {
+        return;
+    }
+    bearerd(&[], &[]).await.with(78).silent().says(&[
+        "/etc/bearerd/config.yaml: does not exist",
+        "`--config`",
+        "`BEARERD_UPSTREAM`",
+        "`bearerd demo`",
+    ]);
+    // Whoever sets variables wants no file.
+    let ended = bearerd(&["run"], &[("BEARERD_CLIENT_ID", "app")]).await.with(78);
+    ended.says(&["neither flags nor environment name an upstream; set `BEARERD_UPSTREAM` (`--upstream`)"]);
+    let ended = bearerd(&["run"], &[("BEARERD_UPSTREAM", "https://api.example.com")]).await.with(78);
+    ended
+        .says(&["hint: set `BEARERD_TOKEN_URL` (`--token-url`) or `BEARERD_ISSUER` (`--issuer`)", "error: 3 problems"]);
+    // And mistypes one.
+    let ended = bearerd(&["check"], &[("BEARERD_UPSTREAN", "https://api.example.com")]).await.with(78);
+    ended.says(&["environment BEARERD_UPSTREAN", "did you mean `BEARERD_UPSTREAM`?"]);
+}

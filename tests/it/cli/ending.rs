@@ -1,0 +1,125 @@
+//! How `run` ends, by what, and with which exit code; and what does not end it.
+
+use bearerd::demo::answer::{Answer, Latch};
+use rustix::process::Signal;
+
+use super::child::bearerd;
+use super::stage::Stage;
+use crate::support::{App, PATIENCE};
+
+#[tokio::test]
+async fn both_signals_end_it_with_0() {
+    let stage = Stage::new().await;
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let running = stage.run(&[]).await;
+        let ended = running.child.end_by(signal).await.with(0).silent();
+        ended.says(&[&format!("{name}: finishing what is in flight"), "every exchange was finished"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_finished_first() {
+    let stage = Stage::new().await;
+    let running = stage.run(&[]).await.ready().await;
+    let latch = Latch::new();
+    stage.api.script().push(Answer::Held(latch.clone(), Box::new(Answer::Serve)));
+    let mut app = App::connect(running.address).await;
+    app.send(app.head("GET /slow HTTP/1.1")).await;
+    stage.api.log().wait_for(1, PATIENCE).await.unwrap();
+    let mut child = running.child;
+    child.signal(Signal::TERM);
+    child.until_err("\"event\":\"draining\"").await;
+    latch.open();
+    assert_eq!(app.answer().await.status, 200);
+    child.ended().await.with(0).says(&["every exchange was finished"]);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let stage = Stage::new().await;
+    for shutdown in ["shutdown: {timeout: 1h}\n", "shutdown: {delay: 1h, timeout: 1h}\n"] {
+        stage.configure(shutdown);
+        let running = stage.run(&[]).await.ready().await;
+        stage.api.log().clear();
+        stage.api.script().push(Answer::Held(Latch::new(), Box::new(Answer::Serve)));
+        let mut app = App::connect(running.address).await;
+        app.send(app.head("GET /never HTTP/1.1")).await;
+        stage.api.log().wait_for(1, PATIENCE).await.unwrap();
+        let mut child = running.child;
+        child.signal(Signal::TERM);
+        child.until_err("\"event\":\"draining\"").await;
+        child.signal(Signal::INT);
+        child.ended().await.with(0).says(&["1 connection was cut off"]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_flight_is_nothing_cut_off() {
+    let stage = Stage::new().await;
+    stage.configure("workers: 2\nshutdown: {delay: 1h}\n");
+    let mut child = stage.run(&[]).await.child;
+    child.signal(Signal::TERM);
+    child.until_err("\"event\":\"draining\"").await;
+    child.end_by(Signal::TERM).await.with(0).says(&["every exchange was finished"]);
+}
+
+#[tokio::test]
+async fn a_hangup_does_not_end_it() {
+    let stage = Stage::new().await;
+    let mut running = stage.run(&[]).await.ready().await;
+    running.child.signal(Signal::HUP);
+    running.child.until_err("SIGHUP has no effect yet").await;
+    assert_eq!(running.get("/").await.status, 200);
+    running.child.end_by(Signal::TERM).await.with(0);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named_with_what_to_do() {
+    let stage = Stage::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for key in ["listen: [127.0.0.1:0]", "admin: 127.0.0.1:0"] {
+        let with = key.replace("127.0.0.1:0", &address);
+        stage.folder.write("bearerd.yaml", &stage.usual().replace(key, &with));
+        let ended = bearerd(&["run", "--config", &stage.file()], &[]).await.with(1).silent();
+        ended.says(&[
+            &format!("error: cannot listen on {address}: "),
+            "\n  hint: another program has it",
+            "`listen` (`--listen`)",
+        ]);
+    }
+    stage
+        .folder
+        .write("bearerd.yaml", &stage.usual().replace("listen: [127.0.0.1:0]", "listen: [127.0.0.1:0, 'localhost:0']"));
+    // Two of our own are no conflict.
+    stage.run(&[]).await.child.end_by(Signal::TERM).await.with(0);
+}
+
+#[tokio::test]
+async fn neither_a_provider_nor_an_upstream_that_is_away_ends_it() {
+    let stage = Stage::new().await;
+    stage.provider.stop().await;
+    let mut running = stage.run(&[]).await;
+    running.child.until_err("\"event\":\"token_failed\"").await;
+    let answer = running.get("/").await;
+    assert_eq!((answer.status, &*answer.reason()), (503, "no_token"));
+    stage.provider.restart().await.unwrap();
+    let running = running.ready().await;
+    assert_eq!(running.get("/").await.status, 200);
+    stage.api.stop().await;
+    assert_eq!(running.get("/").await.status, 502);
+    stage.api.restart().await.unwrap();
+    assert_eq!(running.get("/").await.status, 200);
+    running.child.end_by(Signal::TERM).await.with(0);
+}
+
+#[tokio::test]
+async fn an_upstream_that_has_no_name_ends_nothing_either() {
+    let stage = Stage::new().await;
+    let nowhere = stage.usual().replace(stage.api.url(), "https://api.nowhere.invalid");
+    stage.folder.write("bearerd.yaml", &nowhere);
+    let running = stage.run(&[]).await.ready().await;
+    let answer = running.get("/").await;
+    assert!([502, 504].contains(&answer.status), "{answer:?}");
+    running.child.end_by(Signal::TERM).await.with(0);
+}

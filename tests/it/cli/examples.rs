@@ -1,0 +1,89 @@
+//! What is published is what the program takes: the schema, and every example in the documents.
+
+use super::child::bearerd;
+use crate::support::Folder;
+
+/// The fenced blocks of a document in this language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(path).unwrap();
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// A folder with the files that an example names by `/run/secrets/`.
+fn with_secrets(example: &str, folder: &Folder) -> String {
+    let mut text = example.to_owned();
+    while let Some(start) = text.find("/run/secrets/") {
+        let rest = &text[start + "/run/secrets/".len()..];
+        let name =
+            &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '.').unwrap_or(rest.len())];
+        folder.write(name, "x-canary\n");
+        let path = folder.path(name).display().to_string();
+        text = text.replacen(&format!("/run/secrets/{name}"), &path, 1);
+    }
+    text
+}
+
+#[tokio::test]
+async fn the_schema_is_json() {
+    let schema = bearerd(&["schema"], &[]).await.with(0);
+    assert_eq!(schema.err, "");
+    let schema: serde_json::Value = serde_json::from_str(&schema.out).unwrap();
+    assert!(schema["$schema"].as_str().is_some_and(|draft| draft.starts_with("https://json-schema.org/")), "{schema}");
+    for key in ["listen", "tokens", "routes"] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn every_configuration_in_the_documents_loads() {
+    let folder = Folder::new();
+    let mut seen = 0;
+    for page in ["README.md", "docs/configuration.md"] {
+        for block in blocks(page, "yaml") {
+            folder.write("bearerd.yaml", &with_secrets(&block, &folder));
+            let file = folder.path("bearerd.yaml").display().to_string();
+            let checked = bearerd(&["check", "--config", &file], &[]).await.with(0);
+            assert_eq!(checked.err, "", "{page}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "{seen} examples");
+}
+
+#[tokio::test]
+async fn every_set_of_variables_in_the_documents_is_enough() {
+    let folder = Folder::new();
+    let mut seen = 0;
+    for page in ["README.md", "docs/configuration.md"] {
+        for block in blocks(page, "sh").into_iter().filter(|block| block.contains("BEARERD_UPSTREAM=")) {
+            let block = with_secrets(&block.replace("\\\n", " "), &folder);
+            let variables: Vec<(String, String)> = words(&block)
+                .iter()
+                .filter_map(|word| word.split_once('='))
+                .filter(|(name, _)| name.starts_with("BEARERD_"))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, &**value)).collect();
+            let checked = bearerd(&["check"], &variables).await.with(0);
+            assert_eq!(checked.err, "", "{page}: {variables:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "{seen} examples");
+}
+
+/// Words as a shell has them, as far as the documents need it.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for letter in line.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            letter if letter.is_whitespace() && !quoted => words.push(String::new()),
+            letter => words.last_mut().unwrap().push(letter),
+        }
+    }
+    words
+}

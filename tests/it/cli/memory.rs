@@ -1,0 +1,49 @@
+//! The memory of a process that holds tokens is nobody else's: no core dump, and no reading by the same user.
+#![cfg(target_os = "linux")]
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+
+use rustix::process::Signal;
+
+use super::child::{self, Child};
+use super::stage::{Running, Stage};
+
+/// Anybody's but root's.
+const NOBODY: u32 = 65_534;
+
+#[tokio::test]
+async fn there_are_no_core_dumps() {
+    let stage = Stage::new().await;
+    let running = stage.run(&[]).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.child.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    running.child.end_by(Signal::TERM).await.with(0);
+}
+
+/// A process that is not dumpable shows in its `/proc` folder belonging to root, whoever runs it. Root's own shows
+/// nothing, so as root it is run as nobody.
+#[tokio::test]
+async fn nobody_reads_its_memory() {
+    let stage = Stage::new().await;
+    let file = stage.file();
+    let mut command = child::command(&["run", "--config", &file], &[]);
+    if rustix::process::geteuid().is_root() {
+        // Wherever the build folder is, nobody may be unable to get there.
+        let binary = stage.folder.path("bearerd");
+        std::fs::copy(child::BINARY, &binary).unwrap();
+        for (name, mode) in
+            [("", 0o755), ("bearerd", 0o755), ("bearerd.yaml", 0o644), ("ca.pem", 0o644), ("secret", 0o644)]
+        {
+            std::fs::set_permissions(stage.folder.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        command = std::process::Command::new(binary);
+        command.args(["run", "--config", &file]).env_clear().uid(NOBODY).gid(NOBODY);
+    }
+    let running = Running::of(Child::start(command)).await;
+    let owner = |name: &str| std::fs::metadata(format!("/proc/{}/{name}", running.child.pid())).unwrap().uid();
+    assert_eq!((owner("environ"), owner("mem"), owner("fd")), (0, 0, 0));
+    running.child.signal(Signal::TERM);
+    running.child.ended().await.with(0);
+}

@@ -1,0 +1,17 @@
+//! The command line and the running process, from outside: the real binary, real signals, an empty environment.
+
+mod child;
+mod stage;
+
+mod checking;
+mod configured;
+mod demo;
+mod ending;
+mod examples;
+mod health;
+mod logs;
+mod memory;
+mod mistakes;
+mod secrets;
+mod token;
+mod usage;

@@ -1,0 +1,102 @@
+//! The first token: one request for it however many wait, and nothing is forwarded without it.
+
+use std::time::{Duration, Instant};
+
+use bearerd::demo::answer::{Answer, Latch};
+
+use super::{Bench, asks, burst, no_token};
+use crate::support::PATIENCE;
+
+const REQUESTS: usize = 100;
+
+#[tokio::test]
+async fn a_hundred_first_requests_cost_one_token_request() {
+    let bench = Bench::new().await;
+    let latch = Latch::new();
+    bench.provider.script().push(Answer::Serve.held_by(&latch));
+    let rig = bench.start("");
+    let answers = burst(&rig, REQUESTS).await;
+    rig.provider.wait_for(1, PATIENCE).await.unwrap();
+    latch.open();
+    for answer in answers.join_all().await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(rig.provider.count(), 1);
+    assert_eq!(rig.api.count(), REQUESTS as u64);
+}
+
+#[tokio::test]
+async fn when_the_first_token_request_fails_all_who_waited_are_told_and_nothing_is_forwarded() {
+    let bench = Bench::new().await;
+    let latch = Latch::new();
+    bench.provider.script().push(Answer::status(503).header("retry-after", "60").held_by(&latch));
+    let rig = bench.start("");
+    let answers = burst(&rig, REQUESTS).await;
+    rig.provider.wait_for(1, PATIENCE).await.unwrap();
+    latch.open();
+    for answer in answers.join_all().await {
+        let seconds = no_token(&answer);
+        assert!(seconds <= 60, "{answer:?}");
+        assert!(seconds > 60 - PATIENCE.as_secs(), "the provider's wish is passed on: {answer:?}");
+    }
+    assert_eq!(rig.provider.count(), 1);
+    assert_eq!(rig.api.counts().accepted(), 0);
+}
+
+#[tokio::test]
+async fn with_nobody_at_the_providers_address_requests_are_told_at_once() {
+    let bench = Bench::new().await;
+    bench.provider.stop().await;
+    let rig = bench.start("");
+    rig.proxy.until_said("the connection was refused").await;
+    for answer in burst(&rig, REQUESTS).await.join_all().await {
+        assert!(no_token(&answer) <= 30, "{answer:?}");
+    }
+    // The backoff has at least half a second between the first two, and doubles.
+    assert!(asks(&rig) < 10, "{}", rig.proxy.said());
+    assert_eq!(rig.api.counts().accepted(), 0);
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_token_no_longer_than_it_is_told_to() {
+    const WAIT: Duration = Duration::from_millis(300);
+    let bench = Bench::new().await;
+    bench.provider.script().always(Answer::hang());
+    let rig = bench.start("wait: 300ms\nrefresh: {timeout: 60s}");
+    rig.provider.wait_for(1, PATIENCE).await.unwrap();
+    let begun = Instant::now();
+    no_token(&rig.get("/").await);
+    assert!(begun.elapsed() >= WAIT, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert_eq!(rig.api.counts().accepted(), 0);
+    assert_eq!(rig.provider.count(), 1);
+}
+
+#[tokio::test]
+async fn probes_name_the_token_that_is_missing_and_wait_for_required_ones_alone() {
+    let bench = Bench::new().await;
+    let latch = Latch::new();
+    let held = latch.clone();
+    bench.provider.script().when(move |request| {
+        let optional = request.headers.contains_key("x-optional");
+        Some(if optional { Answer::hang() } else { Answer::Serve.held_by(&held) })
+    });
+    let required = bench.usual();
+    let optional = bench.usual() + "headers: {X-Optional: yes}\nrequired: false\nwait: 0s\n";
+    let main = bench.route() + "token: main\n";
+    let side = bench.route() + "token: side\nmatch: {path: /side}\n";
+    let rig = bench.run(&[("main", &required), ("side", &optional)], &[("main", &main), ("side", &side)]);
+    rig.provider.wait_for(2, PATIENCE).await.unwrap();
+    for page in ["/startupz", "/readyz"] {
+        let answer = rig.proxy.page(page).await;
+        assert_eq!((answer.status, answer.text()), (503, "waiting for token main\n"), "{page}");
+    }
+    assert_eq!(rig.proxy.page("/livez").await.status, 200, "never depends on the provider");
+    latch.open();
+    rig.proxy.until_ready().await;
+    for page in ["/startupz", "/readyz", "/livez"] {
+        assert_eq!(rig.proxy.page(page).await.status, 200, "{page}");
+    }
+    assert_eq!(rig.get("/").await.status, 200);
+    no_token(&rig.get("/side").await);
+}

@@ -1,0 +1,108 @@
+//! What one app may use up: slow heads, idle connections, large heads, many connections.
+
+use std::time::{Duration, Instant};
+
+use bearerd::demo::answer::{Answer, Latch};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{moment, read_until, targets};
+use crate::support::{Options, PATIENCE, Rig};
+
+#[tokio::test]
+async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
+    let rig = Rig::ready(Options { top: "limits: {head: 300ms, idle: 60s}", ..Options::default() }).await;
+    let begun = Instant::now();
+    let mut stuck = rig.app().await;
+    stuck.send("GET / HTTP/1.1\r\nHost: loc").await;
+    let mut second = rig.app().await;
+    assert_eq!(second.get("/").await.status, 200);
+    second.send("G").await;
+    assert!(stuck.is_closed().await && second.is_closed().await, "without an answer");
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    // Byte by byte is no faster.
+    let mut slow = rig.app().await;
+    slow.send("GET / HTTP/1.1\r\nX: ").await;
+    let mut slow = slow.into_stream();
+    let dripping = async {
+        while slow.write_all(b"x").await.is_ok() {
+            let read = tokio::time::timeout(Duration::from_millis(20), slow.read_u8()).await;
+            if read.is_ok_and(|read| read.is_err()) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, dripping).await.expect("the connection is closed");
+    assert_eq!(targets(&rig), ["/"]);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed_and_one_that_is_served_is_not() {
+    let rig = Rig::ready(Options { top: "limits: {head: 200ms, idle: 300ms}", ..Options::default() }).await;
+    let latch = Latch::new();
+    rig.api.script().push(Answer::Serve.held_by(&latch));
+    let mut served = rig.app().await;
+    served.send(served.head("GET /long HTTP/1.1")).await;
+    rig.api.wait_for(1, PATIENCE).await.unwrap();
+    let (mut new, mut kept) = (rig.app().await, rig.app().await);
+    assert_eq!(kept.get("/").await.status, 200);
+    assert!(new.is_closed().await && kept.is_closed().await);
+    moment(300).await;
+    latch.open();
+    assert_eq!(served.answer().await.status, 200);
+    assert_eq!(served.get("/again").await.status, 200, "idle counts from the end of the answer");
+    assert!(served.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_without_reading_on() {
+    let rig = Rig::ready(Options { top: "limits: {header_bytes: 8KiB, headers: 10}", ..Options::default() }).await;
+    let long = "x".repeat(7 * 1024);
+    let many: String = (0..8).map(|number| format!("\nX-{number}: y")).collect();
+    let mut app = rig.app().await;
+    assert_eq!(app.ask(&format!("GET /ok HTTP/1.1\nX: {long}")).await.status, 200);
+    assert_eq!(app.ask(&format!("GET /ok HTTP/1.1{many}")).await.status, 200);
+    for head in [
+        format!("GET / HTTP/1.1\nX: {long}{long}"),
+        format!("GET / HTTP/1.1\nX: {long}\nY: {long}\nZ: {long}\nA: {long}"),
+        format!("GET / HTTP/1.1{many}\nX: y\nY: z"),
+    ] {
+        let mut app = rig.app().await;
+        app.send(app.head(&head)).await;
+        let heard = app.hears_until_end().await;
+        assert!(heard.starts_with(b"HTTP/1.1 431 "), "{:?}", String::from_utf8_lossy(&heard));
+    }
+    assert_eq!(targets(&rig), ["/ok", "/ok"]);
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_at_once_and_the_next_is_served_when_one_leaves() {
+    let rig = Rig::ready(Options { top: "limits: {connections: 2}", ..Options::default() }).await;
+    let (mut first, mut second) = (rig.app().await, rig.app().await);
+    assert_eq!((first.get("/").await.status, second.get("/").await.status), (200, 200));
+    for _ in 0..5 {
+        let mut third = rig.app().await;
+        let answer = third.get("/").await;
+        assert_eq!((answer.status, answer.reason().as_str()), (503, "overloaded"));
+        assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+        assert!(third.is_closed().await);
+    }
+    // The answer is there for an app that sends all of its request first.
+    let third = rig.app().await;
+    let head = third.head("POST / HTTP/1.1\nContent-Length: 102400");
+    let mut third = third.into_stream();
+    third.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..100 {
+        third.write_all(&[b'x'; 1024]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(read_until(&mut third, "}").await.contains("overloaded"));
+    assert_eq!((first.get("/").await.status, second.get("/").await.status), (200, 200));
+    drop(second);
+    let deadline = Instant::now() + PATIENCE;
+    while rig.get("/freed").await.status != 200 {
+        assert!(Instant::now() < deadline, "the place is free");
+        moment(5).await;
+    }
+    assert_eq!(targets(&rig), ["/", "/", "/", "/", "/freed"]);
+}
