@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::fmt::Write as _;
 
-use super::formats::{duration_text, size_text};
+use super::formats::{duration_text, rate_text, size_text};
 use super::plan::Plan;
 use super::translate::in_clear;
 use crate::inbound::settings::ListenAddress;
@@ -104,10 +104,14 @@ fn token(page: &mut Page, token: &Settings) {
     );
     page.key("headers", braces(token.headers.iter().map(|(name, _)| (name.as_str(), quoted(REDACTED)))));
     tls(page, &token.tls);
+    page.key("budget", token.budget.map_or_else(off, rate_text));
     page.key("required", token.required);
     page.key("wait", duration_text(token.wait));
     page.map("refresh", |page| {
-        page.key("early", format!("{}%", (token.refresh.early * 10_000.0).round() / 100.0));
+        page.key(
+            "early",
+            token.refresh.early.map_or_else(off, |early| format!("{}%", (early * 10_000.0).round() / 100.0)),
+        );
         page.key("margin", duration_text(token.refresh.margin));
         page.key("min_interval", duration_text(token.refresh.min_interval));
         page.key("after_401", duration_text(token.refresh.after_401));

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use super::formats;
 use super::problem::Complaint;
 use crate::secret::Secret;
+use crate::token::policy::Budget;
 
 /// A word whose schema is written out where it is used, rather than as a definition of its own.
 macro_rules! inline_schema {
@@ -61,6 +62,11 @@ text_word! {
 text_word! {
     /// `512`, `64KiB`, `1MiB`: bytes.
     Size(usize), "size", formats::size
+}
+
+text_word! {
+    /// `60/1h`: so many in any window of that length.
+    Rate(Budget), "rate", formats::rate
 }
 
 text_word! {

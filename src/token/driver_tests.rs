@@ -100,7 +100,7 @@ impl Rig {
         let (rotate, rotated) = watch::channel(());
         let driver = Driver {
             name: "orders".into(),
-            machine: Machine::new(refresh, credentials, 7),
+            machine: Machine::new(refresh, None, credentials, 7),
             source: Arc::clone(&source),
             slot: Arc::clone(&slot),
             observer: Observer::new(Log::to(settings, move |line| sink.lock().unwrap().push_str(line))),

@@ -27,10 +27,14 @@
 //! 10. The margin is at most a tenth of life, and renewal starts no later than three quarters of the usable life.
 //! 11. Backoff is exponential with equal jitter, 1 s to 30 s.
 //! 12. Nothing ends the loop but shutdown. (The driver's.)
+//! 13. No credential is asked with more often than its budget allows, whatever the cause. Refusals leave the share alone
+//!     that planned renewals will need, and tries after failures spread over the window once half of it is spent.
+//! 14. A provider that grants the same token again is asked next when that one is over.
 
 use std::time::Duration;
 
-use super::policy::{self, AFTER_401_MAX, RETRY_AFTER_MAX, Refresh};
+use super::policy::{self, AFTER_401_MAX, Budget, RETRY_AFTER_MAX, Refresh};
+use super::purse::Purse;
 use crate::clock::{Deadline, Now};
 
 /// Counts the tokens of one name, from 1. Two different tokens never share one.
@@ -102,7 +106,9 @@ pub enum Why {
 pub struct Machine {
     refresh: Refresh,
     rng: fastrand::Rng,
-    credentials: usize,
+    budget: Option<Budget>,
+    /// One for each credential.
+    purses: Vec<Purse>,
     /// The credential in use.
     using: usize,
     /// Credentials rejected since the last grant, rotation or backoff.
@@ -128,6 +134,8 @@ struct Held {
     generation: Generation,
     until: Deadline,
     renew_at: Duration,
+    /// From one planned renewal to the next.
+    period: Duration,
     refused: bool,
 }
 
@@ -154,14 +162,24 @@ pub struct View {
     pub using: usize,
 }
 
+/// What is worth remembering over a restart: nothing secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// How much longer the provider wishes to be left alone.
+    pub embargo: Duration,
+    /// For each credential, how long ago it was asked with.
+    pub asked: Vec<Vec<Duration>>,
+}
+
 impl Machine {
     /// `credentials` is how many there are, at least one.
-    pub fn new(refresh: Refresh, credentials: usize, seed: u64) -> Self {
+    pub fn new(refresh: Refresh, budget: Option<Budget>, credentials: usize, seed: u64) -> Self {
         debug_assert!(credentials > 0, "a token without a credential cannot be asked for");
         Self {
             refresh,
             rng: fastrand::Rng::with_seed(seed),
-            credentials,
+            budget,
+            purses: vec![Purse::default(); credentials],
             using: 0,
             rejected: 0,
             held: None,
@@ -220,6 +238,20 @@ impl Machine {
         }
     }
 
+    pub fn memory(&self, now: Now) -> Memory {
+        Memory {
+            embargo: self.embargo_until.saturating_sub(now.mono),
+            asked: self.purses.iter().map(|purse| purse.ages(now.mono)).collect(),
+        }
+    }
+
+    pub fn recall(&mut self, now: Now, memory: &Memory) {
+        self.embargo_until = now.mono + memory.embargo.min(RETRY_AFTER_MAX);
+        for (purse, ages) in self.purses.iter_mut().zip(&memory.asked) {
+            purse.recall(now.mono, ages);
+        }
+    }
+
     fn granted(&mut self, life: Duration, unchanged: bool) {
         let Some(flight) = self.flight.take() else { return };
         self.failures = 0;
@@ -241,10 +273,13 @@ impl Machine {
             self.newest.0 += 1;
         }
         let schedule = self.refresh.schedule(life, self.rng.f64());
+        let renew_after =
+            if unchanged { schedule.usable_for.max(self.refresh.min_interval) } else { schedule.renew_after };
         self.held = Some(Held {
             generation: self.newest,
             until: flight.asked.plus(schedule.usable_for),
-            renew_at: flight.asked.mono + schedule.renew_after,
+            renew_at: flight.asked.mono + renew_after,
+            period: renew_after,
             refused: unchanged && refused,
         });
         self.spaced_until = flight.asked.mono + self.refresh.min_interval;
@@ -260,12 +295,12 @@ impl Machine {
                 return;
             }
             self.rejected += 1;
-            if self.credentials > 1 {
+            if self.purses.len() > 1 {
                 let from = self.using;
-                self.using = (from + 1) % self.credentials;
+                self.using = (from + 1) % self.purses.len();
                 effects.push(Effect::Switched { from, to: self.using });
             }
-            if self.rejected < self.credentials {
+            if self.rejected < self.purses.len() {
                 return;
             }
             self.rejected = 0;
@@ -305,25 +340,46 @@ impl Machine {
             Some(_) => Why::Refused,
         };
         let forced = self.held.is_some_and(|held| held.refused);
+        if let (Some(budget), Some(purse)) = (self.budget, self.purses.get_mut(self.using)) {
+            purse.spend(budget, now.mono);
+        }
         self.flight = Some(Flight { asked: now, forced, rotated: false });
         Effect::Ask { credential: self.using, why }
     }
 
     /// When the next ask is due if nothing else happens; `None` if a reader must want it first.
     fn next_ask(&self, now: Now) -> Option<Duration> {
-        let due = match self.held {
-            None => Duration::ZERO,
-            Some(held) if held.refused => held.renew_at.min(self.forced_from),
-            Some(_) if self.is_dormant() => return None,
-            Some(held) if held.until.passed(now) => Duration::ZERO,
-            Some(held) => held.renew_at,
+        let needed = match self.held {
+            None => Some(Duration::ZERO),
+            Some(held) if held.until.passed(now) && (held.refused || !self.is_dormant()) => Some(Duration::ZERO),
+            Some(held) if held.refused || !self.is_dormant() => Some(held.renew_at),
+            Some(_) => None,
         };
+        let needed = needed.and_then(|at| Some(at.max(self.free_from(now, 0)?)));
+        let forced = self.held.filter(|held| held.refused).and_then(|held| {
+            let reserve = self.budget.map_or(0, |budget| planned_in(budget, held.period));
+            Some(self.forced_from.max(self.free_from(now, reserve)?))
+        });
+        let due = needed.into_iter().chain(forced).min()?;
         Some(due.max(self.backoff_until).max(self.embargo_until).max(self.spaced_until))
+    }
+
+    /// When the budget of the credential in use allows another request with `reserve` left; `None` is never.
+    fn free_from(&self, now: Now, reserve: usize) -> Option<Duration> {
+        let Some((budget, purse)) = self.budget.zip(self.purses.get(self.using)) else { return Some(Duration::ZERO) };
+        let free = purse.free_from(budget, now.mono, reserve)?;
+        Some(if self.failures > 0 { free.max(purse.retry_from(budget, now.mono)) } else { free })
     }
 
     fn is_dormant(&self) -> bool {
         !self.refresh.when_idle && !self.used && self.held.is_some()
     }
+}
+
+/// How many planned renewals, `period` apart, fall into a window of the budget at the most.
+fn planned_in(budget: Budget, period: Duration) -> usize {
+    let renewals = budget.window.as_secs_f64() / period.as_secs_f64().max(1.0);
+    renewals as usize + 1
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const WAKE: Input = Input::Wake { used: true };
 
 /// A machine that holds a token of an hour, asked for at `epoch()`.
 fn holding(credentials: usize) -> Machine {
-    let mut machine = Machine::new(Refresh::default(), credentials, 7);
+    let mut machine = Machine::new(Refresh::default(), None, credentials, 7);
     assert_eq!(machine.step(epoch(), Input::Start), [Effect::Ask { credential: 0, why: Why::First }]);
     assert_eq!(machine.step(epoch() + SECOND, granted(HOUR)), []);
     machine
@@ -39,7 +39,7 @@ fn asks(effects: &[Effect]) -> usize {
 
 #[test]
 fn rule_1_one_flight_at_a_time() {
-    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
     assert_eq!(asks(&machine.step(epoch(), Input::Start)), 1);
     for input in [Input::Wanted, WAKE, Input::Rotated, Input::Refused(Generation(1))] {
         assert_eq!(machine.step(epoch() + HOUR, input), [], "{input:?}");
@@ -63,7 +63,7 @@ fn rule_2_never_ask_before_the_embargo_not_even_for_a_refused_token() {
 
 #[test]
 fn rule_2_a_retry_after_of_an_hour_is_obeyed_for_five_minutes() {
-    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
     machine.step(epoch(), Input::Start);
     machine.step(epoch(), Input::Failed(Failed { kind: FailureKind::Transient, retry_after: Some(HOUR) }));
     assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + 300 * SECOND));
@@ -71,7 +71,7 @@ fn rule_2_a_retry_after_of_an_hour_is_obeyed_for_five_minutes() {
 
 #[test]
 fn rule_3_lifetime_counts_from_when_we_asked() {
-    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
     machine.step(epoch(), Input::Start);
     machine.step(epoch() + 9 * SECOND, granted(100 * SECOND));
     let (_, until) = machine.view(epoch()).held.unwrap();
@@ -97,7 +97,7 @@ fn rule_4_a_reader_that_finds_an_expired_token_after_a_suspension_has_it_renewed
 fn rule_5_renewal_starts_at_the_early_share_with_jitter() {
     let due: Vec<_> = (0..200)
         .map(|seed| {
-            let mut machine = Machine::new(Refresh::default(), 1, seed);
+            let mut machine = Machine::new(Refresh::default(), None, 1, seed);
             machine.step(epoch(), Input::Start);
             machine.step(epoch(), granted(HOUR));
             machine.wake_at(epoch()).unwrap() - epoch().mono
@@ -111,7 +111,7 @@ fn rule_5_renewal_starts_at_the_early_share_with_jitter() {
 
 #[test]
 fn rule_5_no_sooner_than_the_minimal_interval() {
-    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
     machine.step(epoch(), Input::Start);
     machine.step(epoch(), granted(SECOND / 10));
     assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + SECOND));
@@ -120,7 +120,7 @@ fn rule_5_no_sooner_than_the_minimal_interval() {
 
 #[test]
 fn rule_5_an_unused_token_is_left_to_expire_when_idle_is_off() {
-    let mut machine = Machine::new(Refresh { when_idle: false, ..Refresh::default() }, 1, 7);
+    let mut machine = Machine::new(Refresh { when_idle: false, ..Refresh::default() }, None, 1, 7);
     machine.step(epoch(), Input::Start);
     machine.step(epoch(), granted(HOUR));
     let idle = Input::Wake { used: false };
@@ -148,7 +148,7 @@ fn rule_6_a_refusal_counts_only_if_it_is_of_what_is_held_and_withdraws_nothing()
 
 #[test]
 fn rule_7_a_rejected_credential_gives_way_at_once_then_backs_off() {
-    let mut machine = Machine::new(Refresh::default(), 2, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 2, 7);
     machine.step(epoch(), Input::Start);
     assert_eq!(
         machine.step(epoch(), failed(FailureKind::Rejected)),
@@ -160,7 +160,7 @@ fn rule_7_a_rejected_credential_gives_way_at_once_then_backs_off() {
 
 #[test]
 fn rule_7_what_works_becomes_current_and_the_first_is_not_tried_again_by_a_timer() {
-    let mut machine = Machine::new(Refresh::default(), 2, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 2, 7);
     machine.step(epoch(), Input::Start);
     machine.step(epoch(), failed(FailureKind::Rejected));
     machine.step(epoch(), granted(HOUR));
@@ -170,7 +170,7 @@ fn rule_7_what_works_becomes_current_and_the_first_is_not_tried_again_by_a_timer
 
 #[test]
 fn rule_7_changed_files_return_to_the_first_and_lift_the_backoff_not_a_retry_after() {
-    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
     machine.step(epoch(), Input::Start);
     machine.step(epoch(), failed(FailureKind::Rejected));
     assert_eq!(machine.step(epoch(), Input::Rotated), [Effect::Ask { credential: 0, why: Why::First }]);
@@ -181,7 +181,7 @@ fn rule_7_changed_files_return_to_the_first_and_lift_the_backoff_not_a_retry_aft
 
 #[test]
 fn rule_7_a_rejection_of_what_was_replaced_in_flight_says_nothing_about_the_new() {
-    let mut machine = Machine::new(Refresh::default(), 2, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 2, 7);
     machine.step(epoch(), Input::Start);
     machine.step(epoch(), Input::Rotated);
     assert_eq!(machine.step(epoch(), failed(FailureKind::Rejected)), [Effect::Ask { credential: 0, why: Why::First }]);
@@ -297,7 +297,7 @@ fn rule_9_the_same_token_granted_again_is_not_a_cure() {
 
 #[test]
 fn rule_10_the_margin_is_at_most_a_tenth_of_life() {
-    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
     machine.step(epoch(), Input::Start);
     machine.step(epoch(), granted(4 * SECOND));
     let (_, until) = machine.view(epoch()).held.unwrap();
@@ -307,7 +307,7 @@ fn rule_10_the_margin_is_at_most_a_tenth_of_life() {
 
 #[test]
 fn rule_11_backoff_is_exponential_with_equal_jitter() {
-    let mut machine = Machine::new(Refresh::default(), 1, 7);
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
     let mut now = epoch();
     machine.step(now, Input::Start);
     for whole in [1, 2, 4, 8, 16, 30, 30] {
@@ -328,6 +328,176 @@ fn rule_12_a_restarted_loop_keeps_its_token_and_asks_again_for_what_was_in_fligh
     assert_eq!(generation(&machine, epoch() + due), Generation(1));
 }
 
+const BUDGET: Budget = Budget { requests: 10, window: HOUR };
+
+/// A machine with a budget that holds a token of an hour, asked for at `epoch()`.
+fn holding_with(budget: Budget) -> Machine {
+    let mut machine = Machine::new(Refresh::default(), Some(budget), 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), granted(HOUR));
+    machine
+}
+
+#[test]
+fn rule_13_no_window_sees_more_requests_than_the_budget() {
+    let mut machine = holding_with(BUDGET);
+    let mut asked = vec![epoch().mono];
+    let mut now = epoch();
+    for _ in 0..4 * 3_600 {
+        now = now + SECOND;
+        let refused = Input::Refused(generation(&machine, now));
+        if asks(&machine.step(now, refused)) == 1 {
+            asked.push(now.mono);
+            machine.step(now, granted(60 * SECOND));
+            // A replay took it: without that, refusals would back off by themselves.
+            machine.step(now, Input::Cured(generation(&machine, now)));
+        }
+    }
+    for from in &asked {
+        let within = asked.iter().filter(|at| (*from..*from + HOUR).contains(*at)).count();
+        assert!(within <= 10, "{within} in the hour from {from:?}");
+    }
+    assert!(asked.len() >= 40, "and all of it is used: {}", asked.len());
+}
+
+#[test]
+fn rule_13_refusals_leave_the_share_of_planned_renewals_alone() {
+    let mut machine = holding_with(BUDGET);
+    let mut now = epoch();
+    let mut forced = 0;
+    // Renewals of an hour's token come every 45 min or so: two in a window of an hour.
+    while now.mono < epoch().mono + 40 * 60 * SECOND {
+        now = now + SECOND;
+        if asks(&machine.step(now, Input::Refused(generation(&machine, now)))) == 1 {
+            forced += 1;
+            machine.step(now, granted(HOUR));
+            machine.step(now, Input::Cured(generation(&machine, now)));
+        }
+    }
+    assert_eq!(forced, 7, "ten, less the first and the two that are planned");
+}
+
+#[test]
+fn rule_13_tries_after_failures_last_for_the_window() {
+    let mut machine = Machine::new(Refresh::default(), Some(BUDGET), 1, 7);
+    let mut now = epoch();
+    let mut asked = Vec::new();
+    let mut effects = machine.step(now, Input::Start);
+    while now.mono < epoch().mono + HOUR {
+        if asks(&effects) == 1 {
+            asked.push(now.mono - epoch().mono);
+            machine.step(now, failed(FailureKind::Transient));
+        }
+        now = now + SECOND;
+        effects = machine.step(now, WAKE);
+    }
+    assert!(asked.iter().filter(|at| **at < 60 * SECOND).count() <= 5, "half of it for bad luck: {asked:?}");
+    assert!(*asked.last().unwrap() > 20 * 60 * SECOND, "the rest is spread: {asked:?}");
+}
+
+#[test]
+fn rule_13_is_remembered_over_a_restart() {
+    let spent = holding_with(Budget { requests: 1, window: HOUR });
+    let memory = spent.memory(epoch() + 60 * SECOND);
+    let mut machine = Machine::new(Refresh::default(), Some(Budget { requests: 1, window: HOUR }), 1, 7);
+    machine.recall(epoch(), &memory);
+    assert_eq!(machine.step(epoch(), Input::Start), []);
+    assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + HOUR - 60 * SECOND));
+}
+
+#[test]
+fn rule_2_a_wish_is_remembered_over_a_restart() {
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
+    machine.step(epoch(), Input::Start);
+    let wish = Failed { kind: FailureKind::Transient, retry_after: Some(60 * SECOND) };
+    machine.step(epoch(), Input::Failed(wish));
+    let memory = machine.memory(epoch() + 10 * SECOND);
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
+    machine.recall(epoch(), &memory);
+    assert_eq!(machine.step(epoch(), Input::Start), []);
+    assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + 50 * SECOND));
+}
+
+#[test]
+fn rule_14_a_token_that_is_granted_again_until_its_end_costs_few_requests() {
+    // ServiceNow: half an hour, and whoever asks before its end gets the same token with the rest of its life.
+    let life = 1_800 * SECOND;
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
+    let mut now = epoch();
+    let mut issued = now.mono;
+    let mut asked = 0;
+    let mut unusable = Duration::ZERO;
+    let tenth = SECOND / 10;
+    let mut effects = machine.step(now, Input::Start);
+    while now.mono < epoch().mono + 2 * life - 10 * SECOND {
+        if asks(&effects) == 1 {
+            asked += 1;
+            let unchanged = asked > 1 && now.mono < issued + life;
+            if !unchanged {
+                issued = now.mono;
+            }
+            let left = issued + life - now.mono;
+            machine.step(now, Input::Granted { life: left, unchanged });
+        }
+        if machine.view(now).held.is_none_or(|(_, until)| until.passed(now)) {
+            unusable += tenth;
+        }
+        now = now + tenth;
+        effects = machine.step(now, WAKE);
+    }
+    assert!(asked <= 12, "{asked} token requests in an hour");
+    assert!(unusable <= 3 * SECOND, "without a token for {unusable:?}");
+}
+
+#[test]
+fn rule_10_early_off_renews_when_the_token_is_over() {
+    let mut machine = Machine::new(Refresh { early: None, ..Refresh::default() }, None, 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), granted(HOUR));
+    assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + HOUR - 10 * SECOND));
+}
+
+#[test]
+fn an_outage_of_ten_minutes_costs_at_most_forty_requests_and_is_invisible_to_a_token_of_an_hour() {
+    for seed in 0..100 {
+        let mut machine = Machine::new(Refresh::default(), None, 1, seed);
+        machine.step(epoch(), Input::Start);
+        machine.step(epoch(), granted(HOUR));
+        let mut now = epoch() + (machine.wake_at(epoch()).unwrap() - epoch().mono);
+        let end = now.mono + 600 * SECOND;
+        let mut asked = 0;
+        while now.mono < end {
+            asked += asks(&machine.step(now, WAKE));
+            machine.step(now, failed(FailureKind::Transient));
+            assert!(!machine.view(now).held.unwrap().1.passed(now), "seed {seed}");
+            now = now + (machine.wake_at(now).unwrap() - now.mono);
+        }
+        assert!((20..=40).contains(&asked), "{asked} with seed {seed}");
+    }
+}
+
+#[test]
+fn an_api_that_always_says_401_forces_few_renewals() {
+    let mut machine = holding(1);
+    let mut now = epoch() + 60 * SECOND;
+    let mut forced = Vec::new();
+    for _ in 0..36_000 {
+        now = now + SECOND / 10;
+        let refused = Input::Refused(generation(&machine, now));
+        for effect in machine.step(now, refused) {
+            if let Effect::Ask { why, .. } = effect {
+                if why == Why::Refused {
+                    forced.push(now.mono);
+                }
+                machine.step(now, granted(HOUR));
+            }
+        }
+    }
+    let first = forced[0];
+    assert!(forced.iter().filter(|at| **at < first + 60 * SECOND).count() <= 4, "{forced:?}");
+    assert!(forced.len() <= 12, "{forced:?}");
+}
+
 /// Random inputs against a model of the promises. A failure prints its seed: `SEED=n cargo test sweep` replays it.
 #[test]
 fn sweep() {
@@ -341,8 +511,12 @@ fn sweep() {
 fn sweep_one(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let credentials = rng.usize(1..=3);
-    let refresh = Refresh { when_idle: rng.bool(), ..Refresh::default() };
-    let mut machine = Machine::new(refresh, credentials, seed);
+    let early = rng.bool().then(|| 0.05 + rng.f64() * 0.8);
+    let refresh = Refresh { when_idle: rng.bool(), early, ..Refresh::default() };
+    let budget =
+        rng.bool().then(|| Budget { requests: rng.u32(1..20), window: Duration::from_secs(rng.u64(60..20_000)) });
+    let mut machine = Machine::new(refresh, budget, credentials, seed);
+    let mut asked_with: Vec<Vec<Duration>> = vec![Vec::new(); credentials];
     let mut now = epoch();
     let mut airborne: Option<Now> = None;
     let mut embargo = Duration::ZERO;
@@ -399,6 +573,12 @@ fn sweep_one(seed: u64) {
                 assert!(now.mono >= embargo, "rule 2: {input:?}");
                 assert!(failed_since || now.mono >= last_grant + refresh.min_interval, "rule 5: {input:?}");
                 assert!(credential < credentials, "rule 7: {input:?}");
+                let asked = &mut asked_with[credential];
+                asked.push(now.mono);
+                if let Some(budget) = budget {
+                    let within = asked.iter().filter(|at| **at + budget.window > now.mono).count();
+                    assert!(within <= budget.requests as usize, "rule 13: {within} of {budget:?} at {input:?}");
+                }
                 if why == Why::Refused {
                     if let Some(last) = refusals_asked.last().filter(|_| !failed_since) {
                         assert!(now.mono >= *last + refresh.after_401, "rule 9: {input:?}");

@@ -7,6 +7,7 @@ mod driver;
 pub mod grant;
 pub mod machine;
 pub mod policy;
+mod purse;
 mod registry;
 pub mod settings;
 mod slot;

@@ -7,8 +7,9 @@ use std::time::Duration;
 /// The `refresh` settings of a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Refresh {
-    /// The share of its life that is left when renewal starts; above 0, below 1.
-    pub early: f64,
+    /// The share of its life that is left when renewal starts; above 0, below 1. `None` renews only when it is over:
+    /// for providers that revoke the old token when they issue a new one.
+    pub early: Option<f64>,
     /// A token is never used within this of its end; at most a tenth of its life.
     pub margin: Duration,
     /// No two token requests that succeed are closer than this.
@@ -26,7 +27,7 @@ pub struct Refresh {
 impl Default for Refresh {
     fn default() -> Self {
         Self {
-            early: 0.25,
+            early: Some(0.25),
             margin: Duration::from_secs(10),
             min_interval: Duration::from_secs(1),
             after_401: Duration::from_secs(10),
@@ -35,6 +36,14 @@ impl Default for Refresh {
             when_idle: true,
         }
     }
+}
+
+/// Never more than so many token requests in any window of this length, whoever wants them: `budget: 60/1h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// At least 1.
+    pub requests: u32,
+    pub window: Duration,
 }
 
 /// The longest that renewals forced by rejected tokens are held back: an API that always says 401 costs a request an hour.
@@ -68,8 +77,14 @@ impl Refresh {
     pub fn schedule(&self, life: Duration, jitter: f64) -> Schedule {
         let life = life.min(LIFE_MAX);
         let usable_for = life - self.margin.min(life / 10);
-        let planned = life.mul_f64(1.0 - self.early).min(usable_for.mul_f64(LATEST_RENEWAL));
-        let renew_after = planned.mul_f64(1.0 - JITTER * jitter).max(self.min_interval);
+        let planned = match self.early {
+            None => usable_for,
+            Some(early) => {
+                let planned = life.mul_f64(1.0 - early).min(usable_for.mul_f64(LATEST_RENEWAL));
+                planned.mul_f64(1.0 - JITTER * jitter)
+            }
+        };
+        let renew_after = planned.max(self.min_interval);
         Schedule { usable_for, renew_after }
     }
 }
@@ -92,6 +107,13 @@ mod tests {
         let Schedule { usable_for, renew_after } = Refresh::default().schedule(3_600 * SECOND, 0.0);
         assert_eq!(usable_for, 3_590 * SECOND);
         assert_eq!(renew_after, (3_590 * SECOND).mul_f64(0.75));
+    }
+
+    #[test]
+    fn without_an_early_share_renewal_starts_at_the_end() {
+        let refresh = Refresh { early: None, ..Refresh::default() };
+        let Schedule { usable_for, renew_after } = refresh.schedule(3_600 * SECOND, 1.0);
+        assert_eq!((usable_for, renew_after), (3_590 * SECOND, 3_590 * SECOND));
     }
 
     #[test]

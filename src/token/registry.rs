@@ -80,7 +80,7 @@ impl Registry {
             });
             let driver = Driver {
                 name: Arc::clone(&settings.name),
-                machine: Machine::new(settings.refresh, settings.credentials.len(), fastrand::u64(..)),
+                machine: Machine::new(settings.refresh, settings.budget, settings.credentials.len(), fastrand::u64(..)),
                 source: Arc::clone(endpoint),
                 slot: Arc::clone(slot),
                 observer: observer.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::policy::Refresh;
+use super::policy::{Budget, Refresh};
 use crate::secret::Secret;
 use crate::tls::TlsSettings;
 
@@ -34,6 +34,8 @@ pub struct Settings {
     /// How long a request waits for a token request that is under way.
     pub wait: Duration,
     pub refresh: Refresh,
+    /// `None` is `budget: off`.
+    pub budget: Option<Budget>,
 }
 
 /// Where the token endpoint is, or who says so.

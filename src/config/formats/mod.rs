@@ -12,7 +12,7 @@ pub use net::{
     absolute_uri, any_address, dial_address, host, issuer, loopback_address, match_path, server_name, token_url,
     upstream,
 };
-pub use number::{duration, duration_text, percent, size, size_text};
+pub use number::{duration, duration_text, percent, rate, rate_text, size, size_text};
 
 use super::problem::Complaint;
 
@@ -35,6 +35,7 @@ macro_rules! format {
 const FORMATS: &[Format] = &[
     format!("duration", "a duration such as `30s`", duration),
     format!("size", "a size such as `64KiB`", size),
+    format!("rate", "a rate such as `60/1h`", rate),
     format!("percent", "a share such as `25%`", percent),
     format!("name", "a name", name),
     format!("text", "a string", text),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::problem::Complaint;
+use crate::token::policy::Budget;
 
 const DURATION_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZE_UNITS: [(&str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
@@ -42,6 +43,25 @@ pub fn duration_text(duration: Duration) -> String {
     }
 }
 
+/// So many in any window of that length: `60/1h`.
+pub fn rate(text: &str) -> Result<Budget, Complaint> {
+    // A window of more than a month would be remembered over more restarts than anybody counts.
+    const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+    let wrong = || Complaint::new("not a rate").hint("write a number, a slash and a duration: `60/1h`, `10/8h`");
+    let (requests, window) = text.split_once('/').ok_or_else(wrong)?;
+    let requests = Some(requests).filter(|text| is_number(text)).and_then(|text| text.parse().ok());
+    let requests = requests.filter(|requests| (1..=100_000).contains(requests)).ok_or_else(wrong)?;
+    let window = duration(window).map_err(|_| wrong())?;
+    if window < Duration::from_secs(1) || window > LONGEST {
+        return Err(Complaint::new("the window of a rate is from `1s` to `31d`"));
+    }
+    Ok(Budget { requests, window })
+}
+
+pub fn rate_text(budget: Budget) -> String {
+    format!("{}/{}", budget.requests, duration_text(budget.window))
+}
+
 pub fn size(text: &str) -> Result<usize, Complaint> {
     let wrong = || Complaint::new("not a size").hint("write bytes, or a number and a unit: `512`, `64KiB`, `1MiB`");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -77,6 +97,16 @@ fn is_number(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_read_and_written() {
+        let budget = rate("60/1h").unwrap();
+        assert_eq!((budget.requests, budget.window), (60, Duration::from_secs(3_600)));
+        assert_eq!(rate_text(budget), "60/1h");
+        for text in ["", "60", "60/", "/1h", "0/1h", "-1/1h", "60/1", "60/0s", "1.5/1h", "60/40d", "60/h", "60 / 1h"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_read_and_write() {

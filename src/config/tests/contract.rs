@@ -102,7 +102,6 @@ fn later_values_are_refused_where_they_stand() {
         ("auth", "client_assertion"),
         ("request_format", "json"),
         ("grant_type", "password"),
-        ("budget", "60/1h"),
         ("provider", "entra"),
         ("private_key", "{file: key.pem}"),
         ("key_id", "k1"),

@@ -50,6 +50,7 @@ tokens:
     params: {}
     headers: {}
     tls: {}
+    budget: off
     required: true
     wait: 10s
     refresh:
@@ -117,7 +118,7 @@ fn everything_that_can_be_written_arrives() {
         one.params.iter().map(|(name, value)| (name.as_str(), value.expose().as_str())).collect();
     assert_eq!(params, [("z", "1"), ("organization", "acme"), ("organization", "canary"), ("a", "other")]);
     assert!(one.headers[0].1.is_sensitive());
-    assert!((one.refresh.early - 0.125).abs() < 1e-9);
+    assert!((one.refresh.early.unwrap() - 0.125).abs() < 1e-9);
     assert_eq!(plan.tokens[1].auth, ClientAuth::Basic(BasicEncoding::Raw));
     assert_eq!(plan.routes[0].upstream.authority.to_string(), "api.example.com");
     assert_eq!(&*plan.routes[0].upstream.base_path, "/base");

@@ -73,7 +73,7 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
         required: token.required,
         wait: token.wait.0,
         refresh: Refresh {
-            early: refresh.early.0,
+            early: refresh.early.on().map(|early| early.0),
             margin: refresh.margin.0,
             min_interval: refresh.min_interval.0,
             after_401: refresh.after_401.0,
@@ -81,6 +81,7 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
             timeout: refresh.timeout.0,
             when_idle: refresh.when_idle,
         },
+        budget: token.budget.on().map(|rate| rate.0),
     })
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::words::{Duration, Named, OneOrMany, Percent, SecretWord};
+use super::super::words::{Duration, Named, OneOrMany, Percent, Rate, SecretWord, Switch};
 use super::{Tls, in_order};
 
 /// One access token: where it comes from and how it is kept fresh.
@@ -22,7 +22,6 @@ use super::{Tls, in_order};
         "grant_type": ["client_credentials"],
         "assertion": [],
         "proxy": [],
-        "budget": ["off"],
     })
 )]
 pub struct Token {
@@ -63,6 +62,10 @@ pub struct Token {
     /// How TLS is spoken to the provider.
     #[schemars(extend("default" = {}))]
     pub tls: Tls,
+    /// Never more token requests than this, whatever happens: a number and the window that it is counted in, as in
+    /// `60/1h`. Renewals that an API's 401 asks for leave alone what planned ones will need.
+    #[schemars(extend("default" = "off"))]
+    pub budget: Switch<Rate>,
     /// Whether `/startupz` and `/readyz` wait for this token.
     #[schemars(extend("default" = true))]
     pub required: bool,
@@ -103,10 +106,11 @@ pub enum BasicEncoding {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = in_order::<Self>)]
 pub struct Refresh {
-    /// Renewal starts when this share of its life is left.
+    /// Renewal starts when this share of its life is left. `off` waits until it is over, for a provider that revokes the
+    /// old token when it issues a new one.
     // Nine tenths would renew as soon as it is there; less than a hundredth leaves no time for a second attempt.
     #[schemars(extend("default" = "25%", "x-min" = "1%", "x-max" = "90%"))]
-    pub early: Percent,
+    pub early: Switch<Percent>,
     /// A token is never used within this of its end, so that it is still good when it arrives. At most a tenth of its
     /// life is taken.
     // A tenth of the longest usual life, a day, is 2.4 h: more has no effect.
