@@ -61,9 +61,17 @@ impl ClientConfigs {
         if let Some(config) = configs.get(&key) {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(client_config(&key)?);
+        let config = Arc::new(Self::fresh(&key)?);
         configs.insert(key, Arc::clone(&config));
         Ok(config)
+    }
+
+    /// The same, from the files as they are now, shared with nobody.
+    ///
+    /// # Errors
+    /// A file of the settings cannot be read or is not what it should be.
+    pub fn fresh(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
+        client_config(settings)
     }
 }
 

@@ -68,10 +68,9 @@ async fn ask(endpoint: &TokenEndpoint) -> Result<Grant, AskError> {
 fn told(endpoint: &TokenEndpoint, error: &AskError) -> String {
     let settings = endpoint.settings();
     // The host alone: a path may name a tenant, a query may hold a key.
-    let host = match &settings.endpoint {
-        Endpoint::TokenUrl(url) => url.host_str().map(str::to_owned),
-        Endpoint::Issuer(issuer) => Url::parse(issuer).ok().and_then(|url| url.host_str().map(str::to_owned)),
-    };
+    let endpoint = &settings.endpoint;
+    let url = endpoint.token_url().cloned().or_else(|| Url::parse(endpoint.issuer()?).ok());
+    let host = url.and_then(|url| url.host_str().map(str::to_owned));
     let hint = match (&error.what, &settings.endpoint) {
         (What::Status(..) | What::ErrorIn200(_), _) if error.failed().kind == FailureKind::Rejected => {
             "\n  hint: compare `client_id` and `client_secret` with the provider's; if they are right, try the other of \
@@ -84,12 +83,14 @@ fn told(endpoint: &TokenEndpoint, error: &AskError) -> String {
             What::Unreachable(_)
             | What::Timeout(_)
             | What::Status(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _),
-            Endpoint::TokenUrl(_),
+            Endpoint::TokenUrl(_) | Endpoint::Both { .. },
         ) => "\n  hint: is `token_url` right, and can this machine reach it?",
         _ => "",
     };
     let (name, host) = (&settings.name, host.unwrap_or_default());
-    format!("no token `{name}` from `{host}`: {error}{hint}")
+    let words = error.words.as_ref().map(|words| format!("\n  the provider says: {}", words.as_str()));
+    let words = words.unwrap_or_default();
+    format!("no token `{name}` from `{host}`: {error}{words}{hint}")
 }
 
 fn quoted(names: &[String]) -> String {

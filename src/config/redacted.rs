@@ -14,7 +14,8 @@ use crate::observe::log::{Format, Level};
 use crate::rules::settings::{OnAuthorization, RouteSettings};
 use crate::tls::TlsSettings;
 use crate::token::Settings;
-use crate::token::settings::{BasicEncoding, ClientAuth, Endpoint, SecretSource};
+use crate::token::settings::{BasicEncoding, ClientAuth, Credential, Proof, RequestFormat, SecretSource};
+use crate::token::source::assertion::AssertionSettings;
 
 /// What stands for a value that is not shown.
 const REDACTED: &str = "[redacted]";
@@ -59,29 +60,82 @@ pub fn text(plan: &Plan) -> String {
     page.text
 }
 
+fn assertion(page: &mut Page, own: &AssertionSettings) {
+    page.map("assertion", |page| {
+        if let Some(alg) = own.alg {
+            page.key("alg", alg);
+        }
+        page.key("typ", quoted(&own.typ));
+        if let Some(audience) = &own.audience {
+            page.key("audience", quoted(audience));
+        }
+        page.key("lifetime", duration_text(own.lifetime));
+        page.key("type", quoted(&own.assertion_type));
+        page.key("claims", braces(own.claims.iter().map(|(name, value)| (name.as_str(), quoted(value)))));
+    });
+}
+
+fn credential(page: &mut Page, credential: &Credential) {
+    page.key("client_id", quoted(&credential.client_id));
+    match &credential.proof {
+        Proof::Secret(source) => page.key("client_secret", secret(source)),
+        Proof::Key { key, names } => {
+            page.key("private_key", secret(key));
+            let names = [("key_id", &names.key_id), ("x5t", &names.x5t), ("x5t_s256", &names.x5t_s256)];
+            for (key, name) in names {
+                if let Some(name) = name {
+                    page.key(key, quoted(name));
+                }
+            }
+        }
+        Proof::Certificate { certificate, key } => {
+            page.key("cert_file", quoted(&certificate.display().to_string()));
+            page.key("key_file", quoted(&key.display().to_string()));
+        }
+        Proof::Assertion(source) => page.map("assertion", |page| page.key("from", secret(source))),
+    }
+}
+
+fn secret(source: &SecretSource) -> String {
+    match source {
+        SecretSource::Inline(_) => quoted(REDACTED),
+        SecretSource::File(path) => format!("{{file: {}}}", quoted(&path.display().to_string())),
+        // An argument may be a password.
+        SecretSource::Exec(exec) => {
+            format!("{{exec: [{}, {REDACTED}]}}", quoted(exec.command.first().map_or("", |program| program)))
+        }
+    }
+}
+
 fn token(page: &mut Page, token: &Settings) {
-    match &token.endpoint {
-        Endpoint::TokenUrl(url) => page.key("token_url", quoted(&without_query(url.as_str()))),
-        Endpoint::Issuer(issuer) => page.key("issuer", quoted(issuer)),
+    if let Some(issuer) = token.endpoint.issuer() {
+        page.key("issuer", quoted(issuer));
     }
-    let (auth, encoding) = match token.auth {
-        ClientAuth::Basic(BasicEncoding::Form) => ("client_secret_basic", Some("form")),
-        ClientAuth::Basic(BasicEncoding::Raw) => ("client_secret_basic", Some("raw")),
-        ClientAuth::Post => ("client_secret_post", None),
-    };
-    page.key("auth", auth);
-    if let Some(encoding) = encoding {
-        page.key("basic_encoding", encoding);
+    if let Some(url) = token.endpoint.token_url() {
+        page.key("token_url", quoted(&without_query(url.as_str())));
     }
-    for credential in &token.credentials {
-        page.key("client_id", quoted(&credential.client_id));
-        page.key(
-            "client_secret",
-            match &credential.client_secret {
-                SecretSource::Inline(_) => quoted(REDACTED),
-                SecretSource::File(path) => format!("{{file: {}}}", quoted(&path.display().to_string())),
-            },
-        );
+    page.key("auth", token.auth.as_str());
+    match &token.auth {
+        ClientAuth::Basic(BasicEncoding::Form) => page.key("basic_encoding", "form"),
+        ClientAuth::Basic(BasicEncoding::Raw) => page.key("basic_encoding", "raw"),
+        ClientAuth::SecretJwt(own) | ClientAuth::PrivateKeyJwt(own) => assertion(page, own),
+        ClientAuth::Assertion { assertion_type } => {
+            page.map("assertion", |page| page.key("type", quoted(assertion_type)));
+        }
+        ClientAuth::Post | ClientAuth::Tls => {}
+    }
+    page.key("grant_type", quoted(&token.grant_type));
+    page.key(
+        "request_format",
+        match token.request_format {
+            RequestFormat::Form => "form",
+            RequestFormat::Json => "json",
+        },
+    );
+    if let [only] = &token.credentials[..] {
+        credential(page, only);
+    } else {
+        page.list("credentials", &token.credentials, credential);
     }
     if let Some(scope) = &token.scope {
         page.key("scope", quoted(scope));

@@ -49,6 +49,8 @@ struct Landing {
     credential: usize,
     asked: Now,
     outcome: Result<Grant, AskError>,
+    /// The credential was rejected, and what it is read from holds another one by now.
+    replaced: bool,
 }
 
 impl<S: Source> Driver<S> {
@@ -114,15 +116,19 @@ impl<S: Source> Driver<S> {
         let source = Arc::clone(&self.source);
         flight.spawn(async move {
             let outcome = contained(source.ask(credential)).await.unwrap_or(Err(What::Panicked.into()));
-            Landing { credential, asked, outcome }
+            let is_rejected = |error: &AskError| error.failed().kind == FailureKind::Rejected;
+            // The secret may have been replaced while the old one was under way, before the watch told us.
+            let replaced = outcome.as_ref().is_err_and(is_rejected)
+                && contained(source.changed(credential)).await.unwrap_or(false);
+            Landing { credential, asked, outcome, replaced }
         });
     }
 
     fn land(&mut self, landing: Landing, now: Now) -> Vec<Effect> {
-        let Landing { credential, asked, outcome } = landing;
+        let Landing { credential, asked, outcome, replaced } = landing;
         match outcome {
             Ok(grant) => self.granted(grant, credential, asked, now),
-            Err(error) => self.failed(&error, credential, now),
+            Err(error) => self.failed(&error, credential, replaced, now),
         }
     }
 
@@ -156,11 +162,10 @@ impl<S: Source> Driver<S> {
         effects
     }
 
-    fn failed(&mut self, error: &AskError, credential: usize, now: Now) -> Vec<Effect> {
+    fn failed(&mut self, error: &AskError, credential: usize, replaced: bool, now: Now) -> Vec<Effect> {
         let failed = error.failed();
         let rejected = failed.kind == FailureKind::Rejected;
-        // The secret may have been replaced while the old one was under way, before the watch told us.
-        if rejected && self.source.changed(credential) {
+        if replaced {
             self.observer.tell(&Event::SecretChanged { token: &self.name });
             let effects = self.machine.step(now, Input::Rotated);
             debug_assert!(effects.is_empty(), "one flight at a time: {effects:?}");

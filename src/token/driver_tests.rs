@@ -70,7 +70,7 @@ impl Source for Scripted {
         }
     }
 
-    fn changed(&self, _: usize) -> bool {
+    async fn changed(&self, _: usize) -> bool {
         false
     }
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::machine::{Failed, FailureKind};
+use super::source::key::KeyError;
 use crate::secret::Secret;
 
 /// A token that was granted.
@@ -31,6 +32,24 @@ pub struct Grant {
 pub struct AskError {
     pub what: What,
     pub retry_after: Option<Duration>,
+    /// The provider's own `error_description`, bounded and printable. For whoever asks on purpose, never for a log.
+    pub words: Option<Words>,
+}
+
+/// What a provider said in its own words. They print where they are asked for and nowhere else.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Words(Box<str>);
+
+impl Words {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[the provider's words]")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +78,8 @@ pub enum What {
     TokenType,
     #[error("`expires_in` is not a number of seconds above zero")]
     ExpiresIn,
+    #[error("no assertion can be signed with the key: {0}")]
+    Assertion(#[from] KeyError),
     #[error("a bug in bearerd: the token request panicked")]
     Panicked,
 }
@@ -91,6 +112,13 @@ const NOT_THE_CREDENTIAL: [&str; 7] = [
 ];
 
 impl AskError {
+    /// Takes out of the provider's words what they may repeat of ours.
+    pub(super) fn redact(&mut self, secret: &str) {
+        if let Some(Words(words)) = &mut self.words {
+            *words = words.replace(secret, "[secret]").into();
+        }
+    }
+
     pub fn failed(&self) -> Failed {
         let kind = match &self.what {
             What::Status(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, code)
@@ -100,6 +128,7 @@ impl AskError {
                 FailureKind::Rejected
             }
             What::Secret(_)
+            | What::Assertion(_)
             | What::Discovery(..)
             | What::Unreachable(_)
             | What::Timeout(_)
@@ -127,6 +156,7 @@ impl AskError {
                     || status.is_redirection()
             }
             What::Secret(_)
+            | What::Assertion(_)
             | What::Discovery(..)
             | What::ErrorIn200(_)
             | What::TooLong
@@ -140,7 +170,7 @@ impl AskError {
 
 impl From<What> for AskError {
     fn from(what: What) -> Self {
-        Self { what, retry_after: None }
+        Self { what, retry_after: None, words: None }
     }
 }
 
@@ -162,6 +192,7 @@ struct Answer {
     expires_in: Option<Value>,
     scope: Option<Value>,
     error: Option<Value>,
+    error_description: Option<Value>,
 }
 
 /// Reads an answer. `asked_scope` is what was asked for; `assumed` the life of a token that does not tell its own.
@@ -176,11 +207,14 @@ pub fn read(
     let answer = serde_json::from_slice::<Answer>(body);
     let code = Code(answer.as_ref().ok().and_then(|answer| answer.error.as_ref()).and_then(error_code));
     if !status.is_success() {
-        return Err(AskError { what: What::Status(status, code), retry_after: retry_after(headers, wall) });
+        let words = answer.ok().and_then(|answer| answer.error_description).and_then(|text| words(&text));
+        let retry_after = retry_after(headers, wall);
+        return Err(AskError { what: What::Status(status, code), retry_after, words });
     }
     let answer = answer.map_err(|_| What::NotJson)?;
     if answer.error.as_ref().is_some_and(|error| !error.is_null()) {
-        return Err(AskError { what: What::ErrorIn200(code), retry_after: retry_after(headers, wall) });
+        let words = answer.error_description.as_ref().and_then(words);
+        return Err(AskError { what: What::ErrorIn200(code), retry_after: retry_after(headers, wall), words });
     }
     let Some(Value::String(access_token)) = answer.access_token else { return Err(What::NoAccessToken.into()) };
     let access_token = Secret::new(access_token);
@@ -211,9 +245,15 @@ pub fn read(
     })
 }
 
-/// `Retry-After` (RFC 9110, 10.2.3): seconds or a date.
+/// `Retry-After` (RFC 9110, 10.2.3): seconds or a date. Okta says it as `X-Rate-Limit-Reset`, in seconds since 1970.
 fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let Some(text) = headers.get(header::RETRY_AFTER) else {
+        let reset: u64 = headers.get("x-rate-limit-reset")?.to_str().ok()?.trim().parse().ok()?;
+        let since_1970 = wall.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        // What is no time of ours is a count of something else.
+        return Duration::from_secs(reset).checked_sub(since_1970);
+    };
+    let text = text.to_str().ok()?.trim();
     match text.parse::<u32>() {
         Ok(seconds) => Some(Duration::from_secs(seconds.into())),
         Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(wall).unwrap_or_default()),
@@ -226,6 +266,13 @@ fn error_code(value: &Value) -> Option<Box<str>> {
             && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
     };
     value.as_str().filter(harmless).map(Into::into)
+}
+
+/// A provider's sentence, cut to what a terminal shows well.
+fn words(value: &Value) -> Option<Words> {
+    const MOST: usize = 300;
+    let text: String = value.as_str()?.chars().filter(|c| !c.is_control()).take(MOST).collect();
+    (!text.is_empty()).then(|| Words(text.into()))
 }
 
 /// A number above zero, whole or not, or the same as a string. A JSON number beyond what a float holds is no life.

@@ -157,6 +157,25 @@ fn retry_after_is_seconds_or_a_date() {
 }
 
 #[test]
+fn okta_tells_when_its_window_ends() {
+    for (text, seconds) in [("1800000030", Some(30)), ("30", None), ("soon", None)] {
+        let headers = HeaderMap::from_iter([("x-rate-limit-reset".parse().unwrap(), HeaderValue::from_static(text))]);
+        let error = read(StatusCode::TOO_MANY_REQUESTS, &headers, b"", None, ASSUMED, wall()).unwrap_err();
+        assert_eq!(error.retry_after, seconds.map(Duration::from_secs), "{text}");
+    }
+}
+
+#[test]
+fn the_providers_words_are_kept_apart_and_tame() {
+    let body = json!({"error": "invalid_client", "error_description": "no such\u{1b}[31m secret: p4ss"}).to_string();
+    let mut error =
+        read(StatusCode::UNAUTHORIZED, &HeaderMap::new(), body.as_bytes(), None, ASSUMED, wall()).unwrap_err();
+    error.redact("p4ss");
+    assert_eq!(error.words.as_ref().map(Words::as_str), Some("no such[31m secret: [secret]"));
+    assert_eq!(error.to_string(), "the token endpoint answered 401 Unauthorized (invalid_client)");
+}
+
+#[test]
 fn another_scope_is_noticed_and_another_order_is_not() {
     assert!(!read_json(&with("scope", json!("write read"))).unwrap().other_scope);
     assert!(read_json(&with("scope", json!("read"))).unwrap().other_scope);

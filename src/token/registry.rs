@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::driver::Driver;
 use super::machine::Machine;
-use super::settings::{SecretSource, Settings};
+use super::settings::{Proof, SecretSource, Settings};
 use super::slot::{Ear, Reader, Slot};
 use super::source::{SourceError, TokenEndpoint};
 use crate::clock::Now;
@@ -74,10 +74,7 @@ impl Registry {
         for Entry { endpoint, slot } in &self.entries {
             let settings = endpoint.settings();
             observer.token(&settings.name);
-            let secrets = settings.credentials.iter().filter_map(|credential| match &credential.client_secret {
-                SecretSource::File(path) => Some(PathBuf::clone(path)),
-                SecretSource::Inline(_) => None,
-            });
+            let secrets = settings.credentials.iter().flat_map(|credential| files_of(&credential.proof));
             let driver = Driver {
                 name: Arc::clone(&settings.name),
                 machine: Machine::new(settings.refresh, settings.budget, settings.credentials.len(), fastrand::u64(..)),
@@ -99,6 +96,17 @@ impl Registry {
 
     pub fn statuses(&self, now: Now) -> Vec<Status> {
         self.entries.iter().map(|entry| entry.status(now)).collect()
+    }
+}
+
+/// The files that a proof is read from.
+fn files_of(proof: &Proof) -> Vec<PathBuf> {
+    match proof {
+        Proof::Secret(SecretSource::File(path))
+        | Proof::Key { key: SecretSource::File(path), .. }
+        | Proof::Assertion(SecretSource::File(path)) => vec![path.clone()],
+        Proof::Certificate { certificate, key } => vec![certificate.clone(), key.clone()],
+        Proof::Secret(_) | Proof::Key { .. } | Proof::Assertion(_) => Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Given, TOKEN, good_document, shelf};
 use crate::config::{DEFAULT_FILE, Origin, redacted};
 use crate::inbound::settings::{Limits, ListenAddress};
 use crate::token::policy::Refresh;
-use crate::token::settings::{BasicEncoding, ClientAuth, Endpoint, SecretSource};
+use crate::token::settings::{BasicEncoding, ClientAuth, Endpoint, Proof, SecretSource};
 
 #[test]
 fn nothing_written_gives_the_documented_defaults() {
@@ -19,7 +19,7 @@ fn nothing_written_gives_the_documented_defaults() {
     assert_eq!(plan.listeners[0].addresses, ListenAddress::Localhost(4280));
     assert_eq!(&*plan.listeners[0].name, "localhost:4280");
     assert!(
-        matches!(&plan.tokens[0].credentials[0].client_secret, SecretSource::File(path) if path == "/etc/bearerd/secret")
+        matches!(&plan.tokens[0].credentials[0].proof, Proof::Secret(SecretSource::File(path)) if path == "/etc/bearerd/secret")
     );
     let files: Vec<&str> = plan.files.iter().filter_map(|file| file.to_str()).collect();
     assert_eq!(files, [DEFAULT_FILE, "/etc/bearerd/secret"]);
@@ -43,6 +43,8 @@ tokens:
     token_url: https://id.example.com/t
     auth: client_secret_basic
     basic_encoding: form
+    grant_type: client_credentials
+    request_format: form
     client_id: c
     client_secret: {file: /etc/bearerd/secret}
     audience: []

@@ -3,7 +3,7 @@
 use super::{Given, TOKEN, good_document};
 use crate::config::Origin;
 use crate::config::sources::SETTINGS;
-use crate::token::settings::{Endpoint, SecretSource};
+use crate::token::settings::{Endpoint, Proof, SecretSource};
 
 /// The contract's example.
 fn one_route() -> Given {
@@ -23,7 +23,7 @@ fn one_route_needs_no_file() {
     assert_eq!((&*plan.routes[0].name, plan.routes[0].token.as_deref()), ("default", Some("default")));
     assert_eq!((&*plan.tokens[0].name, plan.tokens[0].scope.as_deref()), ("default", Some("read write")));
     assert!(
-        matches!(&plan.tokens[0].credentials[0].client_secret, SecretSource::File(path) if path == "/run/secrets/current")
+        matches!(&plan.tokens[0].credentials[0].proof, Proof::Secret(SecretSource::File(path)) if path == "/run/secrets/current")
     );
 }
 
@@ -45,7 +45,9 @@ fn every_setting_arrives() {
         .plan;
     let token = &plan.tokens[0];
     assert!(matches!(&token.endpoint, Endpoint::Issuer(_)));
-    assert!(matches!(&token.credentials[0].client_secret, SecretSource::Inline(secret) if secret.expose() == "s3cret"));
+    assert!(
+        matches!(&token.credentials[0].proof, Proof::Secret(SecretSource::Inline(secret)) if secret.expose() == "s3cret")
+    );
     assert_eq!((&*token.credentials[0].client_id, token.audience.as_slice()), ("true", &["a b".to_owned()][..]));
     assert_eq!(token.resource, ["https://a.example", "https://b.example"]);
     assert_eq!(token.tls, plan.routes[0].tls);
@@ -148,7 +150,7 @@ fn the_named_file_is_read_and_paths_start_beside_it() {
     let loaded = given.good();
     assert_eq!(loaded.origin, Origin::File("/home/c.yaml".into()));
     assert!(
-        matches!(&loaded.plan.tokens[0].credentials[0].client_secret, SecretSource::File(path) if path == "/home/secret")
+        matches!(&loaded.plan.tokens[0].credentials[0].proof, Proof::Secret(SecretSource::File(path)) if path == "/home/secret")
     );
 }
 

@@ -11,7 +11,9 @@ use super::super::written::{self, Auth};
 use super::{Scribe, hop_by_hop};
 use crate::secret::Secret;
 use crate::token::policy::Refresh;
-use crate::token::settings::{BasicEncoding, ClientAuth, Credential, Endpoint, SecretSource, Settings};
+use crate::token::settings::{
+    BasicEncoding, CLIENT_CREDENTIALS, ClientAuth, Credential, Endpoint, Proof, RequestFormat, SecretSource, Settings,
+};
 
 /// What a route says when it wants no token.
 pub(super) const NO_TOKEN: &str = "none";
@@ -53,16 +55,18 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
     });
     let credential = Credential {
         client_id: Arc::from(token.client_id?),
-        client_secret: match token.client_secret? {
+        proof: Proof::Secret(match token.client_secret? {
             SecretWord::File(path) => SecretSource::File(path),
             SecretWord::Inline(secret) => SecretSource::Inline(secret),
-        },
+        }),
     };
     let refresh = token.refresh;
     Some(Settings {
         name: name.into(),
         endpoint: endpoint?,
         auth,
+        grant_type: CLIENT_CREDENTIALS.to_owned(),
+        request_format: RequestFormat::Form,
         credentials: vec![credential],
         scope: scope.filter(|scope| !scope.is_empty()),
         audience: token.audience.0,
@@ -70,6 +74,7 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
         params,
         headers,
         tls,
+        proxy: None,
         required: token.required,
         wait: token.wait.0,
         refresh: Refresh {

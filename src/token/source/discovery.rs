@@ -14,10 +14,30 @@ pub(super) enum DiscoveryError {
     BadEndpoint,
 }
 
+/// What an issuer's document says, as far as it is needed here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Discovered {
+    pub(super) token_url: Url,
+    /// Where clients with a certificate ask instead (RFC 8705, 5).
+    pub(super) mtls_token_url: Option<Url>,
+}
+
+impl Discovered {
+    pub(super) fn at(token_url: Url) -> Self {
+        Self { token_url, mtls_token_url: None }
+    }
+}
+
 #[derive(Deserialize)]
 struct Document {
     issuer: String,
     token_endpoint: String,
+    mtls_endpoint_aliases: Option<Aliases>,
+}
+
+#[derive(Deserialize)]
+struct Aliases {
+    token_endpoint: Option<String>,
 }
 
 /// Where the document may be: OpenID Connect appends to the issuer, RFC 8414 inserts before its path.
@@ -32,12 +52,19 @@ pub(super) fn well_known(issuer: &str) -> Vec<String> {
 }
 
 /// Reads a document. It must name the very issuer it was looked up for (RFC 8414, 3.3), or anybody's document would do.
-pub(super) fn token_endpoint(body: &[u8], issuer: &str) -> Result<Url, DiscoveryError> {
+pub(super) fn read(body: &[u8], issuer: &str) -> Result<Discovered, DiscoveryError> {
     let document: Document = serde_json::from_slice(body).map_err(|_| DiscoveryError::NotADocument)?;
     if document.issuer != issuer {
         return Err(DiscoveryError::OtherIssuer);
     }
-    let url = Url::parse(&document.token_endpoint).map_err(|_| DiscoveryError::BadEndpoint)?;
+    let token_url = endpoint(&document.token_endpoint, issuer)?;
+    let alias = document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint);
+    let mtls_token_url = alias.map(|alias| endpoint(&alias, issuer)).transpose()?;
+    Ok(Discovered { token_url, mtls_token_url })
+}
+
+fn endpoint(text: &str, issuer: &str) -> Result<Url, DiscoveryError> {
+    let url = Url::parse(text).map_err(|_| DiscoveryError::BadEndpoint)?;
     // Plain HTTP only where the issuer itself is, which the configuration allows on loopback alone.
     let scheme =
         url.scheme() == "https" || (url.scheme() == "http" && issuer.starts_with("http:") && is_loopback(&url));
@@ -73,20 +100,24 @@ mod tests {
             serde_json::json!({"issuer": issuer, "token_endpoint": endpoint}).to_string().into_bytes()
         };
         let issuer = "https://id.example/";
-        let found = token_endpoint(&document(issuer, "https://auth.example/token"), issuer).unwrap();
-        assert_eq!(found.as_str(), "https://auth.example/token", "another host is fine: Cognito has one");
+        let found = read(&document(issuer, "https://auth.example/token"), issuer).unwrap();
+        assert_eq!(found.token_url.as_str(), "https://auth.example/token", "another host is fine: Cognito has one");
         for other in ["https://id.example", "https://ID.example/", "https://evil.example/"] {
-            let error = token_endpoint(&document(other, "https://auth.example/token"), issuer).unwrap_err();
+            let error = read(&document(other, "https://auth.example/token"), issuer).unwrap_err();
             assert_eq!(error, DiscoveryError::OtherIssuer, "{other}");
         }
         for endpoint in
             ["http://id.example/token", "http://127.0.0.1/token", "file:///etc", "https://u:p@id.example/", "x"]
         {
-            let error = token_endpoint(&document(issuer, endpoint), issuer).unwrap_err();
+            let error = read(&document(issuer, endpoint), issuer).unwrap_err();
             assert_eq!(error, DiscoveryError::BadEndpoint, "{endpoint}");
         }
-        assert_eq!(token_endpoint(b"<html>", issuer).unwrap_err(), DiscoveryError::NotADocument);
+        assert_eq!(read(b"<html>", issuer).unwrap_err(), DiscoveryError::NotADocument);
+        let with_alias = serde_json::json!({"issuer": issuer, "token_endpoint": "https://id.example/token",
+            "mtls_endpoint_aliases": {"token_endpoint": "https://mtls.id.example/token", "other": 1}});
+        let found = read(with_alias.to_string().as_bytes(), issuer).unwrap();
+        assert_eq!(found.mtls_token_url.unwrap().as_str(), "https://mtls.id.example/token");
         let local = "http://127.0.0.1:8080";
-        assert!(token_endpoint(&document(local, "http://127.0.0.1:8080/token"), local).is_ok());
+        assert!(read(&document(local, "http://127.0.0.1:8080/token"), local).is_ok());
     }
 }

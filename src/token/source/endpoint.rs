@@ -5,70 +5,41 @@
 
 use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use reqwest::redirect::Policy;
-use url::Url;
+use reqwest::Client;
 use zeroize::Zeroizing;
 
-use super::{Source, basic, discovery, post, secret_file};
-use crate::secret::{Fingerprint, Secret};
-use crate::tls::{ClientConfigs, TlsError};
+use super::client::Clients;
+use super::discovery::{self, Discovered};
+use super::form::Form;
+use super::key::SigningKey;
+use super::secrets::Secrets;
+use super::{Source, SourceError, assertion, basic};
+use crate::secret::Secret;
+use crate::tls::ClientConfigs;
 use crate::token::grant::{self, AskError, Grant, MAX_ANSWER, What};
-use crate::token::settings::{ClientAuth, Endpoint, SecretSource, Settings};
+use crate::token::settings::{ClientAuth, Endpoint, JWT_BEARER_GRANT, Proof, Settings};
 use crate::wire::fault::Fault;
-
-/// Long enough for a lost SYN and its second repetition (1 s + 2 s), short enough to leave time for an answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Discovery and the token request that follows may share a connection; between two renewals none is kept.
-const POOL_IDLE: Duration = Duration::from_secs(5);
-
-const USER_AGENT: &str = concat!("bearerd/", env!("CARGO_PKG_VERSION"));
-
-/// Why a token's client cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    #[error("the HTTP client cannot be made: {0}")]
-    Client(#[from] reqwest::Error),
-}
 
 /// A token endpoint and all that it needs to be asked.
 #[derive(Debug)]
 pub struct TokenEndpoint {
     settings: Settings,
-    client: reqwest::Client,
-    /// What discovery found. Asked anew after a failure: endpoints move.
-    discovered: Mutex<Option<Url>>,
-    /// What was last sent as each credential's secret.
-    sent: Mutex<Vec<Option<Fingerprint>>>,
+    clients: Clients,
+    secrets: Secrets,
+    /// What discovery found. Asked anew when the endpoint is in doubt: endpoints move.
+    discovered: Mutex<Option<Discovered>>,
 }
 
 impl TokenEndpoint {
     /// # Errors
     /// A TLS file is not what it should be.
     pub fn new(settings: Settings, configs: &ClientConfigs) -> Result<Self, SourceError> {
-        let tls = rustls::ClientConfig::clone(&*configs.get(&settings.tls)?);
-        let plain = match &settings.endpoint {
-            Endpoint::TokenUrl(url) => url.scheme() == "http",
-            Endpoint::Issuer(issuer) => issuer.starts_with("http:"),
-        };
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .redirect(Policy::none())
-            .https_only(!plain)
-            .connect_timeout(CONNECT_TIMEOUT.min(settings.refresh.timeout))
-            .timeout(settings.refresh.timeout)
-            .pool_idle_timeout(POOL_IDLE)
-            .user_agent(USER_AGENT)
-            .default_headers(HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]))
-            .build()?;
-        let sent = Mutex::new(vec![None; settings.credentials.len()]);
-        Ok(Self { settings, client, discovered: Mutex::default(), sent })
+        let clients = Clients::new(&settings, configs)?;
+        let secrets = Secrets::new(settings.credentials.len());
+        Ok(Self { settings, clients, secrets, discovered: Mutex::default() })
     }
 
     pub fn settings(&self) -> &Settings {
@@ -81,77 +52,136 @@ impl TokenEndpoint {
     }
 
     async fn request(&self, credential: usize) -> Result<Grant, AskError> {
-        let secret = self.secret(credential)?;
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)[credential] = Some(secret.fingerprint());
-        let request = self.token_request(self.token_url().await?, credential, &secret);
-        drop(secret);
+        let client = self.clients.get(&self.settings, credential)?;
+        let proof = &self.settings.credentials[credential].proof;
+        let secret = match proof.source() {
+            Some(source) => Some(self.secrets.read(credential, source).await?),
+            None => None,
+        };
+        let endpoint = self.endpoint(&client).await?;
+        let request = self.token_request(&client, &endpoint, credential, secret.as_ref())?;
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body =
             read_capped(response).await.map_err(|error| error.map_or(What::TooLong, |e| self.unreachable(&e)))?;
         let scope = self.settings.scope.as_deref();
-        grant::read(status, &headers, &body, scope, self.settings.refresh.assumed_lifetime, SystemTime::now())
+        let assumed = self.settings.refresh.assumed_lifetime;
+        let mut outcome = grant::read(status, &headers, &body, scope, assumed, SystemTime::now());
+        if let (Err(error), Some(secret)) = (&mut outcome, &secret) {
+            error.redact(secret.expose());
+        }
+        outcome
     }
 
-    fn token_request(&self, url: Url, credential: usize, secret: &Secret<String>) -> reqwest::RequestBuilder {
-        let mut form = Form::new(&self.settings);
-        let mut headers = HeaderMap::from_iter(self.settings.headers.iter().cloned());
+    fn token_request(
+        &self,
+        client: &Client,
+        endpoint: &Discovered,
+        credential: usize,
+        secret: Option<&Secret<String>>,
+    ) -> Result<reqwest::RequestBuilder, What> {
+        let settings = &self.settings;
+        let mut form = Form::new(settings);
+        let mut headers = HeaderMap::from_iter(settings.headers.iter().cloned());
         let id = self.client_id(credential);
-        match self.settings.auth {
-            ClientAuth::Basic(encoding) => {
-                if let Some(authorization) = basic::authorization(id, secret, encoding) {
+        let is_grant = settings.grant_type == JWT_BEARER_GRANT;
+        match (&settings.auth, secret) {
+            (ClientAuth::Basic(encoding), Some(secret)) => {
+                if let Some(authorization) = basic::authorization(id, secret, *encoding) {
                     headers.insert(header::AUTHORIZATION, authorization);
                 }
             }
-            ClientAuth::Post => post::add(&mut form, id, secret),
+            (ClientAuth::Post, Some(secret)) => {
+                form.add("client_id", id);
+                form.add("client_secret", secret.expose());
+            }
+            (ClientAuth::SecretJwt(own) | ClientAuth::PrivateKeyJwt(own), Some(secret)) => {
+                let (key, names) = match &settings.credentials[credential].proof {
+                    Proof::Key { names, .. } => (SigningKey::parse(secret.expose())?, names.clone()),
+                    Proof::Secret(_) | Proof::Certificate { .. } | Proof::Assertion(_) => {
+                        let secret = Zeroizing::new(secret.expose().as_bytes().to_vec());
+                        (SigningKey::Hmac(secret), assertion::KeyNames::default())
+                    }
+                };
+                let audience = own.audience.as_deref().or(settings.endpoint.issuer());
+                let audience = audience.unwrap_or(endpoint.token_url.as_str());
+                let jwt = assertion::make(own, &names, &key, id, audience, SystemTime::now())?;
+                if is_grant {
+                    form.add("assertion", jwt.expose());
+                } else {
+                    form.add("client_id", id);
+                    form.add("client_assertion_type", &own.assertion_type);
+                    form.add("client_assertion", jwt.expose());
+                }
+            }
+            (ClientAuth::Assertion { .. }, Some(secret)) if is_grant => form.add("assertion", secret.expose()),
+            (ClientAuth::Assertion { assertion_type }, Some(secret)) => {
+                form.add("client_id", id);
+                form.add("client_assertion_type", assertion_type);
+                form.add("client_assertion", secret.expose());
+            }
+            // The certificate says it all, but the form must say whose it is (RFC 8705, 2).
+            (ClientAuth::Tls, _) => form.add("client_id", id),
+            // The configuration gives every method its proof.
+            (_, None) => return Err(What::Secret("there is none".to_owned())),
         }
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        self.client.post(url).headers(headers).body(form.finish())
+        let url = match (&settings.auth, &endpoint.mtls_token_url) {
+            (ClientAuth::Tls, Some(alias)) => alias,
+            (_, _) => &endpoint.token_url,
+        };
+        let (content_type, body) = form.finish();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Ok(client.post(url.clone()).headers(headers).body(body))
     }
 
-    fn secret(&self, credential: usize) -> Result<Secret<String>, What> {
-        match &self.settings.credentials[credential].client_secret {
-            SecretSource::Inline(secret) => Ok(Secret::new(secret.expose().clone())),
-            SecretSource::File(path) => secret_file::read(path).map_err(|error| What::Secret(error.to_string())),
-        }
-    }
-
-    async fn token_url(&self) -> Result<Url, What> {
-        let issuer = match &self.settings.endpoint {
-            Endpoint::TokenUrl(url) => return Ok(url.clone()),
-            Endpoint::Issuer(issuer) => issuer,
+    /// Where to ask: as configured, or as the issuer says.
+    async fn endpoint(&self, client: &Client) -> Result<Discovered, What> {
+        let (issuer, fallback) = match &self.settings.endpoint {
+            Endpoint::TokenUrl(url) => return Ok(Discovered::at(url.clone())),
+            Endpoint::Issuer(issuer) => (issuer, None),
+            Endpoint::Both { issuer, token_url } => (issuer, Some(token_url)),
         };
         let known = self.discovered.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(url) = known {
-            return Ok(url);
+        if let Some(known) = known {
+            return Ok(known);
         }
-        // Most issuers have one of the two documents, so that the other is not there explains nothing.
-        let mut failed = None;
+        let mut told = None;
         for url in discovery::well_known(issuer) {
-            match self.discover(&url, issuer).await {
+            match self.discover(client, &url, issuer).await {
                 Ok(found) => {
                     *self.discovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
                     return Ok(found);
                 }
-                Err(why) => failed = failed.or(why.map(|why| (url, why))),
+                // That one of the two documents is missing is no news.
+                Err((status, why)) if told.is_none() || status != Some(StatusCode::NOT_FOUND) => {
+                    told = Some(What::Discovery(url, why));
+                }
+                Err(_) => {}
             }
         }
-        let (url, why) = failed.unwrap_or_else(|| (issuer.clone(), "there is no document".to_owned()));
-        Err(What::Discovery(url, why))
+        match (fallback, told) {
+            (Some(url), _) => Ok(Discovered::at(url.clone())),
+            (None, Some(what)) => Err(what),
+            (None, None) => Err(What::Discovery(issuer.clone(), "it is no URL".to_owned())),
+        }
     }
 
-    /// The error is `None` if nothing is there.
-    async fn discover(&self, url: &str, issuer: &str) -> Result<Url, Option<String>> {
-        let response = self.client.get(url).send().await.map_err(|error| self.unreachable(&error).to_string())?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Err(None),
-            status => return Err(Some(format!("the answer is {status}"))),
+    /// What a well-known URL answers, or the status and the reason why it is of no use.
+    async fn discover(
+        &self,
+        client: &Client,
+        url: &str,
+        issuer: &str,
+    ) -> Result<Discovered, (Option<StatusCode>, String)> {
+        let response = client.get(url).send().await.map_err(|error| (None, self.unreachable(&error).to_string()))?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            return Err((Some(status), format!("the answer is {status}")));
         }
-        let body = read_capped(response)
-            .await
-            .map_err(|error| error.map_or(What::TooLong, |error| self.unreachable(&error)).to_string())?;
-        discovery::token_endpoint(&body, issuer).map_err(|error| Some(error.to_string()))
+        let body = read_capped(response).await.map_err(|error| {
+            (Some(status), error.map_or(What::TooLong, |error| self.unreachable(&error)).to_string())
+        })?;
+        discovery::read(&body, issuer).map_err(|error| (Some(status), error.to_string()))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> What {
@@ -174,10 +204,12 @@ impl Source for TokenEndpoint {
         outcome
     }
 
-    fn changed(&self, credential: usize) -> bool {
-        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner)[credential];
-        let now = self.secret(credential).ok().map(|secret| secret.fingerprint());
-        now.is_some() && now != sent
+    async fn changed(&self, credential: usize) -> bool {
+        let proof = &self.settings.credentials[credential].proof;
+        match proof.source() {
+            Some(source) => self.secrets.changed(credential, source).await,
+            None => self.clients.changed(&self.settings, credential),
+        }
     }
 }
 
@@ -191,28 +223,4 @@ async fn read_capped(mut response: reqwest::Response) -> Result<Zeroizing<Vec<u8
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// The body of a token request (RFC 6749, 4.4.2).
-pub(super) struct Form(form_urlencoded::Serializer<'static, String>);
-
-impl Form {
-    fn new(settings: &Settings) -> Self {
-        let mut form = Self(form_urlencoded::Serializer::new(String::new()));
-        form.add("grant_type", "client_credentials");
-        let scope = settings.scope.iter().map(|scope| ("scope", scope.as_str()));
-        let audience = settings.audience.iter().map(|audience| ("audience", audience.as_str()));
-        let resource = settings.resource.iter().map(|resource| ("resource", resource.as_str()));
-        let params = settings.params.iter().map(|(name, value)| (name.as_str(), value.expose().as_str()));
-        scope.chain(audience).chain(resource).chain(params).for_each(|(name, value)| form.add(name, value));
-        form
-    }
-
-    pub(super) fn add(&mut self, name: &str, value: &str) {
-        self.0.append_pair(name, value);
-    }
-
-    fn finish(mut self) -> String {
-        self.0.finish()
-    }
 }

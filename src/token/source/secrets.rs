@@ -1,0 +1,87 @@
+//! Reads the credentials' secrets when they are needed, and knows whether one changed since it was last sent.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::exec::{self, Printed};
+use super::secret_file;
+use crate::secret::{Fingerprint, Secret};
+use crate::token::grant::What;
+use crate::token::settings::{Exec, SecretSource};
+
+/// One place for each credential.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    /// What was last sent.
+    sent: std::sync::Mutex<Vec<Option<Fingerprint>>>,
+    /// What a command printed, for as long as it may be used.
+    printed: Vec<Mutex<Option<Held>>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    secret: Secret<String>,
+    until: Option<Instant>,
+}
+
+/// A secret that expires is fetched anew this long before: it must still be good when it arrives.
+const MARGIN: Duration = Duration::from_secs(10);
+
+impl Secrets {
+    pub(super) fn new(credentials: usize) -> Self {
+        let printed = (0..credentials).map(|_| Mutex::default()).collect();
+        Self { sent: std::sync::Mutex::new(vec![None; credentials]), printed }
+    }
+
+    /// The secret as it is now; it counts as sent.
+    pub(super) async fn read(&self, credential: usize, source: &SecretSource) -> Result<Secret<String>, What> {
+        let secret = match source {
+            SecretSource::Exec(exec) => self.held_or_run(credential, exec).await?,
+            SecretSource::Inline(_) | SecretSource::File(_) => look(source)?,
+        };
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)[credential] = Some(secret.fingerprint());
+        Ok(secret)
+    }
+
+    /// Whether it is something else than what was last sent. A command is run again: what it printed was rejected.
+    pub(super) async fn changed(&self, credential: usize, source: &SecretSource) -> bool {
+        let now = match source {
+            SecretSource::Exec(exec) => {
+                *self.printed[credential].lock().await = None;
+                self.held_or_run(credential, exec).await.ok()
+            }
+            SecretSource::Inline(_) | SecretSource::File(_) => look(source).ok(),
+        };
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner)[credential];
+        now.is_some_and(|secret| Some(secret.fingerprint()) != sent)
+    }
+
+    async fn held_or_run(&self, credential: usize, exec: &Exec) -> Result<Secret<String>, What> {
+        let mut held = self.printed[credential].lock().await;
+        let good = held.take().filter(|held| held.until.is_none_or(|until| Instant::now() < until));
+        let held = match good {
+            Some(good) => held.insert(good),
+            None => {
+                let Printed { secret, life } =
+                    exec::run(exec).await.map_err(|error| What::Secret(error.to_string()))?;
+                let until = life.map(|life| Instant::now() + life.saturating_sub(MARGIN));
+                held.insert(Held { secret, until })
+            }
+        };
+        Ok(copied(&held.secret))
+    }
+}
+
+fn look(source: &SecretSource) -> Result<Secret<String>, What> {
+    match source {
+        SecretSource::Inline(secret) => Ok(copied(secret)),
+        SecretSource::File(path) => secret_file::read(path).map_err(|error| What::Secret(error.to_string())),
+        SecretSource::Exec(_) => Err(What::Secret("a command has to be run for it".to_owned())),
+    }
+}
+
+fn copied(secret: &Secret<String>) -> Secret<String> {
+    Secret::new(secret.expose().clone())
+}
