@@ -63,6 +63,10 @@ pub enum Event<'a> {
     ScopeDiffers {
         token: &'a str,
     },
+    StateUnwritable {
+        path: &'a str,
+        error: &'a str,
+    },
     TokenTypeOdd {
         token: &'a str,
     },
@@ -127,6 +131,7 @@ impl Event<'_> {
             | Self::CredentialSwitched { .. }
             | Self::TokenRefused { .. }
             | Self::ScopeDiffers { .. }
+            | Self::StateUnwritable { .. }
             | Self::TokenTypeOdd { .. }
             | Self::AcceptFailed { .. }
             | Self::Refused { .. }
@@ -229,6 +234,11 @@ impl Event<'_> {
                 "scope_differs",
                 format!("{token}: the provider granted another scope than was asked for"),
                 vec![("token", (*token).into())],
+            ),
+            Self::StateUnwritable { path, error } => (
+                "state_unwritable",
+                format!("{path} cannot be written ({error}); a restart will forget what was asked of the provider"),
+                vec![("path", (*path).into()), ("error", (*error).into())],
             ),
             Self::TokenTypeOdd { token } => (
                 "token_type_odd",
