@@ -80,6 +80,7 @@ pub enum Event<'a> {
     Refused {
         reason: Reason,
         route: Option<&'a str>,
+        detail: Option<&'a str>,
         suppressed: u64,
     },
     UpstreamFailed {
@@ -257,9 +258,12 @@ impl Event<'_> {
                 format!("{listener}: a connection could not be accepted: {error}"),
                 vec![("listener", (*listener).into()), ("error", (*error).into())],
             ),
-            Self::Refused { reason, route, suppressed } => (
+            Self::Refused { reason, route, detail, suppressed } => (
                 "refused",
-                format!("a request was refused: {reason}{}", also(*suppressed)),
+                match detail {
+                    Some(detail) => format!("a request was refused: {reason}: {detail}{}", also(*suppressed)),
+                    None => format!("a request was refused: {reason}{}", also(*suppressed)),
+                },
                 vec![
                     ("reason", reason.as_str().into()),
                     ("route", route.map_or(Value::Null, Into::into)),
