@@ -215,7 +215,8 @@ impl Source for TokenEndpoint {
 
 /// The whole body, unless it is longer than [`MAX_ANSWER`]: then the error is `None`.
 async fn read_capped(mut response: reqwest::Response) -> Result<Zeroizing<Vec<u8>>, Option<reqwest::Error>> {
-    let mut body = Zeroizing::new(Vec::new());
+    // Room for the usual answer at once: a buffer that grows leaves copies of a token behind in freed memory.
+    let mut body = Zeroizing::new(Vec::with_capacity(64 * 1024));
     while let Some(chunk) = response.chunk().await.map_err(Some)? {
         if body.len() + chunk.len() > MAX_ANSWER {
             return Err(None);
