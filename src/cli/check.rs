@@ -5,7 +5,8 @@ use clap::ArgMatches;
 use super::{Failed, complain, load, print};
 use crate::config::{Plan, redacted};
 use crate::outbound::Destinations;
-use crate::tls::ClientConfigs;
+use crate::tls::{ClientConfigs, TlsSettings};
+use crate::token::settings::Proof;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     let loaded = load(matches)?;
@@ -18,14 +19,21 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
 
 /// Whether the TLS files hold what they should: all that do not, at once.
 pub(super) fn files(plan: &Plan) -> Result<(), Failed> {
-    let configs = ClientConfigs::default();
-    let tokens = plan
-        .tokens
-        .iter()
-        .filter_map(|token| configs.get(&token.tls).err().map(|error| format!("token `{}`: tls: {error}", token.name)));
+    let configs = &ClientConfigs::default();
+    let tokens = plan.tokens.iter().flat_map(|token| {
+        let name = &token.name;
+        let tls = configs.get(&token.tls).err().map(|error| format!("token `{name}`: tls: {error}"));
+        tls.into_iter().chain(token.credentials.iter().filter_map(move |credential| {
+            let Proof::Certificate { certificate, key } = &credential.proof else { return None };
+            let tls = TlsSettings { identity: Some((certificate.clone(), key.clone())), ..token.tls.clone() };
+            // What is wrong with the rest has been told.
+            configs.get(&token.tls).ok()?;
+            configs.get(&tls).err().map(|error| format!("token `{name}`: {}: {error}", credential.client_id))
+        }))
+    });
     let mut destinations = Destinations::default();
     let routes = plan.routes.iter().filter_map(|route| {
-        destinations.add(route, &configs).err().map(|error| format!("route `{}`: tls: {error}", route.name))
+        destinations.add(route, configs).err().map(|error| format!("route `{}`: tls: {error}", route.name))
     });
     let problems: Vec<_> = tokens.chain(routes).collect();
     if problems.is_empty() {

@@ -19,6 +19,8 @@ pub enum Place {
     WholeFile(Arc<str>),
     Environment(Arc<str>),
     Flag(Arc<str>),
+    /// Put there by the preset of this name.
+    Preset(Arc<str>),
     /// Written nowhere: flags and environment were all there was, and something is missing from them.
     Nowhere,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Place {
             Self::WholeFile(file) => f.write_str(file),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag --{name}"),
+            Self::Preset(name) => write!(f, "preset {name}"),
             Self::Nowhere => f.write_str("configuration"),
         }
     }

@@ -6,6 +6,8 @@
 use std::fmt::Display;
 use std::fmt::Write as _;
 
+use url::Url;
+
 use super::formats::{duration_text, rate_text, size_text};
 use super::plan::Plan;
 use super::translate::in_clear;
@@ -92,7 +94,7 @@ fn credential(page: &mut Page, credential: &Credential) {
             page.key("cert_file", quoted(&certificate.display().to_string()));
             page.key("key_file", quoted(&key.display().to_string()));
         }
-        Proof::Assertion(source) => page.map("assertion", |page| page.key("from", secret(source))),
+        Proof::Assertion(source) => page.key("assertion", secret(source)),
     }
 }
 
@@ -102,7 +104,10 @@ fn secret(source: &SecretSource) -> String {
         SecretSource::File(path) => format!("{{file: {}}}", quoted(&path.display().to_string())),
         // An argument may be a password.
         SecretSource::Exec(exec) => {
-            format!("{{exec: [{}, {REDACTED}]}}", quoted(exec.command.first().map_or("", |program| program)))
+            let program = exec.command.first().map_or("", |program| program);
+            let arguments = exec.command.iter().skip(1).map(|_| quoted(REDACTED));
+            let command = flow([quoted(program)].into_iter().chain(arguments));
+            format!("{{exec: {command}, timeout: {}}}", duration_text(exec.timeout))
         }
     }
 }
@@ -132,10 +137,10 @@ fn token(page: &mut Page, token: &Settings) {
             RequestFormat::Json => "json",
         },
     );
-    if let [only] = &token.credentials[..] {
-        credential(page, only);
-    } else {
-        page.list("credentials", &token.credentials, credential);
+    match &token.credentials[..] {
+        // `assertion` at the token is the settings.
+        [only] if !matches!(only.proof, Proof::Assertion(_)) => credential(page, only),
+        sets => page.list("credentials", sets, credential),
     }
     if let Some(scope) = &token.scope {
         page.key("scope", quoted(scope));
@@ -157,6 +162,9 @@ fn token(page: &mut Page, token: &Settings) {
         })),
     );
     page.key("headers", braces(token.headers.iter().map(|(name, _)| (name.as_str(), quoted(REDACTED)))));
+    if let Some(proxy) = &token.proxy {
+        page.key("proxy", quoted(&without_user(&proxy.0)));
+    }
     tls(page, &token.tls);
     page.key("budget", token.budget.map_or_else(off, rate_text));
     page.key("required", token.required);
@@ -264,6 +272,14 @@ fn without_query(url: &str) -> String {
         Some((before, _)) => format!("{before}?{REDACTED}"),
         None => url.to_owned(),
     }
+}
+
+/// Where the proxy is. Who uses it, and with which password, is not shown.
+fn without_user(proxy: &Url) -> String {
+    let host = proxy.host_str().unwrap_or_default();
+    let port = proxy.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let user = if proxy.username().is_empty() && proxy.password().is_none() { "" } else { "[redacted]@" };
+    format!("{}://{user}{host}{port}", proxy.scheme())
 }
 
 /// As it is where YAML reads it back as that, else as a JSON string, which is YAML too.

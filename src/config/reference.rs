@@ -44,7 +44,10 @@ const WORDS: &str = "\
 * `false` is taken wherever `off` is.
 * Every string may be `{env: NAME}`, the value of an environment variable, or `{file: PATH}`, the contents of a file
   without its trailing newline. A relative path starts at the folder of the configuration file.
-* A secret is best a `{file: PATH}`: it is read again when it changes. Written out, it works with a warning.
+* A secret is best a `{file: PATH}`: it is read again when it changes. It may also be `{exec: [PROGRAM, ARGUMENT]}`, what
+  a program prints, run without a shell and for at most `timeout: 10s` beside it; or `{systemd: NAME}`, which is the file
+  `$CREDENTIALS_DIRECTORY/NAME` of `LoadCredential=`. Written out, it works with a warning. A program prints the secret
+  alone, or `{\"secret\": \"…\", \"expires_in\": 3600}`, and is run again when that time is over.
 * Anchors and aliases work; tags, merge keys (`<<`) and second documents do not.
 ";
 

@@ -30,6 +30,7 @@ pub fn published() -> Value {
         let definitions = root.entry("$defs").or_insert_with(|| json!({}));
         if let Value::Object(definitions) = definitions {
             definitions.insert(String::from("Reference"), reference());
+            definitions.insert(String::from("SecretReference"), secret_reference());
         }
     }
     schema
@@ -112,11 +113,14 @@ fn publish(schema: &mut Value) {
             }
             let is_string = object.get("type").is_some_and(|kind| kind == "string") && !object.contains_key("const");
             let is_words = object.contains_key("oneOf");
+            let is_secret = matches!(object.get("format").and_then(Value::as_str), Some("secret" | "private-key"));
             widen(object);
             if let Some(words) = words {
                 split(object, &json!({"enum": words}));
             } else if short {
                 split(object, &json!({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Reference"}]}));
+            } else if is_secret {
+                split(object, &json!({"$ref": "#/$defs/SecretReference"}));
             } else if is_string || is_words {
                 split(object, &json!({"$ref": "#/$defs/Reference"}));
             }
@@ -184,15 +188,40 @@ pub fn bounds_text(object: &Map<String, Value>) -> Option<String> {
     }
 }
 
+fn one(key: &str, description: &str) -> Value {
+    json!({
+        "type": "object",
+        "properties": {key: {"type": "string", "description": description}},
+        "required": [key],
+        "additionalProperties": false,
+    })
+}
+
+fn secret_reference() -> Value {
+    json!({
+        "description": "A secret that stands elsewhere.",
+        "anyOf": [
+            {"$ref": "#/$defs/Reference"},
+            one("systemd", "The name of a credential that systemd hands over (`LoadCredential=`)."),
+            {
+                "type": "object",
+                "properties": {
+                    "exec": {
+                        "type": "array",
+                        "items": {"type": ["string", "number"]},
+                        "minItems": 1,
+                        "description": "A program, by its whole path, and its arguments; it prints the secret.",
+                    },
+                    "timeout": {"type": "string", "format": "duration", "default": "10s"},
+                },
+                "required": ["exec"],
+                "additionalProperties": false,
+            },
+        ],
+    })
+}
+
 fn reference() -> Value {
-    let one = |key: &str, description: &str| {
-        json!({
-            "type": "object",
-            "properties": {key: {"type": "string", "description": description}},
-            "required": [key],
-            "additionalProperties": false,
-        })
-    };
     json!({
         "description": "A string that stands elsewhere.",
         "anyOf": [

@@ -116,7 +116,7 @@ pub const SETTINGS: &[Setting] = &[
         "auth",
         "BEARERD_AUTH",
         "METHOD",
-        "How the client proves who it is: client_secret_basic (default) or client_secret_post",
+        "How the client proves who it is, such as client_secret_basic (default) or client_secret_post",
         &[target(Of::Token, &["auth"])],
     ),
     setting(

@@ -97,6 +97,15 @@ impl Node {
         }
     }
 
+    /// What stands at `path`.
+    pub fn find(&self, path: &Path) -> Option<&Self> {
+        path.0.iter().try_fold(self, |node, step| match (&node.value, step) {
+            (Value::Map(_), Step::Key(key)) => node.get(key),
+            (Value::List(items), Step::Index(index)) => items.get(*index),
+            (Value::Map(_) | Value::List(_) | Value::Scalar(_), _) => None,
+        })
+    }
+
     /// The place of what stands at `path`, or of the nearest thing around it that was written.
     pub fn place_of(&self, path: &Path) -> &Place {
         let mut node = self;
@@ -120,22 +129,11 @@ impl Node {
 
     /// The place of the key that `path` ends with, else as [`Node::place_of`].
     pub fn place_of_key(&self, path: &Path) -> &Place {
-        if let Some((Step::Key(last), around)) = path.0.split_last() {
-            let mut node = self;
-            for step in around {
-                let below = match (&node.value, step) {
-                    (Value::Map(_), Step::Key(key)) => node.get(key),
-                    (Value::List(items), Step::Index(index)) => items.get(*index),
-                    (Value::Map(_) | Value::List(_) | Value::Scalar(_), _) => None,
-                };
-                match below {
-                    Some(below) => node = below,
-                    None => return self.place_of(path),
-                }
-            }
-            if let Some(entry) = node.entries().iter().find(|entry| entry.key == *last) {
-                return &entry.place;
-            }
+        if let Some((Step::Key(last), around)) = path.0.split_last()
+            && let Some(node) = self.find(&Path(around.to_vec()))
+            && let Some(entry) = node.entries().iter().find(|entry| entry.key == *last)
+        {
+            return &entry.place;
         }
         self.place_of(path)
     }

@@ -5,7 +5,6 @@
 //! know which key a word stands under.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
 use std::time;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -16,6 +15,8 @@ use super::formats;
 use super::problem::Complaint;
 use crate::secret::Secret;
 use crate::token::policy::Budget;
+use crate::token::settings::{Exec, SecretSource};
+use crate::token::source::key::Alg;
 
 /// A word whose schema is written out where it is used, rather than as a definition of its own.
 macro_rules! inline_schema {
@@ -166,11 +167,21 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
     }
 }
 
-/// A secret: a file that is read again while running, or the value itself.
+/// A secret: a file that is read again while running, a command, or the value itself.
 #[derive(Debug)]
-pub enum SecretWord {
-    File(PathBuf),
-    Inline(Secret<String>),
+pub struct SecretWord {
+    pub source: SecretSource,
+    /// Of a private key that could be looked at: what it can sign with.
+    pub algs: Option<Vec<Alg>>,
+}
+
+/// The parts of a [`SecretWord`] as `check` hands them over.
+#[derive(Default)]
+struct SecretParts {
+    source: Option<SecretSource>,
+    command: Option<Vec<String>>,
+    timeout: Option<time::Duration>,
+    algs: Option<Vec<Alg>>,
 }
 
 impl<'de> Deserialize<'de> for SecretWord {
@@ -179,24 +190,37 @@ impl<'de> Deserialize<'de> for SecretWord {
         struct Source;
 
         impl<'de> Visitor<'de> for Source {
-            type Value = SecretWord;
+            type Value = SecretParts;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a secret")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretWord, A::Error> {
-                let secret = match map.next_key::<String>()?.as_deref() {
-                    Some("file") => SecretWord::File(map.next_value()?),
-                    Some("inline") => SecretWord::Inline(Secret::new(map.next_value()?)),
-                    _ => return Err(A::Error::custom("neither file nor value")),
-                };
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(secret)
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretParts, A::Error> {
+                let mut parts = SecretParts::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "file" => parts.source = Some(SecretSource::File(map.next_value()?)),
+                        "inline" => parts.source = Some(SecretSource::Inline(Secret::new(map.next_value()?))),
+                        "exec" => parts.command = Some(map.next_value()?),
+                        "timeout" => parts.timeout = Some(map.next_value::<Duration>()?.0),
+                        "algs" => {
+                            let names: Vec<String> = map.next_value()?;
+                            let known = |name: &String| Alg::ALL.into_iter().find(|alg| alg.as_str() == name);
+                            parts.algs = Some(names.iter().filter_map(known).collect());
+                        }
+                        _ => _ = map.next_value::<IgnoredAny>()?,
+                    }
+                }
+                Ok(parts)
             }
         }
 
-        deserializer.deserialize_map(Source)
+        let parts = deserializer.deserialize_map(Source)?;
+        let exec = parts.command.zip(parts.timeout);
+        let exec = exec.map(|(command, timeout)| SecretSource::Exec(Exec { command, timeout }));
+        let source = parts.source.or(exec).ok_or_else(|| D::Error::custom("no source of a secret"))?;
+        Ok(Self { source, algs: parts.algs })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything that one configured token needs to be asked for.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,6 +174,12 @@ pub struct Exec {
     pub timeout: Duration,
 }
 
-/// A forward proxy on the way to the provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A forward proxy on the way to the provider. Its URL may hold a password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ProviderProxy(pub Url);
+
+impl fmt::Debug for ProviderProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProviderProxy({}:{})", self.0.host_str().unwrap_or_default(), self.0.port().unwrap_or(80))
+    }
+}

@@ -5,6 +5,7 @@
 //! problem and forgets where it was. Must never know a key by name.
 
 mod scalar;
+mod secret;
 mod shape;
 
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -1,4 +1,4 @@
-//! Texts, words, numbers, booleans and secrets, and the references that a text may be.
+//! Texts, words, numbers and booleans, and the references that a text may be.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,6 +10,7 @@ use super::super::files::{Files, why};
 use super::super::formats::{self, NOT_YET};
 use super::super::problem::{Complaint, Place, did_you_mean};
 use super::super::tree::{Node, Scalar, Style, Value};
+use super::secret::is_secret;
 use super::{Shape, Walk, expected, reference};
 
 /// Secrets and texts longer than this are somebody else's file.
@@ -30,7 +31,7 @@ impl Walk<'_> {
         match shape.kind() {
             "integer" => self.integer(shape, node),
             "boolean" => self.boolean(shape, node),
-            _ if shape.notes.format == Some("secret") => self.secret(shape, node),
+            _ if is_secret(shape) => self.secret(shape, node),
             _ => self.string(shape, node),
         }
     }
@@ -111,51 +112,9 @@ impl Walk<'_> {
         }
     }
 
-    fn secret(&mut self, shape: Shape<'_>, node: &Node) -> Option<Json> {
-        let text = match &node.value {
-            Value::List(_) => return self.unexpected(shape, node),
-            Value::Scalar(scalar) => {
-                if scalar.style != Style::Given {
-                    let complaint = Complaint::new("a secret is written in the configuration");
-                    self.warn(&node.place, complaint.hint("use `{file: PATH}` or `{env: NAME}`"));
-                }
-                scalar.text.clone()
-            }
-            Value::Map(_) => match self.resolve(shape, node)? {
-                Resolved::Variable(text) => text,
-                Resolved::File(path) => {
-                    let text = self.read_text(&path, true, &node.place)?;
-                    self.files.insert(path.clone());
-                    self.usable_secret(&text, &node.place)?;
-                    return Some(json!({"file": path.to_str()?}));
-                }
-            },
-        };
-        self.usable_secret(&text, &node.place)?;
-        Some(json!({"inline": text}))
-    }
-
-    fn usable_secret(&mut self, text: &str, place: &Place) -> Option<()> {
-        if text.is_empty() {
-            return self.wrong(place, Complaint::new("the secret is empty"));
-        }
-        if text.chars().any(char::is_control) {
-            let complaint = Complaint::new("the secret has a line break or another control character in it");
-            return self.wrong(place, complaint.hint("it must hold the secret alone, on one line"));
-        }
-        Some(())
-    }
-
     /// Where `{env: …}` or `{file: …}` leads.
-    fn resolve(&mut self, shape: Shape<'_>, node: &Node) -> Option<Resolved> {
+    pub(super) fn resolve(&mut self, shape: Shape<'_>, node: &Node) -> Option<Resolved> {
         let Some(entry) = reference(node) else {
-            let secret = shape.notes.format == Some("secret");
-            if let ([entry], true) = (node.entries(), secret)
-                && matches!(entry.key.as_str(), "exec" | "systemd")
-            {
-                let complaint = Complaint::new(format!("`{}` is {NOT_YET}", entry.key));
-                return self.wrong(&entry.place, complaint.hint("use `{file: PATH}` or `{env: NAME}`"));
-            }
             let keys = node.entries().iter().map(|entry| entry.key.as_str());
             if node.entries().len() > 1 && keys.clone().any(|key| matches!(key, "env" | "file")) {
                 return self.wrong(&node.place, Complaint::new("a reference has one key: `env` or `file`"));
@@ -191,12 +150,14 @@ impl Walk<'_> {
     fn locate(&self, path: &str, place: &Place) -> PathBuf {
         match place {
             Place::Flag(_) | Place::Environment(_) => PathBuf::from(path),
-            Place::File { .. } | Place::WholeFile(_) | Place::Nowhere => self.outside.folder.join(path),
+            Place::File { .. } | Place::WholeFile(_) | Place::Preset(_) | Place::Nowhere => {
+                self.outside.folder.join(path)
+            }
         }
     }
 
     /// A file's text without its trailing newline.
-    fn read_text(&mut self, path: &FilePath, sensitive: bool, place: &Place) -> Option<String> {
+    pub(super) fn read_text(&mut self, path: &FilePath, sensitive: bool, place: &Place) -> Option<String> {
         let text =
             self.look(path, MAX_TEXT, sensitive, place, |bytes| std::str::from_utf8(bytes).map(str::to_owned).ok())?;
         match text {
@@ -251,7 +212,7 @@ impl Walk<'_> {
     }
 }
 
-enum Resolved {
+pub(super) enum Resolved {
     Variable(String),
     File(PathBuf),
 }

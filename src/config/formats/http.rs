@@ -45,6 +45,14 @@ pub fn scope(text: &str) -> Result<(), Complaint> {
     }
 }
 
+/// A word of a protocol: visible ASCII characters, at least one.
+pub fn visible(text: &str) -> Result<(), Complaint> {
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err(Complaint::new("one word of visible ASCII characters is needed here")),
+    }
+}
+
 pub fn param_name(text: &str) -> Result<(), Complaint> {
     match text.is_empty() || text.chars().any(|letter| letter.is_control() || letter.is_whitespace()) {
         true => Err(Complaint::new("not the name of a parameter")),

@@ -6,13 +6,15 @@
 mod http;
 mod net;
 mod number;
+mod secret;
 
-pub use http::{header_name, header_value, inject_scheme, origin, param_name, scope};
+pub use http::{header_name, header_value, inject_scheme, origin, param_name, scope, visible};
 pub use net::{
-    absolute_uri, any_address, dial_address, host, issuer, loopback_address, match_path, server_name, token_url,
+    absolute_uri, any_address, dial_address, host, issuer, loopback_address, match_path, proxy, server_name, token_url,
     upstream,
 };
 pub use number::{duration, duration_text, percent, rate, rate_text, size, size_text};
+pub use secret::{private_key, secret, x5t, x5t_s256};
 
 use super::problem::Complaint;
 
@@ -40,7 +42,12 @@ const FORMATS: &[Format] = &[
     format!("name", "a name", name),
     format!("text", "a string", text),
     format!("file", "the path of a file", text),
-    format!("secret", "a secret: `{file: PATH}` or `{env: NAME}`", text),
+    format!("secret", "a secret: `{file: PATH}`, `{env: NAME}`, `{exec: [COMMAND, …]}` or `{systemd: NAME}`", secret),
+    format!("private-key", "a private key: `{file: PATH}`, `{exec: [COMMAND, …]}` or `{systemd: NAME}`", private_key),
+    format!("x5t", "the SHA-1 of a certificate in base64url", x5t),
+    format!("x5t-s256", "the SHA-256 of a certificate in base64url", x5t_s256),
+    format!("visible", "a string without spaces", visible),
+    format!("proxy", "a URL such as `http://proxy.example.com:3128`", proxy),
     format!("loopback-address", "an address such as `localhost:4280`", loopback_address),
     format!("any-address", "an address such as `0.0.0.0:4282`", any_address),
     format!("dial-address", "a host and port such as `203.0.113.5:443`", dial_address),

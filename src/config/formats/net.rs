@@ -195,6 +195,30 @@ fn provider_url(text: &str) -> Result<Url, Complaint> {
     Ok(url)
 }
 
+/// A forward proxy that is spoken to in clear, as they usually are; what goes through it is TLS.
+pub fn proxy(text: &str) -> Result<Url, Complaint> {
+    let wrong = || {
+        Complaint::new("not the URL of a proxy").hint("write scheme, host and port: `http://proxy.example.com:3128`")
+    };
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    match url.scheme() {
+        "http" => {}
+        "https" | "socks5" | "socks5h" | "socks4" => {
+            let complaint = Complaint::new(format!("a proxy other than `http://` is {NOT_YET}"));
+            return Err(complaint.hint("what goes through it is TLS all the same"));
+        }
+        _ => return Err(wrong()),
+    }
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    let (written, tail) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    let written = written.rsplit_once('@').map_or(written, |(_, host)| host);
+    authority(written)?;
+    match tail {
+        "" | "/" => Ok(url),
+        _ => Err(Complaint::new("the URL of a proxy has no path, query or fragment")),
+    }
+}
+
 /// A resource indicator (RFC 8707, section 2).
 pub fn absolute_uri(text: &str) -> Result<(), Complaint> {
     if text.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {

@@ -55,7 +55,7 @@ routes:
             "2:10: workers: out of range: from 1 to 64",
             "5:5: tokens.a.tokenurl: unknown key (did you mean `token_url`?)",
             "6:16: tokens.a.client_id: expected a string, found a list",
-            "7:21: tokens.a.client_secret: `exec` is not supported yet",
+            "7:27: tokens.a.client_secret: the program's path does not start with `/`",
             "8:22: tokens.a.refresh.early: too large: at most `90%`",
             "11:13: routes[0].upstream: the scheme is neither `https` nor `http`",
             "12:14: routes[0].timeouts.conect: unknown key (did you mean `connect`?)",
@@ -184,17 +184,6 @@ fn tokens_have_one_endpoint_and_one_identity() {
         ],
     );
     told_in_token(
-        "issuer: https://id.example.com",
-        &["7:5: tokens.a.issuer: `token_url` is there too, and either says it all"],
-    );
-    told_in_token("auth: private_key_jwt", &["7:11: tokens.a.auth: `private_key_jwt` is not supported yet"]);
-    told_in_token(
-        "auth: client_secret",
-        &[
-            "7:11: tokens.a.auth: expected `client_secret_basic` or `client_secret_post` (did you mean `client_secret_post`?)",
-        ],
-    );
-    told_in_token(
         "params: {scope: x, client_assertion: y, ok: [1, 2]}",
         &[
             "7:14: tokens.a.params.scope: bearerd sends this parameter itself",
@@ -278,9 +267,11 @@ fn secrets_are_read_once_to_see_that_they_are_there() {
         ("{env: EMPTY}", 20, "the secret is empty"),
         ("{env: [A]}", 26, "`env` takes one string"),
         ("{env: A, file: b}", 20, "a reference has one key: `env` or `file`"),
-        ("{systemd: x}", 21, "`systemd` is not supported yet"),
-        ("{fil: x}", 20, "expected a secret: `{file: PATH}` or `{env: NAME}`, found a map"),
-        ("[x]", 20, "expected a secret: `{file: PATH}` or `{env: NAME}`, found a list"),
+        (
+            "{fil: x}",
+            20,
+            "expected a secret: `{file: PATH}`, `{env: NAME}`, `{exec: [COMMAND, …]}` or `{systemd: NAME}`, found a map",
+        ),
         ("''", 20, "the secret is empty"),
         ("", 5, "has no value"),
     ] {

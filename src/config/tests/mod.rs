@@ -4,6 +4,7 @@ mod bad;
 mod contract;
 mod pages;
 mod plan;
+mod proofs;
 mod scale;
 mod sources;
 
@@ -44,7 +45,9 @@ fn shelf() -> Shelf {
         .with("/etc/bearerd/empty", "\n")
         .with("/etc/bearerd/ca.pem", "PEM")
         .with("/etc/bearerd/key.pem", "PEM")
+        .with("/etc/bearerd/ec.pem", include_str!("ec.pem"))
         .with("/run/secrets/current", "current\n")
+        .with("/run/secrets/standby", "standby\n")
         .with("/run/secrets/apim", "key\n")
 }
 

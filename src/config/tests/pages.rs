@@ -41,7 +41,7 @@ fn the_published_schema_is_plain_json_schema() {
 fn a_string_may_be_a_reference_and_a_later_key_its_default() {
     let schema = schema::published();
     let at = |pointer: &str| schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer}")).to_string();
-    assert!(at("/$defs/Token/properties/client_secret").contains("#/$defs/Reference"));
+    assert!(at("/$defs/Token/properties/client_secret").contains("#/$defs/SecretReference"));
     assert!(at("/$defs/Token/properties/wait").contains("From 0s to 5m."));
     assert!(at("/$defs/Log/properties/level").contains("#/$defs/Reference"));
     assert!(at("/$defs/Route/properties/http").contains("http1"));

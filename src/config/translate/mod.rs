@@ -4,6 +4,7 @@
 //! anywhere, do two things collide, does a secret go where it may. Problems go on being collected, with their places.
 //! Must never know flags, variables or YAML.
 
+mod credentials;
 mod listeners;
 mod routes;
 mod tokens;
@@ -106,17 +107,25 @@ impl Scribe<'_> {
         self.report.problems.push(Problem::new(place, path, complaint));
     }
 
-    /// At the key.
     /// Says that none of these keys is there.
     fn missing(&mut self, path: &Path, keys: &[&str]) {
+        self.missing_for(path, keys, None);
+    }
+
+    /// The same, with what to write, which without a file comes after how to write it at all.
+    fn missing_for(&mut self, path: &Path, keys: &[&str], hint: Option<String>) {
         let words: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
         let mut complaint = Complaint::new(format!("{} is missing", words.join(" or ")));
-        if *self.written.tree.place_of_key(path) == Place::Nowhere {
-            complaint.hint = (self.written.without_file)(keys);
-        }
+        let no_file = *self.written.tree.place_of_key(path) == Place::Nowhere;
+        let cure = if no_file { (self.written.without_file)(keys) } else { None };
+        complaint.hint = match (cure, hint) {
+            (Some(cure), Some(hint)) => Some(format!("{cure}; {hint}")),
+            (cure, hint) => cure.or(hint),
+        };
         self.key_problem(path, complaint);
     }
 
+    /// At the key.
     fn key_problem(&mut self, path: &Path, complaint: Complaint) {
         let place = self.written.tree.place_of_key(path).clone();
         self.report.problems.push(Problem::new(place, path, complaint));
@@ -125,6 +134,16 @@ impl Scribe<'_> {
     fn key_warning(&mut self, path: &Path, complaint: Complaint) {
         let place = self.written.tree.place_of_key(path).clone();
         self.report.warnings.push(Problem::new(place, path, complaint));
+    }
+
+    /// Whether the user wrote something at `path`.
+    fn is_there(&self, path: &Path) -> bool {
+        self.written.tree.find(path).is_some()
+    }
+
+    /// Whether what stands at `path` is a preset's.
+    fn is_of_a_preset(&self, path: &Path) -> bool {
+        matches!(self.written.tree.place_of(path), Place::Preset(_))
     }
 
     /// Whether the key at the root that `path` starts with was written.

@@ -1,19 +1,21 @@
 //! Entries of `tokens`: one way to the endpoint, one identity, nothing said twice.
 
-use std::sync::Arc;
-
 use http::{HeaderName, header};
 
 use super::super::formats;
 use super::super::problem::{Complaint, Path};
-use super::super::words::{Named, OneOrMany, SecretWord};
+use super::super::tree::{Style, Value};
+use super::super::words::{Named, OneOrMany};
 use super::super::written::{self, Auth};
+use super::credentials::{self, Sets};
 use super::{Scribe, hop_by_hop};
 use crate::secret::Secret;
 use crate::token::policy::Refresh;
 use crate::token::settings::{
-    BasicEncoding, CLIENT_CREDENTIALS, ClientAuth, Credential, Endpoint, Proof, RequestFormat, SecretSource, Settings,
+    BasicEncoding, ClientAuth, Endpoint, JWT_BEARER_GRANT, ProviderProxy, RequestFormat, Settings,
 };
+use crate::token::source::assertion::AssertionSettings;
+use crate::token::source::key::Alg;
 
 /// What a route says when it wants no token.
 pub(super) const NO_TOKEN: &str = "none";
@@ -29,23 +31,40 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
         scribe.key_problem(path, complaint.hint("give the token another name"));
     }
     let endpoint = endpoint(scribe, path, token.issuer, token.token_url);
+    let alg = alg(scribe, path, token.auth, token.assertion.alg.as_deref());
+    let own = written::Credential {
+        client_id: token.client_id,
+        client_secret: token.client_secret,
+        private_key: token.private_key,
+        key_id: token.key_id,
+        x5t: token.x5t,
+        x5t_s256: token.x5t_s256,
+        cert_file: token.cert_file,
+        key_file: token.key_file,
+        assertion: None,
+    };
+    let sets = Sets { own, assertion_file: token.assertion.file.clone(), list: token.credentials };
+    let credentials = credentials::translate(scribe, path, token.auth, alg, sets);
+    doubt(scribe, path, token.auth, token.basic_encoding);
+    jwt_bearer(scribe, path, token.auth, &token.grant_type, &token.params);
+    let assertion = AssertionSettings {
+        alg,
+        typ: token.assertion.typ,
+        audience: token.assertion.audience,
+        lifetime: token.assertion.lifetime.0,
+        assertion_type: token.assertion.kind,
+        claims: claims(scribe, &path.with("assertion").with("claims"), token.assertion.claims),
+    };
     let auth = match (token.auth, token.basic_encoding) {
         (Auth::ClientSecretBasic, written::BasicEncoding::Form) => ClientAuth::Basic(BasicEncoding::Form),
         (Auth::ClientSecretBasic, written::BasicEncoding::Raw) => ClientAuth::Basic(BasicEncoding::Raw),
-        (Auth::ClientSecretPost, encoding) => {
-            if encoding == written::BasicEncoding::Raw {
-                let complaint = Complaint::new("has no effect with `auth: client_secret_post`");
-                scribe.key_warning(&path.with("basic_encoding"), complaint);
-            }
-            ClientAuth::Post
-        }
+        (Auth::ClientSecretPost, _) => ClientAuth::Post,
+        (Auth::ClientSecretJwt, _) => ClientAuth::SecretJwt(assertion),
+        (Auth::PrivateKeyJwt, _) => ClientAuth::PrivateKeyJwt(assertion),
+        (Auth::TlsClientAuth, _) => ClientAuth::Tls,
+        (Auth::ClientAssertion, _) => ClientAuth::Assertion { assertion_type: assertion.assertion_type },
     };
-    // With another way to say who the client is, or a preset that would know, these two may rightly be absent.
-    for (key, there) in [("client_id", token.client_id.is_some()), ("client_secret", token.client_secret.is_some())] {
-        if !there && !scribe.is_bad(path) && !scribe.any_bad(path, &[key, "auth", "credentials"]) {
-            scribe.missing(path, &[key]);
-        }
-    }
+    let proxy = proxy(scribe, &path.with("proxy"), token.proxy.as_deref());
     let params = params(scribe, &path.with("params"), token.params);
     let headers = scribe.headers(&path.with("headers"), token.headers, owned);
     let tls = scribe.tls(&path.with("tls"), token.tls);
@@ -53,28 +72,24 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
         let words: Vec<&str> = scopes.0.iter().flat_map(|scope| scope.split_whitespace()).collect();
         words.join(" ")
     });
-    let credential = Credential {
-        client_id: Arc::from(token.client_id?),
-        proof: Proof::Secret(match token.client_secret? {
-            SecretWord::File(path) => SecretSource::File(path),
-            SecretWord::Inline(secret) => SecretSource::Inline(secret),
-        }),
-    };
     let refresh = token.refresh;
     Some(Settings {
         name: name.into(),
         endpoint: endpoint?,
         auth,
-        grant_type: CLIENT_CREDENTIALS.to_owned(),
-        request_format: RequestFormat::Form,
-        credentials: vec![credential],
+        grant_type: token.grant_type,
+        request_format: match token.request_format {
+            written::RequestFormat::Form => RequestFormat::Form,
+            written::RequestFormat::Json => RequestFormat::Json,
+        },
+        credentials: credentials?,
         scope: scope.filter(|scope| !scope.is_empty()),
         audience: token.audience.0,
         resource: token.resource.0,
         params,
         headers,
         tls,
-        proxy: None,
+        proxy,
         required: token.required,
         wait: token.wait.0,
         refresh: Refresh {
@@ -97,10 +112,8 @@ fn endpoint(
     token_url: Option<String>,
 ) -> Option<Endpoint> {
     match (issuer, token_url) {
-        (Some(_), Some(_)) => {
-            let complaint = Complaint::new("`token_url` is there too, and either says it all");
-            scribe.key_problem(&path.with("issuer"), complaint.hint("keep one of the two"));
-            None
+        (Some(issuer), Some(url)) => {
+            formats::token_url(&url).ok().map(|token_url| Endpoint::Both { issuer, token_url })
         }
         (Some(issuer), None) => Some(Endpoint::Issuer(issuer)),
         (None, Some(url)) => formats::token_url(&url).ok().map(Endpoint::TokenUrl),
@@ -111,6 +124,88 @@ fn endpoint(
             None
         }
     }
+}
+
+/// The algorithm, which must be of the kind that the method signs with.
+fn alg(scribe: &mut Scribe<'_>, path: &Path, auth: Auth, written: Option<&str>) -> Option<Alg> {
+    let alg = Alg::ALL.into_iter().find(|alg| Some(alg.as_str()) == written)?;
+    let complaint = if auth == Auth::PrivateKeyJwt && alg.is_hmac() {
+        Complaint::new(format!("{alg} is made with a secret and not with a key"))
+            .hint("use `ES256`, `PS256` or `RS256`, or leave it out: the key decides")
+    } else if auth == Auth::ClientSecretJwt && !alg.is_hmac() {
+        Complaint::new(format!("{alg} needs a key, and there is a secret"))
+            .hint("use `HS256`, `HS384` or `HS512`, or `auth: private_key_jwt`")
+    } else {
+        return Some(alg);
+    };
+    scribe.problem(&path.with("assertion").with("alg"), complaint);
+    None
+}
+
+/// Settings that change nothing with this method.
+fn doubt(scribe: &mut Scribe<'_>, path: &Path, auth: Auth, encoding: written::BasicEncoding) {
+    let word = auth.word();
+    let told = || Complaint::new(format!("has no effect with `auth: {word}`"));
+    if encoding == written::BasicEncoding::Raw && auth != Auth::ClientSecretBasic {
+        scribe.key_warning(&path.with("basic_encoding"), told());
+    }
+    let keys = ["alg", "typ", "audience", "lifetime", "claims", "type"];
+    let idle: &[&str] = match auth {
+        Auth::ClientSecretJwt | Auth::PrivateKeyJwt => &[],
+        Auth::ClientAssertion => &keys[..5],
+        Auth::ClientSecretBasic | Auth::ClientSecretPost | Auth::TlsClientAuth => &keys,
+    };
+    let around = path.with("assertion");
+    let known = !scribe.any_bad(path, &["auth"]);
+    for key in idle {
+        let path = around.with(*key);
+        if known && scribe.is_there(&path) && !scribe.is_of_a_preset(&path) {
+            scribe.key_warning(&path, told());
+        }
+    }
+}
+
+/// With this grant an assertion is what the token is given for, so there must be one.
+fn jwt_bearer(scribe: &mut Scribe<'_>, path: &Path, auth: Auth, grant_type: &str, params: &Named<OneOrMany<String>>) {
+    let has_own = params.0.iter().any(|(name, _)| name == "assertion");
+    let makes = auth.makes_jwt() || auth == Auth::ClientAssertion;
+    if grant_type != JWT_BEARER_GRANT || scribe.any_bad(path, &["auth", "params"]) || makes != has_own {
+        return;
+    }
+    if has_own {
+        let complaint = Complaint::new(format!("with `auth: {}` bearerd sends this parameter itself", auth.word()));
+        scribe.key_problem(&path.with("params").with("assertion"), complaint.hint("remove it"));
+    } else {
+        let complaint = Complaint::new("this grant needs an assertion, and nothing makes one");
+        let hint = "use `auth: private_key_jwt`, which makes one, or `auth: client_assertion`, which reads one";
+        scribe.problem(&path.with("grant_type"), complaint.hint(hint));
+    }
+}
+
+fn claims(scribe: &mut Scribe<'_>, path: &Path, claims: Named<String>) -> Vec<(String, String)> {
+    for (name, _) in &claims.0 {
+        let instead = match name.as_str() {
+            "iss" | "sub" => Some("`client_id` of the credential"),
+            "aud" => Some("`audience` of the assertion"),
+            "exp" => Some("`lifetime` of the assertion"),
+            "iat" | "jti" => None,
+            _ => continue,
+        };
+        let mut complaint = Complaint::new("bearerd sets this claim itself");
+        complaint.hint = instead.map(|key| format!("it is made of the key {key}"));
+        scribe.key_problem(&path.with(name.as_str()), complaint);
+    }
+    claims.0
+}
+
+fn proxy(scribe: &mut Scribe<'_>, path: &Path, written: Option<&str>) -> Option<ProviderProxy> {
+    let url = formats::proxy(written?).ok()?;
+    let scalar = scribe.written.tree.find(path).map(|node| &node.value);
+    if url.password().is_some() && matches!(scalar, Some(Value::Scalar(scalar)) if scalar.style != Style::Given) {
+        let complaint = Complaint::new("a secret is written in the configuration");
+        scribe.key_warning(path, complaint.hint("use `{file: PATH}` or `{env: NAME}` for the whole URL"));
+    }
+    Some(ProviderProxy(url))
 }
 
 fn params(scribe: &mut Scribe<'_>, path: &Path, params: Named<OneOrMany<String>>) -> Vec<(String, Secret<String>)> {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 pub use self::route::{Inject, Match, OnAuthorization, RenewOn, Route, Timeouts};
-pub use self::token::{Auth, BasicEncoding, Refresh, Token};
+pub use self::token::{Assertion, Auth, BasicEncoding, Credential, Refresh, RequestFormat, Token};
 use super::words::{Duration, Named, OneOrMany, Size, Switch, Workers};
 
 /// The configuration of bearerd.

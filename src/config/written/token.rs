@@ -5,40 +5,51 @@ use serde::Deserialize;
 
 use super::super::words::{Duration, Named, OneOrMany, Percent, Rate, SecretWord, Switch};
 use super::{Tls, in_order};
+use crate::token::source::key::Alg;
 
 /// One access token: where it comes from and how it is kept fresh.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(
-    transform = in_order::<Self>,
-    extend("x-later" = {
-        "provider": [],
-        "credentials": [],
-        "private_key": [],
-        "key_id": [],
-        "cert_file": [],
-        "key_file": [],
-        "request_format": ["form"],
-        "grant_type": ["client_credentials"],
-        "assertion": [],
-        "proxy": [],
-    })
-)]
+#[schemars(transform = in_order::<Self>, extend("x-later" = {"provider": []}))]
 pub struct Token {
-    /// The issuer, exactly as the provider writes it; its token URL is found by discovery. This or `token_url`.
+    /// The issuer, exactly as the provider writes it; its token URL is found by discovery. This or `token_url`; with both,
+    /// the URL serves where discovery fails.
     #[schemars(extend("format" = "issuer"))]
     pub issuer: Option<String>,
-    /// The token endpoint. This or `issuer`.
+    /// The token endpoint. This or `issuer`, or both.
     #[schemars(extend("format" = "token-url"))]
     pub token_url: Option<String>,
     /// How the client proves who it is.
     #[schemars(extend("default" = "client_secret_basic"))]
     pub auth: Auth,
-    /// The client's identifier at the provider.
+    /// The client's identifier at the provider. This and the next keys, up to `key_file`, are short for a list
+    /// `credentials` with one entry.
     #[schemars(extend("format" = "text"))]
     pub client_id: Option<String>,
-    /// The client's secret: `{file: PATH}`, which is read again when it changes, or `{env: NAME}`.
+    /// The client's secret: `{file: PATH}`, which is read again when it changes, `{env: NAME}`, `{exec: [COMMAND, …]}` or
+    /// `{systemd: NAME}`.
     pub client_secret: Option<SecretWord>,
+    /// For `private_key_jwt`: the key that signs, PEM or JWK.
+    #[schemars(extend("format" = "private-key"))]
+    pub private_key: Option<SecretWord>,
+    /// For `private_key_jwt`: what the provider calls the key (`kid`).
+    #[schemars(extend("format" = "text"))]
+    pub key_id: Option<String>,
+    /// For `private_key_jwt`: the SHA-1 of the key's certificate in base64url, where the provider finds the key by it.
+    #[schemars(extend("format" = "x5t"))]
+    pub x5t: Option<String>,
+    /// For `private_key_jwt`: the SHA-256 of the key's certificate in base64url (`x5t#S256`).
+    #[schemars(extend("format" = "x5t-s256"))]
+    pub x5t_s256: Option<String>,
+    /// For `tls_client_auth`: the client's certificate chain, PEM.
+    #[schemars(extend("format" = "file"))]
+    pub cert_file: Option<String>,
+    /// For `tls_client_auth`: the key of `cert_file`, PEM.
+    #[schemars(extend("format" = "file", "x-sensitive" = true))]
+    pub key_file: Option<String>,
+    /// Whole sets of credentials: the first is current, the next stand by and are tried when the provider rejects it.
+    #[schemars(extend("minItems" = 1))]
+    pub credentials: Option<Vec<Credential>>,
     /// What the token is to be good for: words with spaces between, or a list.
     #[schemars(extend("format" = "scope"))]
     pub scope: Option<OneOrMany<String>>,
@@ -59,6 +70,19 @@ pub struct Token {
     /// How `client_secret_basic` encodes identifier and secret.
     #[schemars(extend("default" = "form"))]
     pub basic_encoding: BasicEncoding,
+    /// How the parameters are written.
+    #[schemars(extend("default" = "form"))]
+    pub request_format: RequestFormat,
+    /// The `grant_type` parameter, for a provider that wants another. With `urn:ietf:params:oauth:grant-type:jwt-bearer`
+    /// what `auth` makes or reads is the grant itself (RFC 7523, 2.1).
+    #[schemars(extend("default" = "client_credentials", "format" = "visible"))]
+    pub grant_type: String,
+    /// The JWT that says who asks, for `client_secret_jwt`, `private_key_jwt` and `client_assertion`.
+    #[schemars(extend("default" = {}))]
+    pub assertion: Assertion,
+    /// The HTTP proxy through which the provider is reached: `http://proxy.example.com:3128`.
+    #[schemars(extend("format" = "proxy", "x-sensitive" = true))]
+    pub proxy: Option<String>,
     /// How TLS is spoken to the provider.
     #[schemars(extend("default" = {}))]
     pub tls: Tls,
@@ -80,15 +104,95 @@ pub struct Token {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(
-    inline,
-    extend("x-later-words" = ["client_secret_jwt", "private_key_jwt", "tls_client_auth", "client_assertion"])
-)]
+#[schemars(inline)]
 pub enum Auth {
     /// Identifier and secret in an `Authorization: Basic` header.
     ClientSecretBasic,
     /// Identifier and secret as parameters of the request.
     ClientSecretPost,
+    /// A JWT made with the secret.
+    ClientSecretJwt,
+    /// A JWT signed with a private key.
+    PrivateKeyJwt,
+    /// The client certificate of the connection.
+    TlsClientAuth,
+    /// A JWT that somebody else made, such as a Kubernetes service-account token.
+    ClientAssertion,
+}
+
+/// One identity to ask with: `client_id`, and what `auth` asks for beside it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Credential {
+    /// The client's identifier at the provider.
+    #[schemars(required, extend("format" = "text"))]
+    pub client_id: Option<String>,
+    /// The client's secret.
+    pub client_secret: Option<SecretWord>,
+    /// For `private_key_jwt`: the key that signs, PEM or JWK.
+    #[schemars(extend("format" = "private-key"))]
+    pub private_key: Option<SecretWord>,
+    /// For `private_key_jwt`: what the provider calls the key (`kid`).
+    #[schemars(extend("format" = "text"))]
+    pub key_id: Option<String>,
+    /// For `private_key_jwt`: the SHA-1 of the key's certificate in base64url.
+    #[schemars(extend("format" = "x5t"))]
+    pub x5t: Option<String>,
+    /// For `private_key_jwt`: the SHA-256 of the key's certificate in base64url (`x5t#S256`).
+    #[schemars(extend("format" = "x5t-s256"))]
+    pub x5t_s256: Option<String>,
+    /// For `tls_client_auth`: the client's certificate chain, PEM.
+    #[schemars(extend("format" = "file"))]
+    pub cert_file: Option<String>,
+    /// For `tls_client_auth`: the key of `cert_file`, PEM.
+    #[schemars(extend("format" = "file", "x-sensitive" = true))]
+    pub key_file: Option<String>,
+    /// For `client_assertion`: the JWT, read for every request.
+    pub assertion: Option<SecretWord>,
+}
+
+/// The JWT by which the client proves who it is (RFC 7523). All but `type` and `file` are for JWTs that bearerd makes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Assertion {
+    /// For `client_assertion`: the file that holds the JWT, read for every request. Short for `assertion: {file: PATH}` in
+    /// a list `credentials` with one entry.
+    #[schemars(extend("format" = "file", "x-sensitive" = true))]
+    pub file: Option<String>,
+    /// The algorithm; without it the usual one of the key.
+    #[schemars(extend("enum" = Alg::ALL.map(Alg::as_str)))]
+    pub alg: Option<String>,
+    /// The `typ` in the header.
+    #[schemars(extend("default" = "JWT", "format" = "visible"))]
+    pub typ: String,
+    /// The `aud` claim; without it the issuer, or the token URL where no issuer is written.
+    #[schemars(extend("format" = "text"))]
+    pub audience: Option<String>,
+    /// How long one JWT may be used.
+    // Providers refuse more than five minutes to an hour; a clock in whole seconds has nothing below one.
+    #[schemars(extend("default" = "60s", "x-min" = "1s", "x-max" = "1h"))]
+    pub lifetime: Duration,
+    /// The `client_assertion_type` parameter, for a provider that wants another.
+    #[serde(rename = "type")]
+    #[schemars(extend(
+        "default" = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "format" = "visible"
+    ))]
+    pub kind: String,
+    /// Further claims, such as Google's `scope`.
+    #[schemars(extend("default" = {}, "x-key-format" = "param-name", "format" = "text"))]
+    pub claims: Named<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum RequestFormat {
+    /// `application/x-www-form-urlencoded`, as RFC 6749 has it.
+    Form,
+    /// One JSON object, for a provider that wants it.
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

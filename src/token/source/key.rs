@@ -130,6 +130,21 @@ impl SigningKey {
     }
 }
 
+/// What the private key in this text, PEM or JWK, can sign with; the usual one first.
+///
+/// # Errors
+/// It is no key, or of a kind that is not known here.
+pub fn check(text: &str) -> Result<Vec<Alg>, KeyError> {
+    let key = SigningKey::parse(text)?;
+    let fits = |alg: &Alg| match &key {
+        SigningKey::Hmac(_) => alg.is_hmac(),
+        SigningKey::Rsa(_) => alg.rsa().is_some(),
+        SigningKey::Ec(_, own) => own == alg,
+        SigningKey::Ed25519(_) => *alg == Alg::EdDsa,
+    };
+    Ok(Alg::ALL.into_iter().filter(fits).collect())
+}
+
 /// A private JSON Web Key (RFC 7517, RFC 8037).
 #[derive(Deserialize)]
 struct Jwk {
