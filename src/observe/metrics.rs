@@ -65,6 +65,9 @@ impl TokenOutcome {
 pub struct TokenSample {
     pub token: Arc<str>,
     pub state: TokenState,
+    /// The identifiers of its credentials, and which of them is in use.
+    pub credentials: Vec<Arc<str>>,
+    pub using: usize,
     /// Seconds since 1970; `None` while there is none.
     pub expiry: Option<f64>,
 }
@@ -89,6 +92,12 @@ struct TokenLabels {
 struct OutcomeLabels {
     token: Name,
     outcome: TokenOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialLabels {
+    token: Name,
+    credential: Name,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -117,6 +126,8 @@ pub(super) struct Metrics {
     expiries: Family<TokenLabels, Gauge<f64, AtomicU64>>,
     token_requests: Family<OutcomeLabels, Counter>,
     states: Family<StateLabels, Gauge>,
+    credentials: Family<CredentialLabels, Gauge>,
+    rejections: Family<CredentialLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
 }
 
@@ -130,6 +141,8 @@ impl Metrics {
             expiries: Family::default(),
             token_requests: Family::default(),
             states: Family::default(),
+            credentials: Family::default(),
+            rejections: Family::default(),
             refused: Family::default(),
         };
         let registry = &mut metrics.registry;
@@ -147,6 +160,16 @@ impl Metrics {
         );
         registry.register("token_requests", "Token requests by outcome", metrics.token_requests.clone());
         registry.register("token_state", "1 for the state that a token is in", metrics.states.clone());
+        registry.register(
+            "token_credential_in_use",
+            "1 for the credential that a token is asked for with",
+            metrics.credentials.clone(),
+        );
+        registry.register(
+            "token_credential_rejections",
+            "Token requests that the provider refused for their credential",
+            metrics.rejections.clone(),
+        );
         registry.register("refused", "Requests that bearerd answered itself, by reason", metrics.refused.clone());
         registry.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         // A rate over a counter that is not there yet misses its first event.
@@ -180,6 +203,11 @@ impl Metrics {
         self.token_requests.get_or_create(&labels).inc();
     }
 
+    pub(super) fn credential_rejected(&self, token: &Arc<str>, credential: &Arc<str>) {
+        let labels = CredentialLabels { token: Name(Arc::clone(token)), credential: Name(Arc::clone(credential)) };
+        self.rejections.get_or_create(&labels).inc();
+    }
+
     pub(super) fn refused(&self, reason: Reason) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
@@ -189,6 +217,10 @@ impl Metrics {
             let token = Name(Arc::clone(&sample.token));
             if let Some(expiry) = sample.expiry {
                 self.expiries.get_or_create(&TokenLabels { token: token.clone() }).set(expiry);
+            }
+            for (index, credential) in sample.credentials.iter().enumerate() {
+                let labels = CredentialLabels { token: token.clone(), credential: Name(Arc::clone(credential)) };
+                self.credentials.get_or_create(&labels).set(i64::from(index == sample.using));
             }
             for state in TokenState::ALL {
                 let labels = StateLabels { token: token.clone(), state };

@@ -54,6 +54,12 @@ impl Observer {
         self.0.metrics.token(name);
     }
 
+    pub fn credential_rejected(&self, token: &Arc<str>, credential: Option<&Arc<str>>) {
+        if let Some(credential) = credential {
+            self.0.metrics.credential_rejected(token, credential);
+        }
+    }
+
     pub fn route(&self, name: &Arc<str>) -> RouteMetrics {
         RouteMetrics {
             name: Arc::clone(name),
@@ -150,7 +156,14 @@ mod tests {
         let guard = route.connection();
         observer.exchange(Some(&route), "GET", 200, None, Duration::from_millis(3));
         observer.token_request(&name, TokenOutcome::Granted);
-        let sample = TokenSample { token: name, state: TokenState::Fresh, expiry: Some(1_800_000_000.5) };
+        observer.credential_rejected(&name, Some(&"old".into()));
+        let sample = TokenSample {
+            token: name,
+            state: TokenState::Fresh,
+            credentials: vec!["old".into(), "new".into()],
+            using: 1,
+            expiry: Some(1_800_000_000.5),
+        };
         let rendered = observer.render(&[sample]);
         for line in [
             "bearerd_requests_total{route=\"orders\",code=\"200\"} 1",
@@ -160,6 +173,9 @@ mod tests {
             "bearerd_token_requests_total{token=\"orders\",outcome=\"granted\"} 1",
             "bearerd_token_state{token=\"orders\",state=\"fresh\"} 1",
             "bearerd_token_state{token=\"orders\",state=\"stale\"} 0",
+            "bearerd_token_credential_in_use{token=\"orders\",credential=\"old\"} 0",
+            "bearerd_token_credential_in_use{token=\"orders\",credential=\"new\"} 1",
+            "bearerd_token_credential_rejections_total{token=\"orders\",credential=\"old\"} 1",
             "bearerd_refused_total{reason=\"no_token\"} 0",
             concat!("bearerd_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {

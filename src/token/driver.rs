@@ -45,6 +45,7 @@ pub(super) struct Driver<S> {
     pub(super) memory: Option<MemoryFile>,
     pub(super) token: Option<Arc<Token>>,
     pub(super) last_error: Option<Arc<LastError>>,
+    pub(super) rejected: Vec<Option<Arc<LastError>>>,
 }
 
 /// A token request that is under way.
@@ -166,6 +167,9 @@ impl<S: Source> Driver<S> {
         }
         self.token = Some(Arc::new(token));
         self.last_error = None;
+        if let Some(rejected) = self.rejected.get_mut(credential) {
+            *rejected = None;
+        }
         self.latch = None;
         effects
     }
@@ -191,7 +195,12 @@ impl<S: Source> Driver<S> {
             next,
             usable_for: left.filter(|left| !left.is_zero()),
         });
-        self.last_error = Some(Arc::new(LastError { at: SystemTime::now(), what: why }));
+        let told = Arc::new(LastError { at: SystemTime::now(), what: why });
+        if let Some(last) = self.rejected.get_mut(credential).filter(|_| rejected) {
+            *last = Some(Arc::clone(&told));
+            self.observer.credential_rejected(&self.name, self.credential_names.get(credential));
+        }
+        self.last_error = Some(told);
         effects
     }
 
@@ -204,6 +213,7 @@ impl<S: Source> Driver<S> {
             failures: view.failures,
             credential: view.using,
             last_error: self.last_error.clone(),
+            rejected: self.rejected.clone(),
             heard: self.ear.heard,
         };
         self.slot.publish(snapshot);

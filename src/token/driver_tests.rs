@@ -112,6 +112,7 @@ impl Rig {
             memory: None,
             token: None,
             last_error: None,
+            rejected: vec![None; credentials],
         };
         let driver = tokio::spawn(driver.run());
         let reader = Reader::new(slot, "Bearer").unwrap();

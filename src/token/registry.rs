@@ -93,6 +93,7 @@ impl Registry {
                 memory: self.state_dir.as_deref().map(|directory| MemoryFile::new(directory, &settings.name)),
                 token: None,
                 last_error: None,
+                rejected: vec![None; settings.credentials.len()],
             };
             drivers.spawn(driver.run());
         }
@@ -133,6 +134,8 @@ pub struct Status {
     pub next_attempt_in: Option<Duration>,
     pub failures: u32,
     pub last_error: Option<(SystemTime, String)>,
+    /// In the order of the configuration: the identifier, and when and how it was last rejected, if that still holds.
+    pub credentials: Vec<(Arc<str>, Option<(SystemTime, String)>)>,
 }
 
 impl Entry {
@@ -155,6 +158,16 @@ impl Entry {
             next_attempt_in: snapshot.next_ask.map(|next| next.saturating_sub(now.mono)),
             failures: snapshot.failures,
             last_error: snapshot.last_error.as_ref().map(|error| (error.at, error.what.clone())),
+            credentials: settings
+                .credentials
+                .iter()
+                .enumerate()
+                .map(|(index, credential)| {
+                    let rejected = snapshot.rejected.get(index).and_then(Option::as_ref);
+                    let rejected = rejected.map(|error| (error.at, error.what.clone()));
+                    (Arc::clone(&credential.client_id), rejected)
+                })
+                .collect(),
         }
     }
 }
@@ -163,6 +176,12 @@ impl Status {
     pub fn sample(&self) -> TokenSample {
         let since_1970 =
             |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_secs_f64()).ok();
-        TokenSample { token: Arc::clone(&self.name), state: self.state, expiry: self.usable_until.and_then(since_1970) }
+        TokenSample {
+            token: Arc::clone(&self.name),
+            state: self.state,
+            credentials: self.credentials.iter().map(|(name, _)| Arc::clone(name)).collect(),
+            using: self.credential_index,
+            expiry: self.usable_until.and_then(since_1970),
+        }
     }
 }

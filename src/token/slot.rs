@@ -30,6 +30,8 @@ pub(super) struct Snapshot {
     pub(super) failures: u32,
     pub(super) credential: usize,
     pub(super) last_error: Option<Arc<LastError>>,
+    /// By credential: its last rejection, if none of its tokens was granted since.
+    pub(super) rejected: Vec<Option<Arc<LastError>>>,
     /// The nudges that the driver had heard when it wrote this.
     pub(super) heard: Heard,
 }

@@ -11,6 +11,7 @@ mod request;
 mod rotation;
 mod secrecy;
 mod shown;
+mod standby;
 mod steady;
 
 use std::fmt::Write as _;
