@@ -63,6 +63,10 @@ pub enum Event<'a> {
     ScopeDiffers {
         token: &'a str,
     },
+    SecretUnreadable {
+        token: &'a str,
+        why: &'a str,
+    },
     StateUnwritable {
         path: &'a str,
         error: &'a str,
@@ -132,6 +136,7 @@ impl Event<'_> {
             | Self::CredentialSwitched { .. }
             | Self::TokenRefused { .. }
             | Self::ScopeDiffers { .. }
+            | Self::SecretUnreadable { .. }
             | Self::StateUnwritable { .. }
             | Self::TokenTypeOdd { .. }
             | Self::AcceptFailed { .. }
@@ -235,6 +240,11 @@ impl Event<'_> {
                 "scope_differs",
                 format!("{token}: the provider granted another scope than was asked for"),
                 vec![("token", (*token).into())],
+            ),
+            Self::SecretUnreadable { token, why } => (
+                "secret_unreadable",
+                format!("{token}: the secret cannot be read: {why}; the last one that could be was used"),
+                vec![("token", (*token).into()), ("why", (*why).into())],
             ),
             Self::StateUnwritable { path, error } => (
                 "state_unwritable",

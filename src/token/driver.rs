@@ -142,6 +142,9 @@ impl<S: Source> Driver<S> {
     }
 
     fn granted(&mut self, grant: Grant, credential: usize, asked: Now, now: Now) -> Vec<Effect> {
+        if let Some(why) = &grant.stale_secret {
+            self.observer.tell(&Event::SecretUnreadable { token: &self.name, why });
+        }
         let unchanged = self.token.as_ref().is_some_and(|token| token.secret.expose() == grant.access_token.expose());
         let effects = self.machine.step(now, Input::Granted { life: grant.life, unchanged });
         self.observer.token_request(&self.name, TokenOutcome::Granted);

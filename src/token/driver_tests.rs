@@ -60,9 +60,13 @@ impl Source for Scripted {
         async move {
             tokio::time::sleep(FLIGHT).await;
             match answer.expect("a script has an answer") {
-                Answer::Token(token, life) => {
-                    Ok(Grant { access_token: Secret::new(token.to_owned()), life, odd_type: false, other_scope: false })
-                }
+                Answer::Token(token, life) => Ok(Grant {
+                    access_token: Secret::new(token.to_owned()),
+                    life,
+                    odd_type: false,
+                    other_scope: false,
+                    stale_secret: None,
+                }),
                 Answer::Down => Err(What::Unreachable("it is down".into()).into()),
                 Answer::Rejected => Err(What::Status(StatusCode::UNAUTHORIZED, Code::default()).into()),
                 Answer::Panic => panic!("a test's own"),

@@ -25,6 +25,8 @@ pub struct Grant {
     pub odd_type: bool,
     /// The provider says that it granted another scope than was asked for.
     pub other_scope: bool,
+    /// The secret could not be read, and why; the last one that could was used.
+    pub stale_secret: Option<String>,
 }
 
 /// Why there is no token. `Display` is for the operator, and holds nothing that a provider chose freely.
@@ -238,6 +240,7 @@ pub fn read(
     };
     let scope = answer.scope.as_ref().and_then(Value::as_str);
     Ok(Grant {
+        stale_secret: None,
         odd_type: !token_type.eq_ignore_ascii_case("bearer"),
         other_scope: matches!((asked_scope, scope), (Some(asked), Some(granted)) if !same_words(asked, granted)),
         life,

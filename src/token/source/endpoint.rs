@@ -54,9 +54,12 @@ impl TokenEndpoint {
     async fn request(&self, credential: usize) -> Result<Grant, AskError> {
         let client = self.clients.get(&self.settings, credential)?;
         let proof = &self.settings.credentials[credential].proof;
-        let secret = match proof.source() {
-            Some(source) => Some(self.secrets.read(credential, source).await?),
-            None => None,
+        let (secret, stale_secret) = match proof.source() {
+            Some(source) => {
+                let (secret, stale) = self.secrets.read(credential, source).await?;
+                (Some(secret), stale)
+            }
+            None => (None, None),
         };
         let endpoint = self.endpoint(&client).await?;
         let request = self.token_request(&client, &endpoint, credential, secret.as_ref())?;
@@ -70,7 +73,7 @@ impl TokenEndpoint {
         if let (Err(error), Some(secret)) = (&mut outcome, &secret) {
             error.redact(secret.expose());
         }
-        outcome
+        outcome.map(|grant| Grant { stale_secret, ..grant })
     }
 
     fn token_request(

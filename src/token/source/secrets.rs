@@ -7,15 +7,15 @@ use tokio::sync::Mutex;
 
 use super::exec::{self, Printed};
 use super::secret_file;
-use crate::secret::{Fingerprint, Secret};
+use crate::secret::Secret;
 use crate::token::grant::What;
 use crate::token::settings::{Exec, SecretSource};
 
 /// One place for each credential.
 #[derive(Debug)]
 pub(super) struct Secrets {
-    /// What was last sent.
-    sent: std::sync::Mutex<Vec<Option<Fingerprint>>>,
+    /// What was last sent: known again when it is replaced, and used again when its file is broken.
+    sent: std::sync::Mutex<Vec<Option<Secret<String>>>>,
     /// What a command printed, for as long as it may be used.
     printed: Vec<Mutex<Option<Held>>>,
 }
@@ -32,17 +32,29 @@ const MARGIN: Duration = Duration::from_secs(10);
 impl Secrets {
     pub(super) fn new(credentials: usize) -> Self {
         let printed = (0..credentials).map(|_| Mutex::default()).collect();
-        Self { sent: std::sync::Mutex::new(vec![None; credentials]), printed }
+        Self { sent: std::sync::Mutex::new((0..credentials).map(|_| None).collect()), printed }
     }
 
-    /// The secret as it is now; it counts as sent.
-    pub(super) async fn read(&self, credential: usize, source: &SecretSource) -> Result<Secret<String>, What> {
-        let secret = match source {
-            SecretSource::Exec(exec) => self.held_or_run(credential, exec).await?,
-            SecretSource::Inline(_) | SecretSource::File(_) => look(source)?,
+    /// The secret as it is now, which counts as sent; or the last one, and why this one cannot be read.
+    pub(super) async fn read(
+        &self,
+        credential: usize,
+        source: &SecretSource,
+    ) -> Result<(Secret<String>, Option<String>), What> {
+        let now = match source {
+            SecretSource::Exec(exec) => self.held_or_run(credential, exec).await,
+            SecretSource::Inline(_) | SecretSource::File(_) => look(source),
         };
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)[credential] = Some(secret.fingerprint());
-        Ok(secret)
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        match (now, &mut sent[credential]) {
+            (Ok(secret), last) => {
+                *last = Some(copied(&secret));
+                Ok((secret, None))
+            }
+            // Half of a rotation, or a vault that is away: the provider may well take the old one still.
+            (Err(What::Secret(why)), Some(last)) => Ok((copied(last), Some(why))),
+            (Err(what), _) => Err(what),
+        }
     }
 
     /// Whether it is something else than what was last sent. A command is run again: what it printed was rejected.
@@ -54,8 +66,8 @@ impl Secrets {
             }
             SecretSource::Inline(_) | SecretSource::File(_) => look(source).ok(),
         };
-        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner)[credential];
-        now.is_some_and(|secret| Some(secret.fingerprint()) != sent)
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        now.is_some_and(|now| sent[credential].as_ref().is_none_or(|sent| sent.expose() != now.expose()))
     }
 
     async fn held_or_run(&self, credential: usize, exec: &Exec) -> Result<Secret<String>, What> {
