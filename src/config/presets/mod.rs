@@ -8,6 +8,8 @@ mod table;
 
 pub use self::table::TABLE;
 
+use std::fmt::Write as _;
+
 use super::check::Outside;
 use super::problem::{Path, Place, Step};
 use super::tree::{Entry, Node, Scalar, Value};
@@ -64,6 +66,32 @@ pub fn find(name: &str) -> Option<&'static Preset> {
 
 pub fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|preset| preset.name)
+}
+
+/// A whole configuration with this preset. It loads as soon as the files that it names are there.
+pub fn example(preset: &Preset) -> String {
+    let Preset { name, title, .. } = preset;
+    let mut text = format!(
+        "# An API whose tokens come from {title}.\n\
+         #\n\
+         # Words in CAPITALS stand for values of yours; docs/providers.md says where to find them. When they are filled\n\
+         # in, `bearerd check --config FILE` tells what is still wrong, and `bearerd token` asks for a first token.\n\
+         \n\
+         tokens:\n  {name}:\n    # The preset sets what follows; whatever is written here wins.\n"
+    );
+    for (keys, value) in preset.keys {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "    #   {}: {value}", keys.join("."));
+    }
+    let _ = writeln!(text, "    provider: {name}");
+    for line in preset.init.lines() {
+        let _ = writeln!(text, "    {line}");
+    }
+    text.push_str(
+        "\nroutes:\n  # Apps use http://localhost:4280 in its place and send no credential.\n  \
+         - upstream: https://api.example.com   # the API\n",
+    );
+    text
 }
 
 /// Puts every preset that a token of the tree names below what is written there.

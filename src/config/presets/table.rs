@@ -31,7 +31,7 @@ pub const TABLE: &[Preset] = &[
         find_endpoint: "the issuer or the token URL comes with the credentials from Verint, and is that of your \
                         compliance zone",
         init: "\
-issuer: https://api.verint.com/vcp/identity/us/auth/v2   # of your zone; or `token_url`, as it came with the credentials
+issuer: https://api.verint.com/vcp/identity/us/auth/v2   # of your zone; or the `token_url` you were given
 credentials:   # Verint hands out two whole sets; the second stands by
   - {client_id: CLIENT-ID, client_secret: {file: /run/secrets/verint-current}}
   - {client_id: STANDBY-CLIENT-ID, client_secret: {file: /run/secrets/verint-standby}}
@@ -271,7 +271,7 @@ params: {account_id: ACCOUNT-ID}   # App Credentials shows all three
                         its `certurl`",
         token_path: "/oauth/token",
         init: "\
-token_url: https://SUBDOMAIN.authentication.REGION.hana.ondemand.com/oauth/token   # `url` of the binding, and the path
+token_url: https://SUBDOMAIN.authentication.REGION.hana.ondemand.com/oauth/token   # `url`, and the path
 client_id: CLIENT-ID   # `clientid` of the binding
 client_secret: {file: /run/secrets/xsuaa}   # its `clientsecret`
 ",

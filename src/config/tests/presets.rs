@@ -63,6 +63,17 @@ fn every_preset_needs_at_most_five_lines_and_loads() {
 }
 
 #[test]
+fn every_example_loads_as_it_is() {
+    for preset in TABLE {
+        let text = presets::example(preset);
+        let loaded = everywhere(&text).unwrap_or_else(|problems| panic!("{text}{problems}"));
+        assert_eq!(lines(&loaded.warnings), [""; 0], "{text}");
+        assert_eq!((&*loaded.plan.tokens[0].name, loaded.plan.routes.len()), (preset.name, 1));
+        assert!(text.lines().all(|line| line.len() <= 120), "{text}");
+    }
+}
+
+#[test]
 fn what_a_provider_fixes_is_set() {
     let url = "token_url: https://id.example.com/oauth2/token";
     let authgear = good("authgear", &[SECRET[0], SECRET[1], url, "resource: https://api.example.com"]);

@@ -3,6 +3,9 @@
 use super::child::bearerd;
 use crate::support::Folder;
 
+/// Made for tests; it opens nothing.
+const KEY: &str = include_str!("../../../src/config/tests/rsa.pem");
+
 /// The fenced blocks of a document in this language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
@@ -18,7 +21,7 @@ fn with_secrets(example: &str, folder: &Folder) -> String {
         let rest = &text[start + "/run/secrets/".len()..];
         let name =
             &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '.').unwrap_or(rest.len())];
-        folder.write(name, "x-canary\n");
+        folder.write(name, if name.ends_with(".pem") { KEY } else { "x-canary\n" });
         let path = folder.path(name).display().to_string();
         text = text.replacen(&format!("/run/secrets/{name}"), &path, 1);
     }
@@ -33,6 +36,19 @@ async fn the_schema_is_json() {
     assert!(schema["$schema"].as_str().is_some_and(|draft| draft.starts_with("https://json-schema.org/")), "{schema}");
     for key in ["listen", "tokens", "routes"] {
         assert!(schema["properties"][key].is_object(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn what_init_prints_passes_the_check() {
+    let folder = Folder::new();
+    for provider in ["verint-identity", "verint-coaching", "okta-org", "google-sa", "zoom"] {
+        let example = bearerd(&["init", provider], &[]).await.with(0);
+        assert_eq!(example.err, "");
+        folder.write("bearerd.yaml", &with_secrets(&example.out, &folder));
+        let file = folder.path("bearerd.yaml").display().to_string();
+        let checked = bearerd(&["check", "--config", &file], &[]).await.with(0);
+        assert_eq!(checked.err, "", "{provider}");
     }
 }
 
