@@ -73,6 +73,28 @@ fn every_example_loads_as_it_is() {
     }
 }
 
+/// The page of the providers has a section for each, and what it shows loads and is that provider's.
+#[test]
+fn every_preset_is_documented() {
+    let page = include_str!("../../../docs/providers.md");
+    for preset in TABLE {
+        let section = page.split("\n## ").find_map(|section| section.strip_prefix(&format!("{}\n", preset.name)));
+        let section = section.unwrap_or_else(|| panic!("{} has no section", preset.name));
+        assert!(page.contains(&format!("[`{0}`](#{0})", preset.name)) && section.contains("\nSources: "), "{section}");
+        let block = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
+        let loaded = everywhere(block).unwrap_or_else(|problems| panic!("{block}{problems}"));
+        assert_eq!(lines(&loaded.warnings), [""; 0], "{block}");
+        // Each key of the preset's own example is written here too.
+        assert!(block.contains(&format!("provider: {}\n", preset.name)), "{block}");
+        let keys = preset.init.lines().filter(|line| !line.starts_with('#'));
+        for key in keys.filter_map(|line| line.split_once(':').map(|(key, _)| key.trim_start_matches([' ', '-', '{'])))
+        {
+            assert!(block.contains(&format!("{key}: ")) || block.contains(&format!("{key}:\n")), "{key}: {block}");
+        }
+    }
+    assert_eq!(page.matches("\n## ").count(), TABLE.len());
+}
+
 #[test]
 fn what_a_provider_fixes_is_set() {
     let url = "token_url: https://id.example.com/oauth2/token";

@@ -56,7 +56,7 @@ async fn what_init_prints_passes_the_check() {
 async fn every_configuration_in_the_documents_loads() {
     let folder = Folder::new();
     let mut seen = 0;
-    for page in ["README.md", "docs/configuration.md"] {
+    for page in ["README.md", "docs/configuration.md", "docs/providers.md"] {
         for block in blocks(page, "yaml") {
             folder.write("bearerd.yaml", &with_secrets(&block, &folder));
             let file = folder.path("bearerd.yaml").display().to_string();
