@@ -67,7 +67,7 @@ impl Bound {
                 }
             }
         }
-        let registry = Arc::new(Registry::new(tokens, &schemes, &configs)?);
+        let registry = Arc::new(Registry::new(tokens, &schemes, None, &configs)?);
 
         let guards = Guards::new(&callers, hosts(&listeners, &routes));
         let mut destinations = Destinations::default();

@@ -41,6 +41,13 @@ impl Exchange {
         self.status = Some(status);
     }
 
+    /// The answer began well and broke off.
+    pub(super) fn broke_off(&mut self, reason: Reason, detail: &str) {
+        self.reason = Some(reason);
+        let route = self.route.as_ref().map(|route| &*route.settings.name);
+        self.observer.refused(reason, route, Some(detail));
+    }
+
     /// The answer is our own.
     pub(super) fn failed(&mut self, status: StatusCode, reason: Reason, detail: Option<&str>) {
         self.status = Some(status);
@@ -50,11 +57,27 @@ impl Exchange {
     }
 }
 
+/// A method as it may stand in a log: an app's own word for one is as long as it likes.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "other",
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.observer.exchange(
             self.route.as_ref().map(|route| &route.metrics),
-            self.method.as_str(),
+            known(&self.method),
             self.status.map_or(APP_GONE, |status| status.as_u16()),
             self.reason,
             self.begun.elapsed(),

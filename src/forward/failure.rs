@@ -15,7 +15,7 @@ use crate::observe::reason::Reason;
 use crate::rules::Refusal;
 use crate::token::NoToken;
 use crate::wire::fault::Fault;
-use crate::wire::form::FormError;
+use crate::wire::form::{Form, FormError, Target};
 
 /// Why bearerd answers a request itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Failure {
     NoRoute,
     /// No route names that place.
     Foreign,
+    /// CONNECT: a tunnel to somewhere.
+    Tunnel,
     NoToken(NoToken),
     Upstream(Fault),
     BadUpstream(&'static str),
@@ -109,6 +111,17 @@ impl Failure {
                 "No route takes this request",
                 "no configured route matches its listener, Host and path",
             ),
+            Self::Tunnel => Row {
+                close: true,
+                told: Some("CONNECT, which a proxy client sends for an https:// URL".to_owned()),
+                ..row(
+                    S::FORBIDDEN,
+                    Reason::NoRoute,
+                    "http_request_denied",
+                    "CONNECT is not supported",
+                    "ask for http:// by this proxy instead of https://: it is sent over TLS all the same",
+                )
+            },
             Self::Foreign => Row {
                 close: true,
                 ..row(
@@ -223,15 +236,19 @@ impl From<FormError> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl Failure {
+    /// What a refusal of this target is to the app.
+    pub(super) fn refused(refusal: Refusal, target: &Target) -> Self {
         match refusal {
             Refusal::Method => Self::NotAllowed("TRACE would read the token back to whoever asks"),
             Refusal::HostNotOurs => Self::HostNotOurs,
             Refusal::WebOrigin => Self::WebOrigin,
             Refusal::OwnCredential => Self::OwnCredential,
             Refusal::NoRoute => Self::NoRoute,
-            Refusal::Foreign => Self::Foreign,
+            Refusal::Foreign => match target.form() {
+                Form::Tunnel(_) => Self::Tunnel,
+                Form::Origin(_) | Form::Absolute { .. } => Self::Foreign,
+            },
             Refusal::BadPath => Self::BadPath("the upstream's base path and this one make no path"),
         }
     }

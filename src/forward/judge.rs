@@ -77,9 +77,8 @@ fn is_refusal(status: StatusCode, headers: &HeaderMap, renew_on: &RenewOn) -> bo
     }
     let (mut basic, mut other) = (false, false);
     for line in headers.get_all(header::WWW_AUTHENTICATE) {
-        // A challenge that is not text is at least not Basic.
-        let Ok(line) = line.to_str() else { continue };
-        for item in challenge_items(line) {
+        // A description in some other encoding does not hide the rest.
+        for item in challenge_items(&String::from_utf8_lossy(line.as_bytes())) {
             match item {
                 Item::Scheme(scheme) if scheme.eq_ignore_ascii_case("basic") => basic = true,
                 Item::Scheme(_) => other = true,
@@ -174,6 +173,7 @@ mod tests {
             &["Basic realm=\"x\", Bearer error=invalid_token"],
             &["DPoP algs=\"ES256\""],
             &[""],
+            &["Basic realm=x, Bearer error_description=\"expir\u{e9}\""],
         ] {
             assert_eq!(verdict(401, challenges), Verdict::Renew(Generation(7)), "{challenges:?}");
         }
@@ -182,6 +182,7 @@ mod tests {
             &["basic"],
             &["Bearer error=\"insufficient_scope\", scope=\"a b\""],
             &["Bearer scope=\"a, b\" , error = \"insufficient_scope\""],
+            &["Bearer error=\"insufficient_scope\", error_description=\"\u{e9}\""],
             &["Bearer realm=\"say \\\"x, y\\\"\",error=insufficient_scope"],
         ] {
             assert_eq!(verdict(401, challenges), Verdict::Relay, "{challenges:?}");

@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::exchange::Exchange;
@@ -22,10 +23,11 @@ pub use self::reply::Reply;
 use crate::clock::Now;
 use crate::life::contained;
 use crate::observe::Observer;
-use crate::outbound::{Lease, Outbound, Outgoing, Prepared, SendError};
+use crate::outbound::{Lease, Outbound, Outgoing, Prepared, SendError, Unsealed};
 use crate::rules::{Admitted, Routes};
+use crate::wire::fault::Fault;
 use crate::wire::form::Target;
-use crate::wire::headers::{is_framed_twice, strip_response};
+use crate::wire::headers::{is_framed_twice, is_plain_length, strip_response};
 use crate::wire::replay::Replay;
 
 /// All that one worker's requests share.
@@ -59,7 +61,7 @@ impl Forward {
         let admitted =
             self.routes.admit(&target, &head.method, &head.headers, listener).map_err(|(refusal, route)| {
                 exchange.by(route.as_ref());
-                Failure::from(refusal)
+                Failure::refused(refusal, &target)
             })?;
         let route = admitted.route();
         exchange.by(Some(route));
@@ -69,40 +71,57 @@ impl Forward {
         let body = Replay::new(body, renew_on.map_or(0, |renew_on| renew_on.replay_limit));
 
         let (mut fresh, mut refused) = (false, None);
+        // The answer to a token that was refused, kept until the request is on its way again: if it never is, the app
+        // gets the API's own word.
+        let mut kept = None;
         let (mut response, mut lease) = loop {
-            let outgoing = self.authorize(&admitted, &prepared, &body).await?;
+            let outgoing = match (self.authorize(&admitted, &prepared, &body).await, kept.take()) {
+                (Ok(outgoing), _) => outgoing,
+                (Err(_), Some(answer)) => break answer,
+                (Err(failure), None) => return Err(failure),
+            };
             let generation = outgoing.generation();
             let outcome = self.outbound.send(outgoing, &body, fresh).await;
             let carried = renew_on.zip(generation);
             let situation = judge::Situation { repeatable: body.can_repeat(), retried: fresh, refused };
-            match judge::judge(&outcome, prepared.method(), carried, situation) {
-                Verdict::Relay => {}
-                Verdict::Retry => {
-                    fresh = true;
-                    continue;
-                }
-                Verdict::Renew(generation) => {
-                    if self.renewed(&admitted, generation, body.can_repeat()).await {
-                        refused = Some(generation);
+            let verdict = judge::judge(&outcome, prepared.method(), carried, situation);
+            if verdict == Verdict::Retry {
+                fresh = true;
+                continue;
+            }
+            let answer = outcome.map_err(Failure::from)?;
+            match (verdict, &route.token) {
+                (Verdict::Renew(generation), Some(token)) => {
+                    token.refused(generation);
+                    // Once more and no more: a second refusal is told, and not waited for.
+                    let again = refused.is_none() && body.can_repeat();
+                    if again && token.newer_than(generation, self.clock).await {
+                        (refused, kept) = (Some(generation), Some(answer));
                         continue;
                     }
                 }
-                Verdict::Cured(generation) => {
-                    if let Some(token) = &route.token {
-                        token.cured(generation);
-                    }
-                }
+                (Verdict::Cured(generation), Some(token)) => token.cured(generation),
+                (Verdict::Relay | Verdict::Retry | Verdict::Renew(_) | Verdict::Cured(_), _) => {}
             }
-            break outcome.map_err(Failure::from)?;
+            break answer;
         };
         // What asks for an upgrade is not forwarded, so nobody can agree to one.
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::BadUpstream("the upstream switches protocols without being asked"));
         }
+        let length = response.body().size_hint().exact();
+        let has_body = *prepared.method() != Method::HEAD && response.status() != StatusCode::NOT_MODIFIED;
         let headers = response.headers_mut();
         if is_framed_twice(headers) {
             headers.remove(header::CONTENT_LENGTH);
             lease.spoil();
+        }
+        if !is_plain_length(headers) {
+            // `2, 2` is two to hyper and an error, or the first, or the last, to others.
+            headers.remove(header::CONTENT_LENGTH);
+            if let Some(length) = length.filter(|_| has_body) {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
         }
         strip_response(headers);
         // The version is of a hop, too: an upstream's HTTP/1.0 is not ours.
@@ -114,28 +133,28 @@ impl Forward {
     async fn authorize(&self, admitted: &Admitted, prepared: &Prepared, body: &Replay) -> Result<Outgoing, Failure> {
         let missing = match Outgoing::seal(admitted, prepared, body, (self.clock)()) {
             Ok(outgoing) => return Ok(outgoing),
-            Err(missing) => missing,
+            Err(Unsealed::NoToken(missing)) => missing,
+            Err(Unsealed::BodyGone) => return Err(BODY_GONE),
         };
         match &admitted.route().token {
             Some(token) => token.ready(self.clock).await?,
             None => return Err(missing.into()),
         }
-        Ok(Outgoing::seal(admitted, prepared, body, (self.clock)())?)
-    }
-
-    /// Tells that the token was refused; whether there is a newer one to send the request again with.
-    async fn renewed(&self, admitted: &Admitted, generation: crate::token::Generation, repeatable: bool) -> bool {
-        let Some(token) = &admitted.route().token else { return false };
-        token.refused(generation);
-        repeatable && token.newer_than(generation, self.clock).await
+        Outgoing::seal(admitted, prepared, body, (self.clock)()).map_err(|unsealed| match unsealed {
+            Unsealed::NoToken(missing) => missing.into(),
+            Unsealed::BodyGone => BODY_GONE,
+        })
     }
 }
+
+/// A first attempt has all of the body, and a later one is begun only while there is an answer to fall back to.
+const BODY_GONE: Failure = Failure::BadRequest("the body of the request was sent once and was not kept");
 
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Dial(fault) | SendError::Broken { fault, .. } => Self::Upstream(fault),
-            SendError::Timeout => Self::Upstream(crate::wire::fault::Fault::Timeout),
+            SendError::Timeout => Self::Upstream(Fault::Timeout),
             SendError::App => Self::BadRequest("the body of the request broke off or stood still"),
         }
     }

@@ -11,16 +11,17 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::exchange::Exchange;
+use crate::observe::reason::Reason;
 use crate::outbound::Lease;
 
 /// An answer's body.
 pub struct Reply {
     kind: Kind,
     /// Recorded when the body is gone.
-    _exchange: Option<Exchange>,
+    exchange: Exchange,
 }
 
 enum Kind {
@@ -53,13 +54,13 @@ pub(super) fn relay(response: Response<Incoming>, lease: Lease, mut exchange: Ex
         if relay.body.is_end_stream() {
             relay.finish();
         }
-        Reply { kind: Kind::Relay(relay), _exchange: Some(exchange) }
+        Reply { kind: Kind::Relay(relay), exchange }
     })
 }
 
 impl Reply {
     pub(super) fn own(text: Bytes, exchange: Exchange) -> Self {
-        Self { kind: Kind::Own(Some(text)), _exchange: Some(exchange) }
+        Self { kind: Kind::Own(Some(text)), exchange }
     }
 }
 
@@ -97,8 +98,8 @@ impl Relay {
 
     /// Ready when nothing came for too long. Most bodies are there with their head and never need the timer.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let due = Instant::now() + self.idle_for;
-        self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due))).as_mut().poll(context)
+        let idle_for = self.idle_for;
+        self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_for))).as_mut().poll(context)
     }
 }
 
@@ -107,10 +108,19 @@ impl Body for Reply {
     type Error = ReplyError;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        let poll = match &mut this.kind {
             Kind::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Kind::Relay(relay) => relay.poll_data(context),
+        };
+        if let Poll::Ready(Some(Err(error))) = &poll {
+            let reason = match error {
+                ReplyError::Broken => Reason::UpstreamReset,
+                ReplyError::Idle => Reason::UpstreamTimeout,
+            };
+            this.exchange.broke_off(reason, &error.to_string());
         }
+        poll
     }
 
     fn is_end_stream(&self) -> bool {

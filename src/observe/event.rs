@@ -63,6 +63,10 @@ pub enum Event<'a> {
     ScopeDiffers {
         token: &'a str,
     },
+    StateUnwritable {
+        path: &'a str,
+        error: &'a str,
+    },
     TokenTypeOdd {
         token: &'a str,
     },
@@ -76,6 +80,7 @@ pub enum Event<'a> {
     Refused {
         reason: Reason,
         route: Option<&'a str>,
+        detail: Option<&'a str>,
         suppressed: u64,
     },
     UpstreamFailed {
@@ -127,6 +132,7 @@ impl Event<'_> {
             | Self::CredentialSwitched { .. }
             | Self::TokenRefused { .. }
             | Self::ScopeDiffers { .. }
+            | Self::StateUnwritable { .. }
             | Self::TokenTypeOdd { .. }
             | Self::AcceptFailed { .. }
             | Self::Refused { .. }
@@ -230,6 +236,11 @@ impl Event<'_> {
                 format!("{token}: the provider granted another scope than was asked for"),
                 vec![("token", (*token).into())],
             ),
+            Self::StateUnwritable { path, error } => (
+                "state_unwritable",
+                format!("{path} cannot be written ({error}); a restart will forget what was asked of the provider"),
+                vec![("path", (*path).into()), ("error", (*error).into())],
+            ),
             Self::TokenTypeOdd { token } => (
                 "token_type_odd",
                 format!(
@@ -247,9 +258,12 @@ impl Event<'_> {
                 format!("{listener}: a connection could not be accepted: {error}"),
                 vec![("listener", (*listener).into()), ("error", (*error).into())],
             ),
-            Self::Refused { reason, route, suppressed } => (
+            Self::Refused { reason, route, detail, suppressed } => (
                 "refused",
-                format!("a request was refused: {reason}{}", also(*suppressed)),
+                match detail {
+                    Some(detail) => format!("a request was refused: {reason}: {detail}{}", also(*suppressed)),
+                    None => format!("a request was refused: {reason}{}", also(*suppressed)),
+                },
                 vec![
                     ("reason", reason.as_str().into()),
                     ("route", route.map_or(Value::Null, Into::into)),

@@ -69,7 +69,7 @@ impl Observer {
         let Some(suppressed) = self.may_say(reason) else { return };
         match (route, detail) {
             (Some(route), Some(detail)) => self.tell(&Event::UpstreamFailed { reason, route, detail, suppressed }),
-            (_, _) => self.tell(&Event::Refused { reason, route, suppressed }),
+            (_, _) => self.tell(&Event::Refused { reason, route, detail, suppressed }),
         }
     }
 

@@ -9,6 +9,6 @@ mod pool;
 mod send;
 
 pub use dial::{DestinationError, Destinations};
-pub use outgoing::{Outgoing, Prepared};
+pub use outgoing::{Outgoing, Prepared, Unsealed};
 pub use pool::Lease;
 pub use send::{Outbound, SendError};

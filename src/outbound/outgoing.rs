@@ -70,10 +70,24 @@ pub struct Outgoing {
     generation: Option<Generation>,
 }
 
+/// Why a request may not leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsealed {
+    NoToken(NoToken),
+    /// Part of the body went out before and was not kept.
+    BodyGone,
+}
+
+impl From<NoToken> for Unsealed {
+    fn from(missing: NoToken) -> Self {
+        Self::NoToken(missing)
+    }
+}
+
 impl Outgoing {
     /// # Errors
-    /// The route's token may not be used now.
-    pub fn seal(admitted: &Admitted, prepared: &Prepared, body: &Replay, now: Now) -> Result<Self, NoToken> {
+    /// The route's token may not be used now, or the body can no longer be sent whole.
+    pub fn seal(admitted: &Admitted, prepared: &Prepared, body: &Replay, now: Now) -> Result<Self, Unsealed> {
         let route = admitted.route();
         let mut headers = prepared.headers.clone();
         match body.length() {
@@ -94,7 +108,7 @@ impl Outgoing {
                 Some(generation)
             }
         };
-        let mut request = Request::new(body.attempt());
+        let mut request = Request::new(body.attempt().ok_or(Unsealed::BodyGone)?);
         *request.method_mut() = prepared.method.clone();
         *request.uri_mut() = Uri::from(admitted.path().clone());
         *request.version_mut() = Version::HTTP_11;

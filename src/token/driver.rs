@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::grant::{AskError, Grant, What};
 use super::machine::{Effect, FailureKind, Input, Machine, Why};
+use super::memory::MemoryFile;
 use super::slot::{Ear, LastError, Slot, Snapshot, Token};
 use super::source::Source;
 use crate::clock::Now;
@@ -40,6 +41,8 @@ pub(super) struct Driver<S> {
     pub(super) latch: Option<Latch>,
     pub(super) clock: fn() -> Now,
     pub(super) ear: Ear,
+    /// `None` is `state_dir: off`.
+    pub(super) memory: Option<MemoryFile>,
     pub(super) token: Option<Arc<Token>>,
     pub(super) last_error: Option<Arc<LastError>>,
 }
@@ -56,6 +59,10 @@ struct Landing {
 impl<S: Source> Driver<S> {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
+        if let Some(file) = &self.memory {
+            let now = (self.clock)();
+            self.machine.recall(now, &file.read(now.wall));
+        }
         while contained(self.drive()).await.is_none() {
             self.observer.tell(&Event::TaskPanicked { task: "a token's loop" });
             tokio::time::sleep(RESTART).await;
@@ -74,6 +81,7 @@ impl<S: Source> Driver<S> {
             }
             let now = (self.clock)();
             self.publish(now);
+            self.remember(now);
             let wake = self.machine.wake_at(now).map(|wake| wake.saturating_sub(now.mono).min(LONGEST_NAP));
             tokio::select! {
                 Some(landed) = flight.join_next() => {
@@ -199,6 +207,16 @@ impl<S: Source> Driver<S> {
             heard: self.ear.heard,
         };
         self.slot.publish(snapshot);
+    }
+
+    fn remember(&mut self, now: Now) {
+        let Some(file) = &mut self.memory else { return };
+        if let Err(error) = file.write(&self.machine.memory(now), now.wall) {
+            let path = file.path().display().to_string();
+            self.observer.tell(&Event::StateUnwritable { path: &path, error: &error.kind().to_string() });
+            // Once: a full disk is not told of at every token request.
+            self.memory = None;
+        }
     }
 
     fn credential_name(&self, credential: usize) -> &str {

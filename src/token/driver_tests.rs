@@ -109,6 +109,7 @@ impl Rig {
             latch: Some(readiness.block("token orders".into())),
             clock: paused,
             ear: Ear::default(),
+            memory: None,
             token: None,
             last_error: None,
         };

@@ -271,7 +271,11 @@ fn error_code(value: &Value) -> Option<Box<str>> {
 /// A provider's sentence, cut to what a terminal shows well.
 fn words(value: &Value) -> Option<Words> {
     const MOST: usize = 300;
-    let text: String = value.as_str()?.chars().filter(|c| !c.is_control()).take(MOST).collect();
+    /// Whatever is longer without a space is no word: a token, a key, an identifier.
+    const LONGEST_WORD: usize = 24;
+    let text: String = value.as_str()?.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect();
+    let words = text.split_whitespace().map(|word| if word.chars().count() > LONGEST_WORD { "[…]" } else { word });
+    let text = words.collect::<Vec<_>>().join(" ");
     (!text.is_empty()).then(|| Words(text.into()))
 }
 

@@ -13,7 +13,8 @@
 //! The rules; each is a test of the same name below:
 //!
 //!  1. One flight at a time.
-//!  2. Never ask before the backoff or the provider's Retry-After is over, not even for a refused token.
+//!  2. Never ask before the backoff or the provider's Retry-After is over, not even for a refused token. Of a
+//!     Retry-After at most five minutes count.
 //!  3. Lifetime counts from when we asked.
 //!  4. Past its usable life nobody gets a token: the deadline is published, and the reader checks it.
 //!  5. Renewal starts at the early share of life with jitter, never sooner than the minimal interval.

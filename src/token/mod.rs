@@ -6,6 +6,7 @@
 mod driver;
 pub mod grant;
 pub mod machine;
+mod memory;
 pub mod policy;
 mod purse;
 mod registry;

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::driver::Driver;
 use super::machine::Machine;
+use super::memory::MemoryFile;
 use super::settings::{Proof, SecretSource, Settings};
 use super::slot::{Ear, Reader, Slot};
 use super::source::{SourceError, TokenEndpoint};
@@ -23,6 +24,8 @@ use crate::tls::ClientConfigs;
 #[derive(Debug)]
 pub struct Registry {
     entries: Vec<Entry>,
+    /// Where what must survive a restart is kept.
+    state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,7 @@ impl Registry {
     pub fn new(
         tokens: Vec<Settings>,
         schemes: &BTreeMap<Arc<str>, Vec<String>>,
+        state_dir: Option<PathBuf>,
         configs: &ClientConfigs,
     ) -> Result<Self, RegistryError> {
         let entry = |settings: Settings| {
@@ -59,7 +63,7 @@ impl Registry {
                 Err(error) => Err(RegistryError { token: name, error }),
             }
         };
-        Ok(Self { entries: tokens.into_iter().map(entry).collect::<Result<_, _>>()? })
+        Ok(Self { state_dir, entries: tokens.into_iter().map(entry).collect::<Result<_, _>>()? })
     }
 
     /// `None` if there is no such token, or no route said that it would use this scheme.
@@ -86,6 +90,7 @@ impl Registry {
                 latch: settings.required.then(|| readiness.block(format!("token {}", settings.name).into())),
                 clock: Now::read,
                 ear: Ear::default(),
+                memory: self.state_dir.as_deref().map(|directory| MemoryFile::new(directory, &settings.name)),
                 token: None,
                 last_error: None,
             };

@@ -168,6 +168,12 @@ impl Snapshot {
         self.token.as_deref().filter(|token| !token.until.passed(now))
     }
 
+    /// Whether the token was good when this was written, and nobody has told the driver that it no longer is: a clock
+    /// that jumped, a machine that slept.
+    fn is_outdated(&self, now: Now) -> bool {
+        self.failures == 0 && self.token.is_some() && self.usable(now).is_none()
+    }
+
     /// Whether a token request is about to be made, and not for want of a better answer to the last one: it is held
     /// back only by the shortest distance between two. Then it is worth waiting for.
     fn asks_soon(&self, now: Now) -> bool {
@@ -252,7 +258,7 @@ impl Reader {
                 return Ok(());
             }
             // Between a failure and the next try there is nothing to wait for, and nobody to tell.
-            if !snapshot.airborne && !snapshot.asks_soon(now) {
+            if !snapshot.airborne && !snapshot.asks_soon(now) && !snapshot.is_outdated(now) {
                 return Err(self.no_token(&snapshot, now));
             }
             let wanted = self.slot.nudges.wanted.fetch_add(1, Ordering::AcqRel) + 1;
@@ -370,5 +376,29 @@ mod tests {
         assert!(header.is_sensitive());
         assert!(!format!("{printed} {header:?}").contains("canary"), "{printed}");
         assert!(Reader::new(slot, "Token").is_none());
+    }
+
+    /// A virtual machine that was restored had its requests fail at once, for as long as the driver slept.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_a_jump_of_the_clock_ended_is_asked_for_and_waited_for() {
+        fn restored() -> Now {
+            Now { wall: epoch().wall + Duration::from_secs(100_000), mono: epoch().mono + Duration::from_secs(1) }
+        }
+        let slot = slot();
+        let renew_at = epoch().mono + Duration::from_secs(2_700);
+        let secret = Secret::new("canary".to_owned());
+        let token = slot.token(Generation(1), epoch().plus(Duration::from_secs(3_600)), renew_at, secret).unwrap();
+        slot.publish(Snapshot { token: Some(Arc::new(token)), next_ask: Some(renew_at), ..Snapshot::default() });
+        let reader = Reader::new(Arc::clone(&slot), "Bearer").unwrap();
+        let driver = async {
+            slot.nudged().await;
+            let mut ear = Ear::default();
+            assert_eq!(slot.listen(&mut ear).collect::<Vec<_>>(), [Input::Wanted]);
+            let secret = Secret::new("fresh".to_owned());
+            let token = slot.token(Generation(2), restored().plus(Duration::from_secs(60)), Duration::MAX, secret);
+            slot.publish(Snapshot { token: token.map(Arc::new), heard: ear.heard, ..Snapshot::default() });
+        };
+        let (ready, ()) = tokio::join!(reader.ready(restored), driver);
+        assert_eq!(ready, Ok(()));
     }
 }

@@ -62,6 +62,16 @@ pub fn is_framed_twice(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
 }
 
+/// Whether Content-Length, if it is there, stands once and in digits alone.
+pub fn is_plain_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_plain = |length: &HeaderValue| {
+        let digits = length.as_bytes();
+        !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) && (digits[0] != b'0' || digits.len() == 1)
+    };
+    lengths.next().is_none_or(is_plain) && lengths.next().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +128,19 @@ mod tests {
         headers.extend(map(&[("proxy-authentication-info", "x"), ("www-authenticate", "stays")]));
         strip_response(&mut headers);
         assert_eq!(headers, map(&[("www-authenticate", "stays")]));
+    }
+
+    #[test]
+    fn a_length_is_one_number() {
+        assert!(is_plain_length(&map(&[])) && is_plain_length(&map(&[("content-length", "0")])));
+        assert!(is_plain_length(&map(&[("content-length", "120")])));
+        for value in ["2, 2", "02", "+2", "", " 2"] {
+            assert!(!is_plain_length(&HeaderMap::from_iter([(
+                header::CONTENT_LENGTH,
+                HeaderValue::from_static(value)
+            )])));
+        }
+        assert!(!is_plain_length(&map(&[("content-length", "2"), ("content-length", "2")])));
     }
 
     #[test]

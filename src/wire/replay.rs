@@ -14,6 +14,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+/// A body comes in a piece for each read, some kilobytes each; so many cost their bytes and nothing else.
+const FREE_PIECES: usize = 64;
+
 /// The app's body, and what was kept of it. `None` is no body, which most requests have.
 #[derive(Debug)]
 pub struct Replay(Option<Rc<RefCell<Shared>>>);
@@ -86,13 +89,20 @@ impl Replay {
         }))))
     }
 
-    pub fn attempt(&self) -> Attempt {
-        let number = self.0.as_ref().map_or(0, |shared| {
-            let mut shared = shared.borrow_mut();
-            shared.attempts += 1;
-            shared.attempts
-        });
-        Attempt { shared: self.0.clone(), number, sent: 0 }
+    /// `None` if part of the body is gone: a body that lacks its beginning must not look like one.
+    pub fn attempt(&self) -> Option<Attempt> {
+        let number = match &self.0 {
+            None => 0,
+            Some(shared) => {
+                let mut shared = shared.borrow_mut();
+                if shared.lost || shared.broken {
+                    return None;
+                }
+                shared.attempts += 1;
+                shared.attempts
+            }
+        };
+        Some(Attempt { shared: self.0.clone(), number, sent: 0 })
     }
 
     /// Whether another attempt would send all of the body.
@@ -150,14 +160,18 @@ impl Shared {
     }
 
     fn keep(&mut self, data: &Bytes) {
+        /// What keeping a piece costs, however small it is: an app that sends one byte at a time must not cost forty
+        /// times the limit.
+        const LEAST: usize = 64;
         // What is known to be too long is not worth keeping the beginning of.
         let too_long = self.whole.lower() > self.limit as u64;
-        if too_long || self.kept_bytes.saturating_add(data.len()) > self.limit {
+        let cost = if self.kept.len() < FREE_PIECES { data.len() } else { data.len().max(LEAST) };
+        if too_long || self.kept_bytes.saturating_add(cost) > self.limit {
             self.lost = true;
             self.kept = Vec::new();
         }
         if !self.lost {
-            self.kept_bytes += data.len();
+            self.kept_bytes += cost;
             self.kept.push(data.clone());
         }
     }

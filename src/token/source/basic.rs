@@ -24,7 +24,8 @@ pub(super) fn authorization(id: &str, secret: &Secret<String>, encoding: BasicEn
         }
         BasicEncoding::Raw => format!("{id}:{}", secret.expose()),
     });
-    let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+    let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+    let text = Zeroizing::new(format!("Basic {}", *encoded));
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -173,13 +173,13 @@ impl TokenEndpoint {
         url: &str,
         issuer: &str,
     ) -> Result<Discovered, (Option<StatusCode>, String)> {
-        let response = client.get(url).send().await.map_err(|error| (None, self.unreachable(&error).to_string()))?;
+        let response = client.get(url).send().await.map_err(|error| (None, Self::why(&error)))?;
         let status = response.status();
         if status != StatusCode::OK {
             return Err((Some(status), format!("the answer is {status}")));
         }
         let body = read_capped(response).await.map_err(|error| {
-            (Some(status), error.map_or(What::TooLong, |error| self.unreachable(&error)).to_string())
+            (Some(status), error.map_or_else(|| What::TooLong.to_string(), |error| Self::why(&error)))
         })?;
         discovery::read(&body, issuer).map_err(|error| (Some(status), error.to_string()))
     }
@@ -188,8 +188,13 @@ impl TokenEndpoint {
         if error.is_timeout() {
             return What::Timeout(self.settings.refresh.timeout);
         }
-        // The outermost message holds the URL, and a token URL may hold a tenant's name; the cause is told without it.
-        What::Unreachable(error.source().map_or(Fault::Other, Fault::of).to_string())
+        What::Unreachable(Self::why(error))
+    }
+
+    /// The outermost message of an error holds the URL, and that may hold a tenant's name; the cause is told without it.
+    fn why(error: &reqwest::Error) -> String {
+        let fault = if error.is_timeout() { Fault::Timeout } else { error.source().map_or(Fault::Other, Fault::of) };
+        fault.to_string()
     }
 }
 
@@ -215,7 +220,8 @@ impl Source for TokenEndpoint {
 
 /// The whole body, unless it is longer than [`MAX_ANSWER`]: then the error is `None`.
 async fn read_capped(mut response: reqwest::Response) -> Result<Zeroizing<Vec<u8>>, Option<reqwest::Error>> {
-    let mut body = Zeroizing::new(Vec::new());
+    // Room for the usual answer at once: a buffer that grows leaves copies of a token behind in freed memory.
+    let mut body = Zeroizing::new(Vec::with_capacity(64 * 1024));
     while let Some(chunk) = response.chunk().await.map_err(Some)? {
         if body.len() + chunk.len() > MAX_ANSWER {
             return Err(None);

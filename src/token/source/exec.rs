@@ -76,6 +76,10 @@ pub(super) async fn run(exec: &Exec) -> Result<Printed, ExecError> {
         Ok(Err(error)) => return Err(ExecError::Start(name(), error.kind())),
         Err(_) => return Err(ExecError::Timeout { program: name(), timeout: exec.timeout }),
     };
+    // Told first: who is not read to the end may be ended by that.
+    if output.len() > MAX {
+        return Err(ExecError::Output(name()));
+    }
     if !status.success() {
         return Err(ExecError::Status(name(), status.to_string()));
     }

@@ -132,7 +132,7 @@ async fn no_secret_and_no_token_is_shown_by_debug() {
     check("the plan", &format!("{plan:?} {plan:#?}"));
 
     let schemes = ["inline", "file"].map(|name| (Arc::from(name), vec!["Bearer".to_owned(), String::new()]));
-    let registry = Registry::new(plan.tokens, &BTreeMap::from(schemes), &ClientConfigs::default()).unwrap();
+    let registry = Registry::new(plan.tokens, &BTreeMap::from(schemes), None, &ClientConfigs::default()).unwrap();
     let said = Arc::new(Mutex::new(String::new()));
     let ear = Arc::clone(&said);
     let settings = LogSettings { level: Level::Trace, format: Format::Json };

@@ -12,6 +12,7 @@ mod framing_app;
 mod guards;
 mod headers;
 mod limits;
+mod review;
 mod routes;
 mod streams;
 mod timeouts;

@@ -1,0 +1,170 @@
+//! What is remembered of a token over restarts: when it was asked for, and how long the provider wishes to be left
+//! alone. A process that crashes in a loop, or a cron job, must not run into a limit that one process would respect.
+//!
+//! On disk the times are dates, since the clock since boot begins anew. Never a token, never a secret.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+
+use super::machine::Memory;
+
+/// One token's file in the state directory.
+#[derive(Debug)]
+pub(super) struct MemoryFile {
+    path: PathBuf,
+    /// What stands in it, so that it is written only when something is new.
+    written: Memory,
+}
+
+/// Seconds since 1970, whole: a limit is not counted finer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Document {
+    embargo_until: u64,
+    /// For each credential, in the order of the configuration.
+    asked: Vec<Vec<u64>>,
+}
+
+/// Names hold `/` and `:`; a file name holds neither.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// A budget of ten thousand requests for each of a dozen credentials fits well.
+const MAX: u64 = 4 * 1024 * 1024;
+
+impl MemoryFile {
+    pub(super) fn new(directory: &Path, token: &str) -> Self {
+        let name = format!("{}.json", utf8_percent_encode(token, RESERVED));
+        Self { path: directory.join(name), written: Memory::default() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What an earlier process left; nothing if there was none, or if it cannot be made out: then a limit may be run
+    /// into once, which is no reason not to serve.
+    pub(super) fn read(&self, wall: SystemTime) -> Memory {
+        use std::io::Read as _;
+        let mut text = String::new();
+        let read = std::fs::File::open(&self.path).and_then(|file| file.take(MAX).read_to_string(&mut text));
+        let document = read.ok().and_then(|_| serde_json::from_str::<Document>(&text).ok()).unwrap_or_default();
+        let now = since_1970(wall);
+        Memory {
+            embargo: Duration::from_secs(document.embargo_until.saturating_sub(now)),
+            asked: document
+                .asked
+                .into_iter()
+                // A date in the future is of a clock that was wrong; it counts as now.
+                .map(|times| times.into_iter().map(|at| Duration::from_secs(now.saturating_sub(at))).collect())
+                .collect(),
+        }
+    }
+
+    /// Writes it if something is new: beside the file and renamed over it, readable by nobody else.
+    ///
+    /// # Errors
+    /// The directory does not take it.
+    pub(super) fn write(&mut self, memory: &Memory, wall: SystemTime) -> io::Result<()> {
+        let counts = |memory: &Memory| memory.asked.iter().map(Vec::len).collect::<Vec<_>>();
+        let newest = |memory: &Memory| memory.asked.iter().filter_map(|ages| ages.last()).min().copied();
+        // Ages grow and wishes shrink by themselves; a younger age or a longer wish is news.
+        let is_old = counts(memory) == counts(&self.written)
+            && newest(memory) >= newest(&self.written)
+            && memory.embargo <= self.written.embargo;
+        if is_old {
+            return Ok(());
+        }
+        let now = since_1970(wall);
+        let document = Document {
+            embargo_until: if memory.embargo.is_zero() { 0 } else { now + memory.embargo.as_secs() + 1 },
+            asked: memory
+                .asked
+                .iter()
+                .map(|ages| ages.iter().map(|age| now.saturating_sub(age.as_secs())).collect())
+                .collect(),
+        };
+        let beside = self.path.with_extension("new");
+        let mut file = private(&beside)?;
+        file.write_all(&serde_json::to_vec(&document)?)?;
+        drop(file);
+        std::fs::rename(&beside, &self.path)?;
+        self.written = memory.clone();
+        Ok(())
+    }
+}
+
+fn since_1970(wall: SystemTime) -> u64 {
+    wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn private(path: &Path) -> io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn wall() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn file() -> (PathBuf, MemoryFile) {
+        let directory =
+            std::env::temp_dir().join(format!("bearerd-memory-{}-{}", std::process::id(), fastrand::u64(..)));
+        std::fs::create_dir(&directory).unwrap();
+        let file = MemoryFile::new(&directory, "a/b:c");
+        (directory, file)
+    }
+
+    #[test]
+    fn what_was_written_is_read_later_as_of_then() {
+        let (directory, mut file) = file();
+        assert_eq!(file.path().file_name().unwrap(), "a%2Fb%3Ac.json");
+        assert_eq!(file.read(wall()), Memory::default());
+        let memory = Memory { embargo: 60 * SECOND, asked: vec![vec![30 * SECOND, 10 * SECOND], vec![]] };
+        file.write(&memory, wall()).unwrap();
+        let later = file.read(wall() + 20 * SECOND);
+        assert_eq!(later.asked, [vec![50 * SECOND, 30 * SECOND], vec![]]);
+        assert_eq!(later.embargo, 41 * SECOND, "rounded up: a second early is a second refusal");
+        assert_eq!(file.read(wall() + 3_600 * SECOND).embargo, Duration::ZERO);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_reads_it_and_nothing_old_is_written_again() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let (directory, mut file) = file();
+        let memory = Memory { embargo: 60 * SECOND, asked: vec![vec![SECOND]] };
+        file.write(&memory, wall()).unwrap();
+        let first = std::fs::metadata(file.path()).unwrap();
+        assert_eq!(first.permissions().mode() & 0o777, 0o600);
+        let aged = Memory { embargo: 50 * SECOND, asked: vec![vec![11 * SECOND]] };
+        file.write(&aged, wall() + 10 * SECOND).unwrap();
+        assert_eq!(std::fs::metadata(file.path()).unwrap().ino(), first.ino(), "nothing new: not touched");
+        let asked_again = Memory { embargo: 50 * SECOND, asked: vec![vec![12 * SECOND, Duration::ZERO]] };
+        file.write(&asked_again, wall() + 11 * SECOND).unwrap();
+        assert_ne!(std::fs::metadata(file.path()).unwrap().ino(), first.ino());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_made_out_is_nothing() {
+        let (directory, file) = file();
+        for text in ["", "{", "[]", "{\"embargo_until\": -1, \"asked\": []}", "\u{0}"] {
+            std::fs::write(file.path(), text).unwrap();
+            assert_eq!(file.read(wall()), Memory::default(), "{text}");
+        }
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
