@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config::SETTINGS;
+use crate::config::{SETTINGS, presets};
 
-const COMMANDS: [&str; 6] = ["run", "demo", "check", "token", "health", "schema"];
+const COMMANDS: [&str; 7] = ["run", "demo", "check", "token", "health", "init", "schema"];
 
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -22,13 +22,21 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
     command().try_get_matches_from(arguments).map_err(pointed)
 }
 
-/// A file that was named without its flag is told what it lacks.
+/// A file that was named without its flag is told what it lacks, and `init` without a provider which there are.
 fn pointed(mut error: clap::Error) -> clap::Error {
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
         && [".yaml", ".yml", ".json"].iter().any(|ending| word.ends_with(ending))
     {
         let tip = format!("name the configuration with a flag: '--config {word}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    if error.kind() == ErrorKind::MissingRequiredArgument
+        && let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg)
+        && missing.iter().any(|argument| argument == "<PROVIDER>")
+    {
+        let names: Vec<&str> = presets::names().collect();
+        let tip = format!("the providers are {}", names.join(", "));
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
@@ -68,7 +76,17 @@ fn command() -> Command {
         .about("Ask the running instance whether it is well; exit 0 or 1")
         .arg(flag("ready", "Ask whether it is ready instead of whether it lives"))
         .after_help("Example:\n  bearerd health --ready");
-    let schema = Command::new(COMMANDS[5])
+    let init = Command::new(COMMANDS[5])
+        .about("Print a commented configuration for a known provider")
+        .arg(
+            Arg::new("provider")
+                .value_name("PROVIDER")
+                .required(true)
+                .value_parser(presets::names().collect::<Vec<_>>())
+                .help("Whose tokens to use"),
+        )
+        .after_help("Example:\n  bearerd init keycloak > bearerd.yaml");
+    let schema = Command::new(COMMANDS[6])
         .about("Print the configuration's JSON Schema, for editors and CI")
         .after_help("Example:\n  bearerd schema > bearerd.schema.json");
     Command::new("bearerd")
@@ -86,6 +104,7 @@ fn command() -> Command {
             with_settings(check),
             with_settings(token),
             with_settings(health),
+            init,
             schema,
         ])
 }

@@ -7,6 +7,7 @@ mod arguments;
 mod check;
 mod demo;
 mod health;
+mod init;
 mod run;
 mod token;
 
@@ -60,6 +61,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("check", matches)) => check::run(matches),
         Some(("token", matches)) => token::run(matches),
         Some(("health", matches)) => health::run(matches),
+        Some(("init", matches)) => init::run(matches),
         Some(("schema", _)) => print(&format!("{:#}\n", config::schema::published())),
         Some((_, _)) | None => Err(Failed::Because("a bug in bearerd: a command without a deed".into())),
     };

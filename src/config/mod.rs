@@ -1,7 +1,7 @@
 //! What the user wrote, every problem of it at once, and the plan that it amounts to.
 //!
 //! `yaml` reads the file into a `tree` in which everything knows its place; `sources` puts flags and environment over
-//! it; `check` holds it against the `schema` that the types in `written` make; `translate` turns the words into a
+//! it, and `presets` what is known of a provider under it; `check` holds it against the `schema` that the types in `written` make; `translate` turns the words into a
 //! `plan`. The schema also makes the reference page. This room knows every other room's settings, and no room knows
 //! it. Must never know sockets or tasks.
 
@@ -9,6 +9,7 @@ pub mod check;
 pub mod files;
 pub mod formats;
 pub mod plan;
+pub mod presets;
 pub mod problem;
 pub mod redacted;
 pub mod reference;
@@ -91,7 +92,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Problems> {
             Origin::Given => None,
         };
         overlay.apply(&mut tree, name, &mut report);
-        plan(sources, &tree, &origin, &mut report)
+        plan(sources, &mut tree, &origin, &mut report)
     });
     let warnings = report.finish()?;
     match plan {
@@ -142,12 +143,13 @@ fn read(sources: &Sources<'_>, overlay: &Overlay, report: &mut Report) -> (Origi
     }
 }
 
-fn plan(sources: &Sources<'_>, tree: &Node, origin: &Origin, report: &mut Report) -> Option<Plan> {
+fn plan(sources: &Sources<'_>, tree: &mut Node, origin: &Origin, report: &mut Report) -> Option<Plan> {
     let folder = match origin {
         Origin::File(path) => path.parent().map(FilePath::to_owned).unwrap_or_default(),
         Origin::Given => PathBuf::new(),
     };
     let outside = Outside { environment: sources.environment, files: sources.files, folder };
+    presets::merge(tree, &outside);
     let mut checked = check::check(schema::inner(), tree, &outside, report);
     if let Origin::File(path) = origin {
         checked.files.insert(path.clone());

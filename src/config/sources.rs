@@ -109,7 +109,7 @@ pub const SETTINGS: &[Setting] = &[
         "provider",
         "BEARERD_PROVIDER",
         "NAME",
-        "A preset for a known provider; not supported yet",
+        "A preset for a known provider, such as okta; `bearerd init` lists them",
         &[target(Of::Token, &["provider"])],
     ),
     setting(

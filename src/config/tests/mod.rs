@@ -4,6 +4,7 @@ mod bad;
 mod contract;
 mod pages;
 mod plan;
+mod presets;
 mod proofs;
 mod scale;
 mod sources;
@@ -45,6 +46,7 @@ fn shelf() -> Shelf {
         .with("/etc/bearerd/empty", "\n")
         .with("/etc/bearerd/ca.pem", "PEM")
         .with("/etc/bearerd/key.pem", "PEM")
+        .with("/etc/bearerd/rsa.pem", include_str!("rsa.pem"))
         .with("/etc/bearerd/ec.pem", include_str!("ec.pem"))
         .with("/run/secrets/current", "current\n")
         .with("/run/secrets/standby", "standby\n")

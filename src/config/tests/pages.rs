@@ -48,7 +48,8 @@ fn a_string_may_be_a_reference_and_a_later_key_its_default() {
     assert_eq!(at("/$defs/Refresh/properties/when_idle/enum"), "[true,false,\"on\",\"off\"]");
     assert!(at("/$defs/Token/properties/client_id").contains("[\"string\",\"number\"]"));
     assert_eq!(at("/properties/access_log/enum"), "[\"off\",false]");
-    assert!(schema.pointer("/$defs/Token/properties/provider").is_none());
+    assert!(at("/$defs/Token/properties/provider").contains("okta-org"));
+    assert!(schema.pointer("/$defs/Route/properties/proxy").is_none());
     assert_eq!(at("/required"), "[\"routes\"]");
     assert_eq!(at("/$defs/Route/required"), "[\"upstream\"]");
 }

@@ -92,14 +92,14 @@ fn a_problem_names_the_flag_or_variable() {
     let given = one_route()
         .variable("BEARERD_TOKEN_URL", "http://id.example.com/t")
         .variable("BEARERD_LOG_LEVEL", "loud")
-        .variable("BEARERD_PROVIDER", "entra")
+        .variable("BEARERD_PROVIDER", "entar")
         .flag("listen", "0.0.0.0:80")
         .flag("auth", "basic");
     assert_eq!(
         given.problems(),
         [
             "environment BEARERD_LOG_LEVEL: log.level: expected `error`, `warn`, `info`, `debug` or `trace`",
-            "environment BEARERD_PROVIDER: tokens.default.provider: not supported yet",
+            "environment BEARERD_PROVIDER: tokens.default.provider: expected `verint-identity`, `verint-coaching`, `authgear`, `servicenow`, `okta`, `okta-org`, `keycloak`, `auth0`, `entra`, `cognito`, `salesforce`, `zoom`, `sap-xsuaa` or `google-sa` (did you mean `entra`?)",
             "environment BEARERD_TOKEN_URL: tokens.default.token_url: the client secret would go over the network in clear",
             "flag --auth: tokens.default.auth: expected `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt`, `tls_client_auth` or `client_assertion`",
             "flag --listen: listen[0]: an address that other machines can reach needs `allow_remote`, which is not supported yet",

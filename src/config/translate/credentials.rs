@@ -112,7 +112,7 @@ fn one(scribe: &mut Scribe<'_>, spot: &Spot<'_>, alg: Option<Alg>, set: Written)
             let complaint = Complaint::new(format!("`{key}` has no effect with `auth: {}`", spot.auth.word()));
             scribe.key_problem(&spot.at(key), complaint.hint(fitting(key)));
         } else if !there && !unknown && wanted && !bad {
-            scribe.missing_for(spot.path, &[key], hint(key, spot.auth));
+            scribe.missing(spot.path, &[key], hint(key, spot.auth));
         }
     }
     if let (Some(alg), Some(fits)) = (alg, set.private_key.as_ref().and_then(|key| key.algs.as_ref()))

@@ -6,6 +6,7 @@
 
 mod credentials;
 mod listeners;
+mod provider;
 mod routes;
 mod tokens;
 
@@ -107,13 +108,8 @@ impl Scribe<'_> {
         self.report.problems.push(Problem::new(place, path, complaint));
     }
 
-    /// Says that none of these keys is there.
-    fn missing(&mut self, path: &Path, keys: &[&str]) {
-        self.missing_for(path, keys, None);
-    }
-
-    /// The same, with what to write, which without a file comes after how to write it at all.
-    fn missing_for(&mut self, path: &Path, keys: &[&str], hint: Option<String>) {
+    /// Says that none of these keys is there, and what to write: without a file, how to write it at all comes first.
+    fn missing(&mut self, path: &Path, keys: &[&str], hint: Option<String>) {
         let words: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
         let mut complaint = Complaint::new(format!("{} is missing", words.join(" or ")));
         let no_file = *self.written.tree.place_of_key(path) == Place::Nowhere;

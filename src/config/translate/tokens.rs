@@ -3,12 +3,13 @@
 use http::{HeaderName, header};
 
 use super::super::formats;
+use super::super::presets::{self, Preset};
 use super::super::problem::{Complaint, Path};
 use super::super::tree::{Style, Value};
 use super::super::words::{Named, OneOrMany};
 use super::super::written::{self, Auth};
 use super::credentials::{self, Sets};
-use super::{Scribe, hop_by_hop};
+use super::{Scribe, hop_by_hop, provider};
 use crate::secret::Secret;
 use crate::token::policy::Refresh;
 use crate::token::settings::{
@@ -30,7 +31,11 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
         let complaint = Complaint::new("`none` is what a route says when it wants no token");
         scribe.key_problem(path, complaint.hint("give the token another name"));
     }
-    let endpoint = endpoint(scribe, path, token.issuer, token.token_url);
+    let preset = token.provider.as_deref().and_then(presets::find);
+    if let Some(preset) = preset {
+        provider::check(scribe, path, preset, &token);
+    }
+    let endpoint = endpoint(scribe, path, token.issuer, token.token_url, preset);
     let alg = alg(scribe, path, token.auth, token.assertion.alg.as_deref());
     let own = written::Credential {
         client_id: token.client_id,
@@ -110,6 +115,7 @@ fn endpoint(
     path: &Path,
     issuer: Option<String>,
     token_url: Option<String>,
+    preset: Option<&Preset>,
 ) -> Option<Endpoint> {
     match (issuer, token_url) {
         (Some(issuer), Some(url)) => {
@@ -119,7 +125,8 @@ fn endpoint(
         (None, Some(url)) => formats::token_url(&url).ok().map(Endpoint::TokenUrl),
         (None, None) => {
             if !scribe.is_bad(path) && !scribe.any_bad(path, &["issuer", "token_url", "provider"]) {
-                scribe.missing(path, &["token_url", "issuer"]);
+                let hint = preset.map(|preset| preset.find_endpoint.to_owned());
+                scribe.missing(path, &["token_url", "issuer"], hint);
             }
             None
         }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::super::presets;
 use super::super::words::{Duration, Named, OneOrMany, Percent, Rate, SecretWord, Switch};
 use super::{Tls, in_order};
 use crate::token::source::key::Alg;
@@ -10,8 +11,12 @@ use crate::token::source::key::Alg;
 /// One access token: where it comes from and how it is kept fresh.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(transform = in_order::<Self>, extend("x-later" = {"provider": []}))]
+#[schemars(transform = in_order::<Self>)]
 pub struct Token {
+    /// A preset for a known provider: it sets what is the same for all of its clients, and asks for what only you know.
+    /// What is written beside it wins. `bearerd init PROVIDER` prints an example.
+    #[schemars(extend("enum" = presets::names().collect::<Vec<_>>()))]
+    pub provider: Option<String>,
     /// The issuer, exactly as the provider writes it; its token URL is found by discovery. This or `token_url`; with both,
     /// the URL serves where discovery fails.
     #[schemars(extend("format" = "issuer"))]

@@ -3,6 +3,9 @@
 use super::child::bearerd;
 use crate::support::Folder;
 
+/// Made for tests; it opens nothing.
+const KEY: &str = include_str!("../../../src/config/tests/rsa.pem");
+
 /// The fenced blocks of a document in this language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
@@ -18,7 +21,7 @@ fn with_secrets(example: &str, folder: &Folder) -> String {
         let rest = &text[start + "/run/secrets/".len()..];
         let name =
             &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '.').unwrap_or(rest.len())];
-        folder.write(name, "x-canary\n");
+        folder.write(name, if name.ends_with(".pem") { KEY } else { "x-canary\n" });
         let path = folder.path(name).display().to_string();
         text = text.replacen(&format!("/run/secrets/{name}"), &path, 1);
     }
@@ -37,10 +40,23 @@ async fn the_schema_is_json() {
 }
 
 #[tokio::test]
+async fn what_init_prints_passes_the_check() {
+    let folder = Folder::new();
+    for provider in ["verint-identity", "verint-coaching", "okta-org", "google-sa", "zoom"] {
+        let example = bearerd(&["init", provider], &[]).await.with(0);
+        assert_eq!(example.err, "");
+        folder.write("bearerd.yaml", &with_secrets(&example.out, &folder));
+        let file = folder.path("bearerd.yaml").display().to_string();
+        let checked = bearerd(&["check", "--config", &file], &[]).await.with(0);
+        assert_eq!(checked.err, "", "{provider}");
+    }
+}
+
+#[tokio::test]
 async fn every_configuration_in_the_documents_loads() {
     let folder = Folder::new();
     let mut seen = 0;
-    for page in ["README.md", "docs/configuration.md"] {
+    for page in ["README.md", "docs/configuration.md", "docs/providers.md"] {
         for block in blocks(page, "yaml") {
             folder.write("bearerd.yaml", &with_secrets(&block, &folder));
             let file = folder.path("bearerd.yaml").display().to_string();

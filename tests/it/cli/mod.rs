@@ -12,6 +12,7 @@ mod health;
 mod logs;
 mod memory;
 mod mistakes;
+mod proofs;
 mod secrets;
 mod token;
 mod usage;

@@ -2,7 +2,7 @@
 
 use super::child::bearerd;
 
-const COMMANDS: [&str; 6] = ["run", "demo", "check", "token", "health", "schema"];
+const COMMANDS: [&str; 7] = ["run", "demo", "check", "token", "health", "init", "schema"];
 
 #[tokio::test]
 async fn every_command_explains_itself_with_an_example() {
@@ -38,6 +38,14 @@ async fn what_is_mistyped_is_2_and_never_on_standard_output() {
     for (arguments, expected) in cases {
         bearerd(arguments, &[]).await.with(2).silent().says(&[expected, "--help"]);
     }
+}
+
+#[tokio::test]
+async fn providers_are_listed_for_whoever_names_none() {
+    bearerd(&["init"], &[]).await.with(2).silent().says(&["verint-identity, verint-coaching, authgear", "--help"]);
+    bearerd(&["init", "octa"], &[]).await.with(2).silent().says(&["similar value exists: 'okta'", "google-sa"]);
+    let help = bearerd(&["init", "--help"], &[]).await.with(0);
+    assert!(help.out.contains("sap-xsuaa"), "{}", help.out);
 }
 
 #[tokio::test]
