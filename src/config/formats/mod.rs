@@ -40,7 +40,7 @@ const FORMATS: &[Format] = &[
     format!("text", "a string", text),
     format!("file", "the path of a file", text),
     format!("secret", "a secret: `{file: PATH}` or `{env: NAME}`", text),
-    format!("loopback-address", "an address such as `localhost:4280`", loopback_address),
+    format!("loopback-address", "an address such as `localhost:5280`", loopback_address),
     format!("any-address", "an address such as `0.0.0.0:4282`", any_address),
     format!("dial-address", "a host and port such as `203.0.113.5:443`", dial_address),
     format!("upstream", "a URL such as `https://api.example.com`", upstream),

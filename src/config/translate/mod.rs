@@ -106,7 +106,6 @@ impl Scribe<'_> {
         self.report.problems.push(Problem::new(place, path, complaint));
     }
 
-    /// At the key.
     /// Says that none of these keys is there.
     fn missing(&mut self, path: &Path, keys: &[&str]) {
         let words: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
@@ -117,6 +116,7 @@ impl Scribe<'_> {
         self.key_problem(path, complaint);
     }
 
+    /// At the key.
     fn key_problem(&mut self, path: &Path, complaint: Complaint) {
         let place = self.written.tree.place_of_key(path).clone();
         self.report.problems.push(Problem::new(place, path, complaint));
