@@ -7,7 +7,7 @@ use bearerd::demo::answer::{Answer, Latch};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{moment, read_until, targets};
-use crate::support::{Options, PATIENCE, Rig};
+use crate::support::{App, Options, PATIENCE, Rig};
 
 #[tokio::test]
 async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
@@ -105,4 +105,23 @@ async fn a_connection_too_many_is_told_at_once_and_the_next_is_served_when_one_l
         moment(5).await;
     }
     assert_eq!(targets(&rig), ["/", "/", "/", "/", "/freed"]);
+}
+
+#[tokio::test]
+async fn those_who_do_not_read_do_not_keep_the_probes_out() {
+    let rig = Rig::new().await;
+    let mut stuck = Vec::new();
+    for _ in 0..64 {
+        let app = App::connect(rig.proxy.admin).await;
+        let request = app.head("GET /metrics HTTP/1.1").repeat(100);
+        let mut stream = app.into_stream();
+        let writing = async { while stream.write_all(request.as_bytes()).await.is_ok() {} };
+        let _ = tokio::time::timeout(Duration::from_millis(30), writing).await;
+        stuck.push(stream);
+    }
+    // One that says nothing, for each place.
+    for _ in 0..64 {
+        stuck.push(App::connect(rig.proxy.admin).await.into_stream());
+    }
+    assert_eq!(rig.proxy.page("/livez").await.status, 200);
 }
