@@ -99,6 +99,8 @@ impl Destination {
         http.set_nodelay(true);
         // Notices a peer that went away without a word, where the pool would keep its connection.
         http.set_keepalive(Some(Duration::from_secs(60)));
+        // It divides this among the name's addresses, so that one that is dead leaves time for the next.
+        http.set_connect_timeout(Some(self.timeout));
         let name = Arc::new(FixedServerNameResolver::new(self.name.clone()));
         Dialer {
             connector: HttpsConnector::new(http, Arc::clone(&self.tls), self.https, name),
@@ -124,5 +126,38 @@ impl Dialer {
             Ok(Err(error)) => Err(Fault::of(&*error)),
             Err(_) => Err(Fault::Timeout),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+    use crate::tls::TlsSettings;
+
+    #[tokio::test]
+    async fn an_address_that_is_dead_leaves_time_for_the_next() {
+        let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = live.local_addr().unwrap().port();
+        // On one machine only a listener whose queue is full keeps a connection waiting.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], port).into()).unwrap();
+        let _dead = socket.listen(1).unwrap();
+        let mut queued = Vec::new();
+        for _ in 0..8 {
+            let connecting = TcpStream::connect(("127.0.0.2", port));
+            queued.push(tokio::time::timeout(Duration::from_millis(50), connecting).await);
+        }
+        assert!(queued.iter().any(Result::is_err), "the queue is full");
+        let destination = Destination {
+            uri: format!("http://api.example:{port}/").parse().unwrap(),
+            https: false,
+            name: ServerName::try_from("api.example").unwrap(),
+            tls: ClientConfigs::default().get(&TlsSettings::default()).unwrap(),
+            timeout: Duration::from_secs(2),
+            lookups: Arc::new(Lookups::by(|_| Ok(vec![([127, 0, 0, 2], 0).into(), ([127, 0, 0, 1], 0).into()]))),
+        };
+        assert!(destination.dialer(&Handle::current()).dial().await.is_ok());
     }
 }
