@@ -95,7 +95,7 @@ impl ConnectionLimit {
         self.open.load(Ordering::Relaxed)
     }
 
-    fn take(&self) -> Option<Counted> {
+    pub(super) fn take(&self) -> Option<Counted> {
         let counted = Counted(Arc::clone(&self.open));
         (self.open.fetch_add(1, Ordering::Relaxed) < self.most).then_some(counted)
     }
