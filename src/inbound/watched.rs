@@ -27,6 +27,8 @@ pub(super) struct Activity {
     patience: AtomicU64,
     /// The latest request had a body, of which there may be more than was read.
     has_body: AtomicBool,
+    /// The latest bytes that came were not the end of a head or of a chunked body.
+    within: AtomicBool,
     /// The answer broke off, and nothing but the way the connection ends can tell.
     broken: AtomicBool,
 }
@@ -56,6 +58,7 @@ impl Activity {
             stuck: AtomicU64::new(NONE),
             patience: AtomicU64::new(NONE),
             has_body: AtomicBool::default(),
+            within: AtomicBool::default(),
             broken: AtomicBool::default(),
         })
     }
@@ -66,11 +69,13 @@ impl Activity {
         self.has_body.store(body != Some(0), Ordering::Relaxed);
         self.patience.store(NONE, Ordering::Relaxed);
         self.enter(BUSY);
-        Serving { activity: Arc::clone(self) }
+        // Where a body ends that is as long as was said cannot be seen in its last bytes.
+        Serving { activity: Arc::clone(self), ends_visibly: body.is_none_or(|length| length == 0) }
     }
 
-    /// Bytes came in.
-    fn read(&self) {
+    /// Bytes came in; `within` says that they are not the end of anything.
+    fn read(&self, within: bool) {
+        self.within.store(within, Ordering::Relaxed);
         if self.phase() == IDLE {
             self.enter(HEAD);
         }
@@ -137,6 +142,7 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct Serving {
     activity: Arc<Activity>,
+    ends_visibly: bool,
 }
 
 impl Serving {
@@ -154,7 +160,9 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.activity.enter(IDLE);
+        // The next head may have begun behind this request, and then no byte that comes may tell so.
+        let has_begun = self.ends_visibly && self.activity.within.load(Ordering::Relaxed);
+        self.activity.enter(if has_begun { HEAD } else { IDLE });
     }
 }
 
@@ -163,6 +171,8 @@ impl Drop for Serving {
 pub(super) struct Watched<T> {
     inner: T,
     activity: Arc<Activity>,
+    /// The latest bytes that came.
+    tail: Tail,
     /// Our side has ended.
     ended: bool,
     linger: Linger,
@@ -180,16 +190,35 @@ impl<T> Drop for Watched<T> {
 
 impl<T> Watched<T> {
     pub(super) fn new(inner: T, activity: Arc<Activity>, reset: fn(&T)) -> Self {
-        Self { inner, activity, ended: false, linger: Linger::new(), reset }
+        Self { inner, activity, tail: Tail::default(), ended: false, linger: Linger::new(), reset }
+    }
+}
+
+/// The last three bytes that came: what a head ends with, and a chunked body too.
+#[derive(Debug, Default)]
+struct Tail([u8; 3]);
+
+impl Tail {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in &bytes[bytes.len().saturating_sub(3)..] {
+            self.0 = [self.0[1], self.0[2], *byte];
+        }
+    }
+
+    /// An empty line; hyper takes a bare line feed for the end of one.
+    fn is_end(&self) -> bool {
+        matches!(self.0, [b'\n', b'\r', b'\n'] | [_, b'\n', b'\n'])
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = buffer.filled().len();
         let poll = Pin::new(&mut this.inner).poll_read(context, buffer);
         if poll.is_ready() {
-            this.activity.read();
+            this.tail.add(&buffer.filled()[before..]);
+            this.activity.read(!this.tail.is_end());
         }
         poll
     }
@@ -251,11 +280,11 @@ mod tests {
         let limits = |idle, head| Limits { idle, head, ..Limits::default() };
         let activity = Activity::new();
         assert_eq!(activity.watch(&limits(Duration::ZERO, second)), Watch::Expired, "no request came");
-        activity.read();
+        activity.read(false);
         assert!(matches!(activity.watch(&limits(Duration::ZERO, second)), Watch::LookAgainIn(_)), "one has begun");
         assert_eq!(activity.watch(&limits(second, Duration::ZERO)), Watch::Expired, "and does not go on");
         let serving = activity.serve(Some(0));
-        activity.read();
+        activity.read(false);
         assert!(matches!(activity.watch(&limits(Duration::ZERO, Duration::ZERO)), Watch::LookAgainIn(_)));
         drop(serving);
         assert_eq!(activity.watch(&limits(Duration::ZERO, second)), Watch::Expired);
@@ -282,5 +311,34 @@ mod tests {
         drop(activity.serve(None));
         activity.wrote(false);
         assert!(matches!(activity.watch(&limits(second)), Watch::LookAgainIn(_)), "one route's limit is not another's");
+    }
+
+    #[test]
+    fn a_head_that_begins_behind_a_request_is_one() {
+        let limits = Limits { idle: Duration::from_secs(60), head: Duration::ZERO, ..Limits::default() };
+        for (body, within, is_head) in [
+            (Some(0), true, true),
+            (Some(0), false, false),
+            (None, true, true),
+            (None, false, false),
+            // The end of a body that is as long as was said looks like anything.
+            (Some(5), true, false),
+        ] {
+            let activity = Activity::new();
+            activity.read(within);
+            drop(activity.serve(body));
+            assert_eq!(activity.watch(&limits) == Watch::Expired, is_head, "{body:?} {within}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_seen_however_it_comes() {
+        let mut tail = Tail::default();
+        for (bytes, is_end) in
+            [("GET / HTTP/1.1\r", false), ("\n\r", false), ("\n", true), ("", true), ("G", false), ("\n\n", true)]
+        {
+            tail.add(bytes.as_bytes());
+            assert_eq!(tail.is_end(), is_end, "{bytes:?}");
+        }
     }
 }

@@ -108,6 +108,38 @@ async fn a_connection_too_many_is_told_at_once_and_the_next_is_served_when_one_l
 }
 
 #[tokio::test]
+async fn a_head_that_begins_behind_a_request_is_not_waited_for_either() {
+    let rig = Rig::ready(Options { top: "limits: {head: 300ms, idle: 60s}", ..Options::default() }).await;
+    let latch = Latch::new();
+    for (head, body, held) in [
+        ("GET /x HTTP/1.1", "", false),
+        ("GET /x HTTP/1.1", "", true),
+        ("POST /x HTTP/1.1\nTransfer-Encoding: chunked", "1\r\nx\r\n0\r\n\r\n", false),
+    ] {
+        let mut app = rig.app().await;
+        let whole = app.head(head) + body;
+        if held {
+            rig.api.log().clear();
+            rig.api.script().push(Answer::Serve.held_by(&latch));
+            app.send(whole).await;
+            rig.api.wait_for(1, PATIENCE).await.unwrap();
+            app.send("GET /partial HTT").await;
+            moment(100).await;
+            latch.open();
+        } else {
+            app.send(format!("{whole}GET /partial HTT")).await;
+        }
+        assert_eq!(app.answer().await.status, 200);
+        assert!(app.is_closed().await, "{head:?}, held: {held}");
+    }
+    // A request that is whole is no beginning of another.
+    let mut app = rig.app().await;
+    assert_eq!(app.ask("GET /x HTTP/1.1").await.status, 200);
+    moment(600).await;
+    assert_eq!(app.ask("POST /x HTTP/1.1\nContent-Length: 0").await.status, 200);
+}
+
+#[tokio::test]
 async fn those_who_do_not_read_do_not_keep_the_probes_out() {
     let rig = Rig::new().await;
     let mut stuck = Vec::new();
