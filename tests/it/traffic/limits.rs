@@ -140,6 +140,25 @@ async fn a_head_that_begins_behind_a_request_is_not_waited_for_either() {
 }
 
 #[tokio::test]
+async fn refusing_has_a_limit_of_its_own() {
+    let rig = Rig::ready(Options { top: "limits: {connections: 1}", ..Options::default() }).await;
+    let mut only = rig.app().await;
+    assert_eq!(only.get("/").await.status, 200);
+    let mut others = Vec::new();
+    for _ in 0..150 {
+        others.push(rig.app().await.into_stream());
+    }
+    let (mut told, mut dropped) = (0, 0);
+    for other in &mut others {
+        let mut heard = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, other.read_to_end(&mut heard)).await.expect("the connection ends");
+        *(if heard.is_empty() { &mut dropped } else { &mut told }) += 1;
+    }
+    assert!(told >= 64 && dropped > 0, "{told} were told, {dropped} were dropped");
+    assert_eq!(only.get("/").await.status, 200);
+}
+
+#[tokio::test]
 async fn those_who_do_not_read_do_not_keep_the_probes_out() {
     let rig = Rig::new().await;
     let mut stuck = Vec::new();
