@@ -7,13 +7,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use super::{Failed, check, load};
-use crate::app::{AppError, Bound, harden};
+use crate::app::{AppError, Bound};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::log::Log;
 
-pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
-    on_its_own(Builder::new_current_thread().enable_all().build()?, |runtime| run_on(runtime, matches))
+/// `hardened` says whether this process's memory is its own.
+pub(super) fn run(matches: &ArgMatches, hardened: io::Result<()>) -> Result<(), Failed> {
+    on_its_own(Builder::new_current_thread().enable_all().build()?, |runtime| run_on(runtime, matches, hardened))
 }
 
 /// Ends the runtime with what it was for. Merely dropped it would wait for its blocking threads, and so for a name lookup
@@ -24,14 +25,12 @@ fn on_its_own<T>(runtime: Runtime, work: impl FnOnce(&Runtime) -> T) -> T {
     outcome
 }
 
-fn run_on(runtime: &Runtime, matches: &ArgMatches) -> Result<(), Failed> {
+fn run_on(runtime: &Runtime, matches: &ArgMatches, hardened: io::Result<()>) -> Result<(), Failed> {
     let _context = runtime.enter();
     // Before anything else: as PID 1, a process without a handler cannot be asked to end.
     let stop = signals()?;
     #[cfg(unix)]
     let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    // Nothing secret has been read yet, so a system that refuses has lost nothing; it is no reason not to run.
-    let hardened = harden::harden();
     let loaded = load(matches)?;
     check::files(&loaded.plan)?;
     let observer = Observer::new(Log::stderr(loaded.plan.log));
