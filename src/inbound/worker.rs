@@ -1,4 +1,5 @@
-//! One single-threaded world that carries traffic: its own runtime, its own pools, no lock.
+//! One single-threaded world that carries traffic: its own runtime, its own pools. What it shares with others are
+//! metrics and the log, which lock for a moment, and names that are looked up.
 
 use std::io;
 use std::rc::Rc;
