@@ -60,6 +60,10 @@ pub enum Event<'a> {
     SecretChanged {
         token: &'a str,
     },
+    /// The system does not tell when files change.
+    FilesUnwatched {
+        error: &'a str,
+    },
     ScopeDiffers {
         token: &'a str,
     },
@@ -129,6 +133,7 @@ impl Event<'_> {
             | Self::TokenRefused { .. }
             | Self::ScopeDiffers { .. }
             | Self::TokenTypeOdd { .. }
+            | Self::FilesUnwatched { .. }
             | Self::AcceptFailed { .. }
             | Self::Refused { .. }
             | Self::UpstreamFailed { .. } => Level::Warn,
@@ -225,6 +230,11 @@ impl Event<'_> {
                 "secret_changed",
                 format!("{token}: a secret file changed; its new content is used from now on"),
                 vec![("token", (*token).into())],
+            ),
+            Self::FilesUnwatched { error } => (
+                "files_unwatched",
+                format!("this system does not tell when files change ({error}); they are looked at every 30s"),
+                vec![("error", (*error).into())],
             ),
             Self::ScopeDiffers { token } => (
                 "scope_differs",
