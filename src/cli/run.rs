@@ -19,7 +19,7 @@ pub(super) fn run(matches: &ArgMatches, hardened: io::Result<()>) -> Result<(), 
 
 /// Ends the runtime with what it was for. Merely dropped it would wait for its blocking threads, and so for a name lookup
 /// that hangs, long after the drain.
-fn on_its_own<T>(runtime: Runtime, work: impl FnOnce(&Runtime) -> T) -> T {
+pub(super) fn on_its_own<T>(runtime: Runtime, work: impl FnOnce(&Runtime) -> T) -> T {
     let outcome = work(&runtime);
     runtime.shutdown_background();
     outcome
