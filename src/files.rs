@@ -1,18 +1,19 @@
 //! Tells when the content of a file changes, however it changes.
 //!
 //! The directory is watched, not the file: kubelet swaps a `..data` link beside it, editors rename over it. Contents are
-//! compared by digest, so a touch is no change. A backstop looks every 30 s, for file systems that tell nothing. Must
-//! never know what the files are for, and keeps nothing of what is in them.
+//! compared by digest, so a touch is no change. A backstop looks every 30 s, for file systems that tell nothing. The
+//! system gives few watchers to one user, so all files share one. Must never know what the files are for, and keeps
+//! nothing of what is in them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecursiveMode, Watcher as _};
-use tokio::sync::{Notify, watch};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// For network file systems and for a machine that is out of inotify watches.
@@ -21,62 +22,199 @@ const BACKSTOP: Duration = Duration::from_secs(30);
 /// A file that is written in place may be half written; when it has been left alone for this long it is not.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// What happens in a directory comes in bursts, and in a busy one it never ends: one look for all of it.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// A secret or a certificate bundle is never longer; what is, is compared by its first part.
 const MAX_READ: u64 = 16 * 1024 * 1024;
 
-/// Watches `paths` until the receiver is dropped; it is marked as changed whenever a content did.
-///
-/// Must be called within a tokio runtime, on which the watching runs.
-pub fn watch(paths: impl IntoIterator<Item = PathBuf>) -> watch::Receiver<()> {
-    let (sender, receiver) = watch::channel(());
-    let files: Vec<_> = paths.into_iter().map(Watched::new).collect();
-    if !files.is_empty() {
-        tokio::spawn(follow(files, sender));
-    }
-    receiver
+/// Watches files, for as long as it or a receiver of its lives.
+#[derive(Debug)]
+pub struct Files(mpsc::UnboundedSender<Group>);
+
+/// Files with one receiver.
+#[derive(Debug)]
+struct Group {
+    files: Vec<Watched>,
+    changed: watch::Sender<()>,
 }
 
-async fn follow(mut files: Vec<Watched>, changed: watch::Sender<()>) {
-    let bell = Arc::new(Notify::new());
-    let ring = Arc::clone(&bell);
-    // Without a watcher the backstop still serves.
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| is_a_reading(event.kind)) {
+impl Files {
+    /// `failed` is told, once, why the system does not tell of changes, so that only the backstop finds them.
+    ///
+    /// Must be called within a tokio runtime, on which the watching runs.
+    pub fn new(failed: impl FnOnce(&str) + Send + 'static) -> Self {
+        let (groups, incoming) = mpsc::unbounded_channel();
+        tokio::spawn(follow(incoming, Box::new(failed)));
+        Self(groups)
+    }
+
+    /// Watches `paths` until the receiver is dropped; it is marked as changed whenever a content did.
+    pub fn watch(&self, paths: impl IntoIterator<Item = PathBuf>) -> watch::Receiver<()> {
+        let (changed, receiver) = watch::channel(());
+        let files: Vec<_> = paths.into_iter().map(Watched::new).collect();
+        if !files.is_empty() {
+            // An error is the end of the runtime.
+            let _ = self.0.send(Group { files, changed });
+        }
+        receiver
+    }
+}
+
+async fn follow(mut incoming: mpsc::UnboundedReceiver<Group>, failed: Failed) {
+    let Some(first) = incoming.recv().await else { return };
+    let (mut eye, mut groups) = (Eye::new(failed), vec![first]);
+    let (mut touched, mut may_come, mut backstop) = (Touched::everything(), true, Instant::now());
+    loop {
+        while let Ok(group) = incoming.try_recv() {
+            groups.push(group);
+        }
+        groups.retain(|group| !group.changed.is_closed());
+        if groups.is_empty() && !may_come {
             return;
         }
-        ring.notify_one();
-    })
-    .ok();
-    let mut directories = BTreeSet::new();
-    loop {
         let now = Instant::now();
-        let mut look_again = now + BACKSTOP;
-        let mut news = false;
-        for file in &mut files {
-            // A link may lead elsewhere since the last look.
-            if let Some(watcher) = &mut watcher {
-                for directory in file.directories() {
-                    if !directories.contains(&directory)
-                        && watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok()
-                    {
-                        directories.insert(directory);
-                    }
+        if touched.everything {
+            backstop = now + BACKSTOP;
+        }
+        // A link may lead elsewhere since the last look; whatever happens after it is watched is told.
+        for file in groups.iter_mut().flat_map(|group| &mut group.files) {
+            file.wants_look = touched.concerns(file) || file.is_due(now);
+            if file.wants_look {
+                file.directories = directories(&file.path);
+            }
+        }
+        eye.turn_to(groups.iter().flat_map(|group| &group.files).flat_map(|file| &file.directories), &touched);
+        for group in &mut groups {
+            // All of them are looked at, whatever the first says.
+            let looked = group.files.iter_mut().filter(|file| file.wants_look).map(|file| file.look(now));
+            if looked.filter(|changed| *changed).count() > 0 {
+                group.changed.send_replace(());
+            }
+        }
+        let unsettled = groups.iter().flat_map(|group| &group.files).filter_map(Watched::due).min();
+        touched = tokio::select! {
+            () = eye.told.bell.notified() => {
+                tokio::time::sleep(GATHER).await;
+                eye.told.take()
+            }
+            () = tokio::time::sleep_until(unsettled.unwrap_or(backstop).min(backstop)) => {
+                if Instant::now() < backstop { Touched::default() } else { Touched::everything() }
+            }
+            group = incoming.recv(), if may_come => {
+                may_come = group.is_some();
+                groups.extend(group);
+                Touched::everything()
+            }
+        };
+    }
+}
+
+type Failed = Box<dyn FnOnce(&str) + Send>;
+
+/// The system's watcher. Without it the backstop still serves.
+struct Eye {
+    watcher: Option<RecommendedWatcher>,
+    /// Directories by their canonical paths, with their inodes: one that is made anew is another.
+    watched: BTreeMap<PathBuf, u64>,
+    told: Arc<Told>,
+    failed: Option<Failed>,
+}
+
+/// What the system told of since somebody looked.
+#[derive(Default)]
+struct Told {
+    bell: Notify,
+    touched: Mutex<Touched>,
+}
+
+#[derive(Default)]
+struct Touched {
+    everything: bool,
+    /// Entries of directories, and directories themselves.
+    places: BTreeSet<PathBuf>,
+}
+
+impl Eye {
+    fn new(failed: Failed) -> Self {
+        let told = Arc::new(Told::default());
+        let teller = Arc::clone(&told);
+        let mut eye = Self { watcher: None, watched: BTreeMap::new(), told, failed: Some(failed) };
+        match notify::recommended_watcher(move |event| teller.hear(event)) {
+            Ok(watcher) => eye.watcher = Some(watcher),
+            Err(error) => eye.fail(&error),
+        }
+        eye
+    }
+
+    fn fail(&mut self, error: &notify::Error) {
+        if let Some(failed) = self.failed.take() {
+            failed(&error.to_string());
+        }
+    }
+
+    /// Watches these directories and no others.
+    fn turn_to<'a>(&mut self, wanted: impl Iterator<Item = &'a PathBuf>, touched: &Touched) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let wanted: BTreeMap<_, _> = wanted.map(|directory| (directory, inode_of(directory))).collect();
+        // One that something happened to itself may be gone, with its watch, and its inode be another's now.
+        self.watched.retain(|directory, inode| {
+            let stays = wanted.get(directory) == Some(&Some(*inode)) && !touched.places.contains(directory);
+            if !stays {
+                // What is gone is not watched any more.
+                let _ = watcher.unwatch(directory);
+            }
+            stays
+        });
+        let mut failure = None;
+        for (directory, inode) in wanted {
+            let Some(inode) = inode else { continue };
+            if !self.watched.contains_key(directory) {
+                match watcher.watch(directory, RecursiveMode::NonRecursive) {
+                    Ok(()) => _ = self.watched.insert(directory.clone(), inode),
+                    // Its end is told by the one above it, or found by the backstop.
+                    Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
+                    Err(error) => failure = Some(error),
                 }
             }
-            match file.look(now) {
-                Look::Same => {}
-                Look::Unsettled(until) => look_again = look_again.min(until),
-                Look::Changed => news = true,
-            }
         }
-        if news {
-            changed.send_replace(());
+        if let Some(error) = failure {
+            self.fail(&error);
         }
-        tokio::select! {
-            () = changed.closed() => return,
-            () = bell.notified() => {}
-            () = tokio::time::sleep_until(look_again) => {}
-        }
+    }
+}
+
+impl Told {
+    fn hear(&self, event: notify::Result<notify::Event>) {
+        let news = match event {
+            Ok(event) if is_a_reading(event.kind) => return,
+            Ok(event) if !event.need_rescan() => event.paths,
+            // Something was lost.
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.everything |= news.is_empty();
+        touched.places.extend(news);
+        drop(touched);
+        self.bell.notify_one();
+    }
+
+    fn take(&self) -> Touched {
+        std::mem::take(&mut self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Touched {
+    fn everything() -> Self {
+        Self { everything: true, places: BTreeSet::new() }
+    }
+
+    /// Whether something happened in a directory of the file's, or to one.
+    fn concerns(&self, file: &Watched) -> bool {
+        let is_in = |place: &PathBuf| {
+            file.directories.iter().any(|directory| place == directory || place.parent() == Some(directory))
+        };
+        self.everything || self.places.iter().any(is_in)
     }
 }
 
@@ -89,39 +227,41 @@ fn is_a_reading(kind: EventKind) -> bool {
 }
 
 /// One file as it was when it was last told about.
+#[derive(Debug)]
 struct Watched {
     path: PathBuf,
+    /// Where something happens if something happens to it.
+    directories: Vec<PathBuf>,
+    wants_look: bool,
     told: Option<Content>,
     /// What was seen since and is not told yet, and when it was seen first.
     pending: Option<(Content, Instant)>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Content {
     inode: u64,
     modified: Option<SystemTime>,
     digest: [u8; 32],
 }
 
-enum Look {
-    Same,
-    /// Changed, and may still be changing: look again then.
-    Unsettled(Instant),
-    Changed,
-}
-
 impl Watched {
     fn new(path: PathBuf) -> Self {
-        Self { told: Content::of(&path), path, pending: None }
+        let path = std::path::absolute(&path).unwrap_or(path);
+        Self { told: Content::of(&path), directories: directories(&path), path, wants_look: true, pending: None }
     }
 
-    fn look(&mut self, now: Instant) -> Look {
+    /// Whether its content is another than the one that was told about, and settled.
+    fn look(&mut self, now: Instant) -> bool {
         // A file that is gone for a moment is being replaced; what it held stays in force.
-        let Some(content) = Content::of(&self.path) else { return Look::Same };
+        let Some(content) = Content::of(&self.path) else {
+            self.pending = None;
+            return false;
+        };
         if self.told.as_ref().is_some_and(|told| told.digest == content.digest) {
             self.told = Some(content);
             self.pending = None;
-            return Look::Same;
+            return false;
         }
         let swapped = self.told.as_ref().is_none_or(|told| told.inode != content.inode);
         let since = match &self.pending {
@@ -131,21 +271,34 @@ impl Watched {
         if swapped || now >= since + QUIET {
             self.told = Some(content);
             self.pending = None;
-            return Look::Changed;
+            return true;
         }
         self.pending = Some((content, since));
-        Look::Unsettled(since + QUIET)
+        false
     }
 
-    /// The directory that the path names and the one that it leads to.
-    fn directories(&self) -> impl Iterator<Item = PathBuf> + use<> {
-        let parent = |path: &Path| match path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-            parent => parent.map(Path::to_owned),
-        };
-        let led_to = self.path.canonicalize().ok().as_deref().and_then(parent);
-        parent(&self.path).into_iter().chain(led_to)
+    /// When it has been left alone for long enough.
+    fn due(&self) -> Option<Instant> {
+        self.pending.as_ref().map(|(_, since)| *since + QUIET)
     }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+}
+
+/// The directory that the path names, or where that will be made anew, and the one that it leads to. Canonical, because
+/// the system knows a directory by one name only.
+fn directories(path: &Path) -> Vec<PathBuf> {
+    let named = path.ancestors().skip(1).find_map(|directory| directory.canonicalize().ok());
+    let led_to = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    let mut directories: Vec<_> = named.into_iter().chain(led_to).collect();
+    directories.dedup();
+    directories
+}
+
+fn inode_of(directory: &Path) -> Option<u64> {
+    std::fs::metadata(directory).ok().map(|metadata| inode(&metadata))
 }
 
 impl Content {
@@ -193,6 +346,10 @@ mod tests {
         }
     }
 
+    fn files() -> Files {
+        Files::new(|error| panic!("{error}"))
+    }
+
     async fn told(changed: &mut watch::Receiver<()>) -> Duration {
         let start = std::time::Instant::now();
         tokio::time::timeout(Duration::from_secs(20), changed.changed()).await.expect("told in time").unwrap();
@@ -204,7 +361,7 @@ mod tests {
         let directory = Directory::new();
         let path = directory.0.join("secret");
         std::fs::write(&path, "one").unwrap();
-        let mut changed = watch([path.clone()]);
+        let mut changed = files().watch([path.clone()]);
 
         std::fs::write(directory.0.join("next"), "two").unwrap();
         std::fs::rename(directory.0.join("next"), &path).unwrap();
@@ -249,11 +406,89 @@ mod tests {
         }
         symlink("..1", at("..data")).unwrap();
         symlink("..data/secret", at("secret")).unwrap();
-        let mut changed = watch([at("secret")]);
+        let mut changed = files().watch([at("secret")]);
 
         symlink("..2", at("..data_tmp")).unwrap();
         std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
         std::fs::remove_dir_all(at("..1")).unwrap();
         told(&mut changed).await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_made_anew_is_watched_again() {
+        let directory = Directory::new();
+        let inner = directory.0.join("inner");
+        let path = inner.join("secret");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(&path, "one").unwrap();
+        let mut changed = files().watch([path.clone()]);
+        for content in ["two", "three"] {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            std::fs::remove_dir_all(&inner).unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            std::fs::create_dir(&inner).unwrap();
+            std::fs::write(&path, content).unwrap();
+            assert!(told(&mut changed).await < Duration::from_secs(10));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn two_hundred_groups_share_one_watch() {
+        let directory = Directory::new();
+        let path = directory.0.join("secret");
+        std::fs::write(&path, "one").unwrap();
+        let files = files();
+        let mut groups: Vec<_> = (0..200).map(|_| files.watch([path.clone()])).collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let leads = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let instances = leads.filter(|path| path.to_string_lossy().contains("inotify"));
+        // Other tests have their own.
+        assert!(instances.count() < 20);
+        std::fs::write(directory.0.join("next"), "two").unwrap();
+        std::fs::rename(directory.0.join("next"), &path).unwrap();
+        for group in &mut groups {
+            assert!(told(group).await < Duration::from_secs(10));
+        }
+    }
+
+    /// Another's files in the same directory, for ever, are no reason to look for ever.
+    #[tokio::test]
+    async fn a_busy_directory_is_looked_at_now_and_then() {
+        let directory = Directory::new();
+        let files = files();
+        let path = directory.0.join("secret");
+        std::fs::write(&path, "one").unwrap();
+        let mut changed = files.watch([path.clone()]);
+        let elsewhere = Directory::new();
+        let other = elsewhere.0.join("secret");
+        std::fs::write(&other, "one").unwrap();
+        let mut other_changed = files.watch([other.clone()]);
+        for number in 0..50 {
+            std::fs::write(directory.0.join("busy"), number.to_string()).unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if number == 25 {
+                std::fs::rename(directory.0.join("busy"), &path).unwrap();
+            }
+        }
+        told(&mut changed).await;
+        std::fs::write(elsewhere.0.join("next"), "two").unwrap();
+        std::fs::rename(elsewhere.0.join("next"), &other).unwrap();
+        assert!(told(&mut other_changed).await < Duration::from_secs(10));
+        assert!(!changed.has_changed().unwrap(), "told once");
+    }
+
+    #[test]
+    fn only_what_happens_where_a_file_is_concerns_it() {
+        let directory = Directory::new();
+        let root = directory.0.canonicalize().unwrap();
+        let file = Watched::new(root.join("secrets/secret"));
+        for (place, concerns) in [("", true), ("secrets", true), ("secrets/secret", false), ("../other", false)] {
+            let place = if place.is_empty() { root.clone() } else { root.join(place) };
+            let touched = Touched { everything: false, places: [place.clone()].into() };
+            assert_eq!(touched.concerns(&file), concerns, "{}", place.display());
+        }
+        assert!(Touched::everything().concerns(&file));
     }
 }

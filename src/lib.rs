@@ -2,7 +2,7 @@
 //!
 //! Requests run from `inbound` through `forward` and `outbound` to the upstream; tokens come from `token`; the only
 //! place where the two touch is `Reader::bearer`. The rooms stand here from the lowest to the highest, and each imports
-//! only from rooms above it in this list; `tests/architecture.rs` keeps it so.
+//! only from rooms above it in this list; `tests/it/architecture.rs` keeps it so.
 
 #![forbid(unsafe_code)]
 

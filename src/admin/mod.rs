@@ -15,7 +15,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -60,8 +60,8 @@ pub enum Pages {
 /// Probes and scrapers need a handful; whoever opens more waits.
 const MOST_CONNECTIONS: usize = 64;
 
-/// A head that takes longer is nobody's probe, and an idle connection is worth nothing here.
-const IDLE: Duration = Duration::from_secs(30);
+/// For one request, its answer and the end: what takes longer is nobody's probe, and would keep others' out.
+const WHOLE: Duration = Duration::from_secs(10);
 
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -91,9 +91,9 @@ impl Admin {
         let service =
             service_fn(|request: Request<Incoming>| async move { Ok::<_, Infallible>(self.answer(request, pages)) });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(IDLE);
+        builder.header_read_timeout(None).keep_alive(false);
         // How it ends is the client's business.
-        let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        let _ = tokio::time::timeout(WHOLE, builder.serve_connection(TokioIo::new(stream), service)).await;
     }
 
     fn answer(&self, request: Request<Incoming>, pages: Pages) -> Response<Full<Bytes>> {

@@ -5,11 +5,12 @@ use rustix::io;
 /// No core dumps and, on Linux, no reading of this process's memory by others of the same user.
 ///
 /// # Errors
-/// The system refuses; the caller decides whether that matters.
+/// The first that the system refuses; the caller decides whether that matters.
 pub fn harden() -> io::Result<()> {
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-    rustix::process::setrlimit(rustix::process::Resource::Core, none)?;
+    // Each helps without the other.
+    let dumped = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     #[cfg(target_os = "linux")]
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
-    Ok(())
+    let dumped = dumped.and(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable));
+    dumped
 }

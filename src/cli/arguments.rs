@@ -92,12 +92,10 @@ fn command() -> Command {
     Command::new("bearerd")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Puts a fresh OAuth 2.0 bearer token on every request of an app that knows nothing of OAuth")
-        .long_about(
-            "Puts a fresh OAuth 2.0 bearer token on every request of an app that knows nothing of OAuth.\n\n\
-             Without a command it is `bearerd run`.",
+        .after_help(
+            "Without a command it is `bearerd run`, with all the flags that `bearerd run --help` lists.\n\n\
+             Example:\n  bearerd demo",
         )
-        .subcommand_required(true)
-        .after_help("Example:\n  bearerd demo")
         .subcommands([
             with_settings(run),
             demo,

@@ -23,7 +23,7 @@ use crate::demo::certs::Ca;
 use crate::demo::log::Log as Entries;
 use crate::demo::provider::{self, Provider};
 use crate::demo::seen::Seen;
-use crate::demo::tap::Tap;
+use crate::demo::tap::{Tap, Tapped, header};
 use crate::observe::Observer;
 use crate::observe::log::{Format, Level, Log, LogSettings};
 
@@ -41,8 +41,11 @@ const ADMIN_PORT: u16 = 4281;
 /// How often the story is told on; quick enough to feel immediate.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A request that has not reached the API after so many ticks was refused.
-const REFUSED_AFTER: u32 = 15;
+/// How many ticks the two sides of an exchange may come apart.
+const PATIENCE: u32 = 15;
+
+/// The listener behind the tap, which no app is to know of.
+const INNER: &str = "demo-inner";
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -59,7 +62,7 @@ struct Stage {
     _provider: Provider,
     api: Api,
     proxy: Bound,
-    heads: Arc<Entries<String>>,
+    exchanges: Arc<Entries<Tapped>>,
     front: SocketAddr,
     admin: SocketAddr,
     issuer: String,
@@ -103,9 +106,11 @@ impl Stage {
             Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
         };
         let address = front.local_addr()?;
-        let heads = Tap::start(front, to).heads;
+        // With the ports that were found, so that the commands that read it reach this very demo.
+        folder.write("bearerd.yaml", &configuration(&provider, &api, admin.port()))?;
+        let exchanges = Tap::start(front, to).exchanges;
         let issuer = provider.issuer().to_owned();
-        Ok(Self { _provider: provider, api, proxy, heads, front: address, admin, issuer, folder })
+        Ok(Self { _provider: provider, api, proxy, exchanges, front: address, admin, issuer, folder })
     }
 }
 
@@ -114,7 +119,7 @@ fn configuration(provider: &Provider, api: &Api, admin_port: u16) -> String {
     let issuer = provider.issuer();
     let api = api.addr();
     format!(
-        "listen: [{{name: bearerd, address: 127.0.0.1:0}}]   # behind the demo's tap, which listens on the usual port
+        "listen: [{{name: {INNER}, address: 127.0.0.1:0}}]   # behind the demo's tap, which listens on the usual port
 admin: 127.0.0.1:{admin_port}
 tokens:
   demo:
@@ -136,6 +141,9 @@ routes:
 fn told_log() -> Log {
     let settings = LogSettings { level: Level::Info, format: Format::Pretty };
     Log::to(settings, |line| {
+        if line.contains(&format!("{INNER} listens on")) {
+            return;
+        }
         // The date is the same all through a demo: `2026-01-31T12:34:56.789Z info  …` from the time on.
         let line = line.split_once('T').map_or(line, |(_, rest)| rest);
         drop(print(line));
@@ -143,8 +151,12 @@ fn told_log() -> Log {
 }
 
 async fn story(stage: Stage, stop: mpsc::Receiver<&'static str>) -> Result<(), Failed> {
-    let Stage { _provider, api, proxy, heads, front, admin, issuer, folder } = stage;
+    let Stage { _provider, api, proxy, exchanges, front, admin, issuer, folder } = stage;
     let seconds = LIFE.as_secs();
+    // As it was called, so that the lines work where they are read.
+    let bearerd = std::env::args_os().next().map_or_else(|| "bearerd".to_owned(), |name| name.display().to_string());
+    let file = folder.0.join("bearerd.yaml");
+    let file = file.display();
     print(&format!(
         "An identity provider, a TLS API and bearerd between them and you, all in this process, all on loopback.
 
@@ -154,55 +166,110 @@ async fn story(stage: Stage, stop: mpsc::Receiver<&'static str>) -> Result<(), F
 
 Try, in another terminal:
 
-  curl http://{front}/orders/7
-  curl -x http://{front} http://{API_HOST}/orders/7
-  curl -H 'Authorization: Bearer forged' http://{front}/orders/7
-  curl -H 'Origin: https://evil.example' http://{front}/orders/7
+  # 200: the request needs no credential, the API gets one
+  curl http://{front}/orders/1
+  # 200: the same for an app that can only be given a proxy
+  curl -x http://{front} http://{API_HOST}/orders/2
+  # 200: the forged token is replaced
+  curl -H 'Authorization: Bearer forged' http://{front}/orders/3
+  # 403: web pages may not call
+  curl -H 'Origin: https://evil.example' http://{front}/orders/4
+  # JSON: what bearerd knows of itself
   curl http://{admin}/status
 
-The configuration is {}; Ctrl-C ends it.
+  {bearerd} check --config {file}
+  {bearerd} token --claims --config {file}
+  {bearerd} health --ready --config {file}
 
-",
-        folder.0.join("bearerd.yaml").display()
+Each request is told below, both sides of it. The eight hexadecimal digits after `Bearer` are a fingerprint; the token
+itself is never shown. Lines that begin with a time are bearerd's own log. Ctrl-C ends it.
+
+"
     ))?;
     let ended = proxy.run(stop);
     tokio::select! {
         ended = ended => drop(ended?),
-        told = tell(&heads, &api) => told?,
+        told = tell(&exchanges, &api) => told?,
     }
     Ok(())
 }
 
 /// Goes on until standard output fails.
-async fn tell(heads: &Entries<String>, api: &Api) -> Result<(), Failed> {
-    // What apps sent and no API has seen yet, and for how many ticks.
-    let mut sent: Vec<(String, u32)> = Vec::new();
+async fn tell(exchanges: &Entries<Tapped>, api: &Api) -> Result<(), Failed> {
+    let mut story = Story::default();
     loop {
         tokio::time::sleep(TICK).await;
-        sent.extend(heads.take_while(|_| true).into_iter().map(|head| (head, 0)));
-        for seen in api.log().take_while(|seen| seen.status.is_some()) {
-            let same = |(head, _): &(String, u32)| is_of(head, &seen);
-            match sent.iter().position(same) {
-                Some(place) => print(&side_by_side(&sent.remove(place).0, &seen))?,
-                // A later request over a connection that was kept: only its first head was noted.
-                None => print(&format!("  {} {} ─▶ {}\n", seen.method, seen.target, outcome(&seen)))?,
-            }
-        }
-        for (_, ticks) in &mut sent {
-            *ticks += 1;
-        }
-        let (late, waiting): (Vec<_>, Vec<_>) = sent.into_iter().partition(|(_, ticks)| *ticks > REFUSED_AFTER);
-        sent = waiting;
-        for (head, _) in late {
-            let line = printable(head.lines().next().unwrap_or_default());
-            print(&format!("  {line} ─▶ nothing of it reached the API\n"))?;
+        let exchanges = exchanges.take_while(|_| true);
+        let seen = api.log().take_while(|seen| seen.status.is_some());
+        for text in story.goes_on(exchanges, seen) {
+            print(&text)?;
         }
     }
 }
 
+/// What is known of one side alone, and for how many ticks.
+#[derive(Default)]
+struct Story {
+    passed: Vec<(Tapped, u32)>,
+    seen: Vec<(Seen, u32)>,
+}
+
+impl Story {
+    /// What can be told after one more tick.
+    fn goes_on(&mut self, exchanges: Vec<Tapped>, seen: Vec<Seen>) -> Vec<String> {
+        let (own, passed): (Vec<_>, Vec<_>) = exchanges.into_iter().partition(is_own);
+        let mut told: Vec<_> = own.iter().map(answered_itself).collect();
+        self.passed.extend(passed.into_iter().map(|tapped| (tapped, 0)));
+        self.seen.extend(seen.into_iter().map(|seen| (seen, 0)));
+        for (tapped, ticks) in std::mem::take(&mut self.passed) {
+            match self.seen.iter().position(|(seen, _)| is_of(&tapped.request, seen)) {
+                Some(place) => told.push(side_by_side(&tapped.request, &self.seen.remove(place).0)),
+                None if ticks < PATIENCE => self.passed.push((tapped, ticks + 1)),
+                None => told.push(format!("  {} ─▶ {}\n", first_line(&tapped.request), first_line(&tapped.answer))),
+            }
+        }
+        for (seen, ticks) in std::mem::take(&mut self.seen) {
+            match ticks < PATIENCE {
+                true => self.seen.push((seen, ticks + 1)),
+                // A later request over a connection that was kept: only its first one was noted.
+                false => told.push(format!("  {} {} ─▶ {}\n", seen.method, printable(&seen.target), outcome(&seen))),
+            }
+        }
+        told
+    }
+}
+
+/// Whether bearerd itself gave this answer (RFC 9209).
+fn is_own(tapped: &Tapped) -> bool {
+    header(&tapped.answer, "proxy-status").is_some_and(|status| status.starts_with("bearerd"))
+}
+
+/// A request that bearerd answered itself: what it was, what of it mattered, and the answer.
+fn answered_itself(tapped: &Tapped) -> String {
+    let problem: serde_json::Value = serde_json::from_str(&tapped.problem).unwrap_or_default();
+    let reason = problem["reason"].as_str().unwrap_or_default();
+    let telling = match reason {
+        "web_origin" => &["Origin", "Sec-Fetch-Site"][..],
+        "host_not_ours" | "ambiguous_host" => &["Host"],
+        "own_credential" => &["Authorization"],
+        _ => &[],
+    };
+    let told = |name: &&str| {
+        let value = header(&tapped.request, name)?;
+        Some(format!("  {name}: {}\n", printable(value)))
+    };
+    let headers: String = telling.iter().filter_map(told).collect();
+    let status = tapped.answer.split(' ').nth(1).unwrap_or_default();
+    let answer = printable(format!("{status} {reason}").trim_end());
+    // With these the request, or some of it, may well have come there.
+    let reached = ["upstream_", "bad_upstream", "internal"].iter().any(|word| reason.starts_with(word));
+    let end = if reached { "" } else { "; nothing reached the API" };
+    format!("\n  {}\n{headers}  └▶ bearerd answered {answer} itself{end}\n\n", first_line(&tapped.request))
+}
+
 /// One request, by this process itself.
 async fn once(stage: Stage, mut interrupted: mpsc::Receiver<&'static str>) -> Result<(), Failed> {
-    let Stage { _provider, api, proxy, heads, front, folder, .. } = stage;
+    let Stage { _provider, api, proxy, exchanges, front, folder, .. } = stage;
     let (stop, stopped) = mpsc::channel(1);
     let proxy = tokio::spawn(proxy.run(stopped));
     let answer = tokio::select! {
@@ -210,7 +277,13 @@ async fn once(stage: Stage, mut interrupted: mpsc::Receiver<&'static str>) -> Re
         Some(signal) = interrupted.recv() => return Err(Failed::Because(format!("{signal} came before the answer"))),
     };
     let answer = answer.map_err(|_| Failed::Because("no answer came within 30 s".into()))??;
-    let head = heads.take_while(|_| true).pop().unwrap_or_default();
+    let tapped = exchanges.take_while(|_| true).pop().ok_or_else(|| Failed::Because("nothing was noted".into()))?;
+    if is_own(&tapped) {
+        let _ = stop.send("the end of the demo").await;
+        proxy.await??;
+        print(&answered_itself(&tapped))?;
+        return Err(Failed::Because("the API did not get what it should have".into()));
+    }
     let seen = api.log().wait_for(1, Duration::from_secs(5)).await?;
     // A proxy that has ended by itself says why just below.
     let _ = stop.send("the end of the demo").await;
@@ -219,7 +292,7 @@ async fn once(stage: Stage, mut interrupted: mpsc::Receiver<&'static str>) -> Re
 
     let status = answer.lines().next().unwrap_or_default().to_owned();
     let seen = seen.last().ok_or_else(|| Failed::Because("the API saw nothing".into()))?;
-    print(&format!("{}The app got: {status}\n", side_by_side(&head, seen)))?;
+    print(&format!("{}The app got: {status}\n", side_by_side(&tapped.request, seen)))?;
     let right = status.contains(" 200 ") && seen.verdict == Verdict::Good && seen.authorization_lines == 1;
     if right { Ok(()) } else { Err(Failed::Because("the API did not get what it should have".into())) }
 }
@@ -270,6 +343,10 @@ fn side_by_side(head: &str, seen: &Seen) -> String {
         "",
         outcome(seen)
     )
+}
+
+fn first_line(head: &str) -> String {
+    head.lines().next().map_or_else(|| "no answer".to_owned(), printable)
 }
 
 /// Without what could steer a terminal.
@@ -328,5 +405,37 @@ impl Drop for Folder {
     fn drop(&mut self) {
         // Best effort: what is left is a secret that opened nothing but this demo.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tapped(answer: &str, problem: &str) -> Tapped {
+        let request = "GET /orders/7 HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n".to_owned();
+        Tapped { request, answer: answer.to_owned(), problem: problem.to_owned() }
+    }
+
+    #[test]
+    fn what_bearerd_answered_is_told_at_once_and_what_nobody_saw_in_the_end() {
+        let mut story = Story::default();
+        let own =
+            tapped("HTTP/1.1 403 Forbidden\r\nproxy-status: bearerd; error=x\r\n\r\n", r#"{"reason":"web_origin"}"#);
+        let told = story.goes_on(vec![own], vec![]);
+        assert_eq!(
+            told,
+            ["\n  GET /orders/7 HTTP/1.1\n  Origin: https://evil.example\n  \
+              └▶ bearerd answered 403 web_origin itself; nothing reached the API\n\n"]
+        );
+        let late =
+            tapped("HTTP/1.1 502 Bad Gateway\r\nproxy-status: bearerd\r\n\r\n", r#"{"reason":"upstream_reset"}"#);
+        assert!(story.goes_on(vec![late], vec![])[0].contains("502 upstream_reset itself\n"));
+        let mut told = story.goes_on(vec![tapped("HTTP/1.1 200 OK\r\n\r\n", "")], vec![]);
+        assert!(told.is_empty());
+        for _ in 0..PATIENCE {
+            told.extend(story.goes_on(vec![], vec![]));
+        }
+        assert_eq!(told, ["  GET /orders/7 HTTP/1.1 ─▶ HTTP/1.1 200 OK\n"]);
     }
 }

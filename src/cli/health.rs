@@ -1,5 +1,6 @@
 //! `bearerd health`: asks the running instance, as the exec probe of an image that has no shell.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -16,7 +17,7 @@ use tokio::runtime::Builder;
 
 use super::{Failed, load_with, print};
 use crate::config::files::Seen;
-use crate::config::{Disk, Files};
+use crate::config::{DEFAULT_FILE, Disk, Files};
 use crate::inbound::ListenAddress;
 
 /// A kubelet's probe has a second by default; whoever waits longer learns no more.
@@ -25,21 +26,37 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer names every token that is waited for.
 const MOST: usize = 64 * 1024;
 
+/// What is read where nobody says anything: the pages are at their default address then, or where a flag puts them.
+const STAND_IN: &[u8] = b"{tokens: {default: {token_url: 'https://localhost', client_id: away, client_secret: away}},
+    routes: [{name: default, upstream: 'https://localhost'}]}";
+
 /// The configuration's own file, and stand-ins for all that it names: a secret that is away while it is being replaced
 /// is no reason to have a healthy instance killed.
-struct OnlyTheConfiguration;
+struct OnlyTheConfiguration {
+    /// A flag or a variable says which file it is.
+    named: bool,
+    /// There was no file, and none was asked for.
+    guessed: Cell<bool>,
+}
 
 impl Files for OnlyTheConfiguration {
     fn read(&self, path: &Path, limit: usize, regular: bool) -> io::Result<Seen> {
         Disk.read(path, limit, regular).or_else(|error| match regular {
             true => Ok(Seen { bytes: b"away".to_vec(), world_readable: false }),
+            false if !self.named && path == Path::new(DEFAULT_FILE) && error.kind() == io::ErrorKind::NotFound => {
+                self.guessed.set(true);
+                Ok(Seen { bytes: STAND_IN.to_vec(), world_readable: false })
+            }
             false => Err(error),
         })
     }
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
-    let plan = load_with(matches, &OnlyTheConfiguration)?.plan;
+    let variable = std::env::var_os("BEARERD_CONFIG").is_some_and(|file| !file.is_empty());
+    let named = variable || matches.get_one::<String>("config").is_some();
+    let files = OnlyTheConfiguration { named, guessed: Cell::new(false) };
+    let plan = load_with(matches, &files)?.plan;
     let address = plan
         .admin
         .or(plan.health)
@@ -51,8 +68,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
         Ok(Ok((true, text))) => print(&text),
         Ok(Ok((false, text))) => Err(Failed::Because(text.trim_end().replace('\n', ", "))),
         Ok(Err(error)) => Err(Failed::Because(format!(
-            "no instance answers at `{}`: {error:#}\n  hint: is `bearerd run` up, with this same configuration?",
+            "no instance answers at `{}`: {error:#}\n  hint: {}",
             shown(&address),
+            match files.guessed.get() {
+                true =>
+                    "is `bearerd run` up? There is no configuration that tells where; name its file with `--config`",
+                false => "is `bearerd run` up, with this same configuration?",
+            },
         ))),
         Err(_) => {
             let at = shown(&address);

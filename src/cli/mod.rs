@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
+use crate::app::harden;
 use crate::config::{self, Disk, Files, Loaded, Sources};
 
 /// What a command came to.
@@ -55,8 +56,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // Before anything secret is read. A system that refuses is no reason not to do what was asked.
+    let hardened = harden::harden().map_err(Into::into);
     let outcome = match matches.subcommand() {
-        Some(("run", matches)) => run::run(matches),
+        Some(("run", matches)) => run::run(matches, hardened),
         Some(("demo", matches)) => demo::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("token", matches)) => token::run(matches),

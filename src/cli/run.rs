@@ -3,24 +3,34 @@
 use std::io;
 
 use clap::ArgMatches;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use super::{Failed, check, load};
-use crate::app::{AppError, Bound, harden};
+use crate::app::{AppError, Bound};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::log::Log;
 
-pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+/// `hardened` says whether this process's memory is its own.
+pub(super) fn run(matches: &ArgMatches, hardened: io::Result<()>) -> Result<(), Failed> {
+    on_its_own(Builder::new_current_thread().enable_all().build()?, |runtime| run_on(runtime, matches, hardened))
+}
+
+/// Ends the runtime with what it was for. Merely dropped it would wait for its blocking threads, and so for a name lookup
+/// that hangs, long after the drain.
+pub(super) fn on_its_own<T>(runtime: Runtime, work: impl FnOnce(&Runtime) -> T) -> T {
+    let outcome = work(&runtime);
+    runtime.shutdown_background();
+    outcome
+}
+
+fn run_on(runtime: &Runtime, matches: &ArgMatches, hardened: io::Result<()>) -> Result<(), Failed> {
     let _context = runtime.enter();
     // Before anything else: as PID 1, a process without a handler cannot be asked to end.
     let stop = signals()?;
     #[cfg(unix)]
     let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    // Nothing secret has been read yet, so a system that refuses has lost nothing; it is no reason not to run.
-    let hardened = harden::harden();
     let loaded = load(matches)?;
     check::files(&loaded.plan)?;
     let observer = Observer::new(Log::stderr(loaded.plan.log));
@@ -85,4 +95,28 @@ pub(super) fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
     #[cfg(not(unix))]
     tokio::spawn(async move { while tokio::signal::ctrl_c().await.is_ok() && wish.send("Ctrl-C").await.is_ok() {} });
     Ok(wishes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_lookup_that_hangs_does_not_hold_up_the_end() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let begun = Instant::now();
+        on_its_own(Builder::new_current_thread().enable_all().build().unwrap(), |runtime| {
+            let _context = runtime.enter();
+            let (tell, told) = std::sync::mpsc::channel();
+            runtime.spawn_blocking(move || {
+                tell.send(()).unwrap();
+                let _ = held.recv_timeout(Duration::from_secs(20));
+            });
+            runtime.block_on(async { told.recv().unwrap() });
+        });
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        drop(release);
+    }
 }

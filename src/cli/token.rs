@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::runtime::Builder;
 use url::Url;
 
+use super::run::on_its_own;
 use super::{Failed, complain, load, print};
 use crate::tls::ClientConfigs;
 use crate::token::grant::{AskError, Grant, What};
@@ -34,7 +35,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     };
     let endpoint = TokenEndpoint::new(settings, &ClientConfigs::default())?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let grant = runtime.block_on(ask(&endpoint)).map_err(|error| Failed::Because(told(&endpoint, &error)))?;
+    let grant = on_its_own(runtime, |runtime| runtime.block_on(ask(&endpoint)))
+        .map_err(|error| Failed::Because(told(&endpoint, &error)))?;
     let token = grant.access_token.expose();
     if !matches.get_flag("claims") {
         return print(&format!("{token}\n"));

@@ -25,6 +25,17 @@ pub enum Place {
     Nowhere,
 }
 
+impl Place {
+    /// The variable or flag, as it is typed.
+    pub fn setting(&self) -> Option<String> {
+        match self {
+            Self::Environment(name) => Some(name.to_string()),
+            Self::Flag(name) => Some(format!("--{name}")),
+            Self::File { .. } | Self::WholeFile(_) | Self::Preset(_) | Self::Nowhere => None,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -62,6 +62,15 @@ impl Reply {
     pub(super) fn own(text: Bytes, exchange: Exchange) -> Self {
         Self { kind: Kind::Own(Some(text)), exchange }
     }
+
+    /// How long either side may let the body stand still: the route's, if it is an upstream's. Here only the upstream is
+    /// watched; whoever writes the body sees whether it is taken.
+    pub fn body_idle(&self) -> Option<Duration> {
+        match &self.kind {
+            Kind::Own(_) => None,
+            Kind::Relay(relay) => Some(relay.idle_for),
+        }
+    }
 }
 
 impl Relay {

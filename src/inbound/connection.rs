@@ -48,14 +48,17 @@ pub(super) async fn serve(
     let _ = stream.set_nodelay(true);
     let activity = Activity::new();
     // Where that cannot be done the app is told no worse than it was.
-    let reset = |io: &TokioIo<TcpStream>| _ = io.inner().set_zero_linger();
-    let io = Watched::new(TokioIo::new(stream), activity.clone(), reset);
+    let reset = |stream: &TcpStream| _ = stream.set_zero_linger();
+    let io = TokioIo::new(Watched::new(stream, activity.clone(), reset));
     let service = service_fn(|request: Request<Incoming>| {
-        let serving = activity.serve(!request.body().is_end_stream());
+        let serving = activity.serve(request.body().size_hint().exact());
         let is_old = request.version() == Version::HTTP_10;
         let forward = Rc::clone(&forward);
         async move {
             let response = forward.handle(listener, request).await;
+            if let Some(patience) = response.body().body_idle() {
+                serving.allow(patience);
+            }
             Ok::<_, Infallible>(response.map(|reply| Served { reply, serving, is_old }))
         }
     });
@@ -74,6 +77,10 @@ pub(super) async fn serve(
             }
             () = watchdog.as_mut() => match activity.watch(limits) {
                 Watch::Expired => return,
+                Watch::Stuck => {
+                    activity.broke_off();
+                    return;
+                }
                 Watch::LookAgainIn(wait) => {
                     watchdog.as_mut().reset(tokio::time::Instant::now() + wait.max(Duration::from_millis(1)));
                 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::rt::{Read, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
 /// An app that sends more than this after its answer is not going to read it.
@@ -29,7 +29,7 @@ impl Linger {
     }
 
     /// Ready when the app has ended its side, or has been waited for long enough.
-    pub(super) fn poll(&mut self, mut io: Pin<&mut impl Read>, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, mut io: Pin<&mut impl AsyncRead>, context: &mut Context<'_>) -> Poll<()> {
         let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
         if until.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
@@ -37,7 +37,7 @@ impl Linger {
         let mut thrown_away = [0; 4096];
         while self.left > 0 {
             let mut buffer = ReadBuf::new(&mut thrown_away);
-            match io.as_mut().poll_read(context, buffer.unfilled()) {
+            match io.as_mut().poll_read(context, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     self.left = self.left.saturating_sub(buffer.filled().len());

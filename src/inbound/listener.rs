@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::linger;
 use super::settings::{ListenAddress, ListenSettings};
@@ -79,6 +80,8 @@ impl Bound {
 pub struct ConnectionLimit {
     open: Arc<AtomicUsize>,
     most: usize,
+    /// For those that are too many and are told so.
+    refusals: Arc<Semaphore>,
 }
 
 /// An open connection, counted while it lives.
@@ -87,7 +90,7 @@ pub struct Counted(Arc<AtomicUsize>);
 
 impl ConnectionLimit {
     pub fn new(most: usize) -> Self {
-        Self { open: Arc::default(), most }
+        Self { open: Arc::default(), most, refusals: Arc::new(Semaphore::new(MOST_REFUSALS)) }
     }
 
     /// How many are open now.
@@ -95,7 +98,7 @@ impl ConnectionLimit {
         self.open.load(Ordering::Relaxed)
     }
 
-    fn take(&self) -> Option<Counted> {
+    pub(super) fn take(&self) -> Option<Counted> {
         let counted = Counted(Arc::clone(&self.open));
         (self.open.fetch_add(1, Ordering::Relaxed) < self.most).then_some(counted)
     }
@@ -121,6 +124,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long the answer to a connection too many may take: it fits into any socket's buffer.
 const REFUSAL: Duration = Duration::from_secs(1);
 
+/// Refusing takes descriptors as well, which `limits.connections` is there to keep.
+const MOST_REFUSALS: usize = 64;
+
 impl Acceptor {
     /// Hands every accepted connection to `hand`, until the drain begins.
     pub async fn run(self, mut drain: Drain, hand: impl Fn(TcpStream, Counted)) {
@@ -135,7 +141,10 @@ impl Acceptor {
                     Some(counted) => hand(stream, counted),
                     None => {
                         self.observer.refused(Reason::Overloaded, None, None);
-                        tokio::spawn(refuse(stream));
+                        // Who finds no place for that either learns it from the end of the connection.
+                        if let Ok(place) = Arc::clone(&self.limit.refusals).try_acquire_owned() {
+                            tokio::spawn(refuse(stream, place));
+                        }
                     }
                 },
                 // The app was gone before it was accepted.
@@ -149,7 +158,7 @@ impl Acceptor {
     }
 }
 
-async fn refuse(mut stream: TcpStream) {
+async fn refuse(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
     const BODY: &str = concat!(
         r#"{"type":"urn:bearerd:problem:overloaded","title":"Too many connections","status":503,"#,
         r#""detail":"`limits.connections` are open","reason":"overloaded"}"#,

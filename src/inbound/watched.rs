@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::linger::Linger;
 use super::settings::Limits;
@@ -21,8 +21,14 @@ pub(super) struct Activity {
     opened: Instant,
     /// Milliseconds since `opened`, shifted by two bits that hold the phase: one store, never torn.
     packed: AtomicU64,
+    /// When the app stopped taking what is written to it, in milliseconds since `opened`, or [`NONE`].
+    stuck: AtomicU64,
+    /// How long it may, in milliseconds: the route's `body_idle` while its answer is relayed, or [`NONE`].
+    patience: AtomicU64,
     /// The latest request had a body, of which there may be more than was read.
     has_body: AtomicBool,
+    /// The latest bytes that came were not the end of a head or of a chunked body.
+    within: AtomicBool,
     /// The answer broke off, and nothing but the way the connection ends can tell.
     broken: AtomicBool,
 }
@@ -32,10 +38,15 @@ const HEAD: u64 = 1;
 const BUSY: u64 = 2;
 const PHASE_BITS: u32 = 2;
 
+/// No such time.
+const NONE: u64 = u64::MAX;
+
 /// What the watchdog does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Watch {
     Expired,
+    /// The app does not take its answer.
+    Stuck,
     LookAgainIn(Duration),
 }
 
@@ -44,22 +55,41 @@ impl Activity {
         Arc::new(Self {
             opened: Instant::now(),
             packed: AtomicU64::new(IDLE),
+            stuck: AtomicU64::new(NONE),
+            patience: AtomicU64::new(NONE),
             has_body: AtomicBool::default(),
+            within: AtomicBool::default(),
             broken: AtomicBool::default(),
         })
     }
 
-    /// A request's head is complete and it is being served, until the guard is dropped.
-    pub(super) fn serve(self: &Arc<Self>, has_body: bool) -> Serving {
-        self.has_body.store(has_body, Ordering::Relaxed);
+    /// A request's head is complete and it is being served, until the guard is dropped. `body` is how long its body is,
+    /// if that is known.
+    pub(super) fn serve(self: &Arc<Self>, body: Option<u64>) -> Serving {
+        self.has_body.store(body != Some(0), Ordering::Relaxed);
+        self.patience.store(NONE, Ordering::Relaxed);
         self.enter(BUSY);
-        Serving(Arc::clone(self))
+        // Where a body ends that is as long as was said cannot be seen in its last bytes.
+        Serving { activity: Arc::clone(self), ends_visibly: body.is_none_or(|length| length == 0) }
     }
 
-    /// Bytes came in.
-    fn read(&self) {
+    /// Bytes came in; `within` says that they are not the end of anything.
+    fn read(&self, within: bool) {
+        self.within.store(within, Ordering::Relaxed);
         if self.phase() == IDLE {
             self.enter(HEAD);
+        }
+    }
+
+    /// The app took something of what is written, or takes nothing now.
+    fn wrote(&self, takes: bool) {
+        let moved = self.stuck.load(Ordering::Relaxed) == NONE;
+        if takes != moved {
+            self.stuck.store(if takes { NONE } else { self.now() }, Ordering::Relaxed);
+            // The last of an answer is taken out of a buffer, when nothing is served any more.
+            if self.phase() == IDLE {
+                self.enter(IDLE);
+            }
         }
     }
 
@@ -73,21 +103,35 @@ impl Activity {
     }
 
     fn enter(&self, phase: u64) {
-        let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> PHASE_BITS);
-        self.packed.store(since << PHASE_BITS | phase, Ordering::Relaxed);
+        self.packed.store(self.now() << PHASE_BITS | phase, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since `opened`.
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> PHASE_BITS)
+    }
+
+    /// The connection must not end as if the answer were whole.
+    pub(super) fn broke_off(&self) {
+        self.broken.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn watch(&self, limits: &Limits) -> Watch {
         let packed = self.packed.load(Ordering::Relaxed);
-        let limit = match packed & ((1 << PHASE_BITS) - 1) {
-            IDLE => limits.idle,
-            HEAD => limits.head,
-            // Its own limits hold; afterwards it is idle, from then on.
-            _ => return Watch::LookAgainIn(limits.idle.min(limits.head)),
+        let stuck = self.stuck.load(Ordering::Relaxed);
+        let (since, limit) = match packed & ((1 << PHASE_BITS) - 1) {
+            IDLE => (packed >> PHASE_BITS, limits.idle),
+            HEAD => (packed >> PHASE_BITS, limits.head),
+            // All else that can keep it has limits of its own; hyper asks for none of the answer while none is taken.
+            _ => match (stuck, self.patience.load(Ordering::Relaxed)) {
+                (NONE, _) => return Watch::LookAgainIn(limits.idle.min(limits.head)),
+                (since, NONE) => (since, limits.idle),
+                (since, patience) => (since, Duration::from_millis(patience)),
+            },
         };
-        let since = Duration::from_millis(packed >> PHASE_BITS);
-        match (since + limit).checked_sub(self.opened.elapsed()) {
-            None | Some(Duration::ZERO) => Watch::Expired,
+        match (Duration::from_millis(since).saturating_add(limit)).checked_sub(self.opened.elapsed()) {
+            None | Some(Duration::ZERO) if stuck == NONE => Watch::Expired,
+            None | Some(Duration::ZERO) => Watch::Stuck,
             // The shorter limit may begin to hold meanwhile.
             Some(left) => Watch::LookAgainIn(left.min(limits.head)),
         }
@@ -96,26 +140,39 @@ impl Activity {
 
 /// A request is being served.
 #[derive(Debug)]
-pub(super) struct Serving(Arc<Activity>);
+pub(super) struct Serving {
+    activity: Arc<Activity>,
+    ends_visibly: bool,
+}
 
 impl Serving {
+    /// The app may take nothing of its answer for this long.
+    pub(super) fn allow(&self, patience: Duration) {
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(NONE);
+        self.activity.patience.store(patience, Ordering::Relaxed);
+    }
+
     /// The connection must not end as if the answer were whole.
     pub(super) fn broke_off(&self) {
-        self.0.broken.store(true, Ordering::Relaxed);
+        self.activity.broke_off();
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.enter(IDLE);
+        // The next head may have begun behind this request, and then no byte that comes may tell so.
+        let has_begun = self.ends_visibly && self.activity.within.load(Ordering::Relaxed);
+        self.activity.enter(if has_begun { HEAD } else { IDLE });
     }
 }
 
-/// An app's connection that notes when bytes come in, and ends so that the last answer arrives.
+/// An app's connection that notes when bytes come in and when none go out, and ends so that the last answer arrives.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     inner: T,
     activity: Arc<Activity>,
+    /// The latest bytes that came.
+    tail: Tail,
     /// Our side has ended.
     ended: bool,
     linger: Linger,
@@ -133,24 +190,53 @@ impl<T> Drop for Watched<T> {
 
 impl<T> Watched<T> {
     pub(super) fn new(inner: T, activity: Arc<Activity>, reset: fn(&T)) -> Self {
-        Self { inner, activity, ended: false, linger: Linger::new(), reset }
+        Self { inner, activity, tail: Tail::default(), ended: false, linger: Linger::new(), reset }
     }
 }
 
-impl<T: Read + Unpin> Read for Watched<T> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+/// The last three bytes that came: what a head ends with, and a chunked body too.
+#[derive(Debug, Default)]
+struct Tail([u8; 3]);
+
+impl Tail {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in &bytes[bytes.len().saturating_sub(3)..] {
+            self.0 = [self.0[1], self.0[2], *byte];
+        }
+    }
+
+    /// An empty line; hyper takes a bare line feed for the end of one.
+    fn is_end(&self) -> bool {
+        matches!(self.0, [b'\n', b'\r', b'\n'] | [_, b'\n', b'\n'])
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = buffer.filled().len();
         let poll = Pin::new(&mut this.inner).poll_read(context, buffer);
         if poll.is_ready() {
-            this.activity.read();
+            this.tail.add(&buffer.filled()[before..]);
+            this.activity.read(!this.tail.is_end());
         }
         poll
     }
 }
 
-impl<T: Read + Write + Unpin> Write for Watched<T> {
+impl<T> Watched<T> {
+    /// Notes what became of a write.
+    fn wrote<R>(&self, poll: Poll<R>) -> Poll<R> {
+        self.activity.wrote(poll.is_ready());
+        poll
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(context, bytes)
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.inner).poll_write(context, bytes);
+        this.wrote(poll)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -178,7 +264,9 @@ impl<T: Read + Write + Unpin> Write for Watched<T> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(context, bytes)
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.inner).poll_write_vectored(context, bytes);
+        this.wrote(poll)
     }
 }
 
@@ -192,13 +280,65 @@ mod tests {
         let limits = |idle, head| Limits { idle, head, ..Limits::default() };
         let activity = Activity::new();
         assert_eq!(activity.watch(&limits(Duration::ZERO, second)), Watch::Expired, "no request came");
-        activity.read();
+        activity.read(false);
         assert!(matches!(activity.watch(&limits(Duration::ZERO, second)), Watch::LookAgainIn(_)), "one has begun");
         assert_eq!(activity.watch(&limits(second, Duration::ZERO)), Watch::Expired, "and does not go on");
-        let serving = activity.serve(false);
-        activity.read();
+        let serving = activity.serve(Some(0));
+        activity.read(false);
         assert!(matches!(activity.watch(&limits(Duration::ZERO, Duration::ZERO)), Watch::LookAgainIn(_)));
         drop(serving);
         assert_eq!(activity.watch(&limits(Duration::ZERO, second)), Watch::Expired);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_taken_has_the_routes_limit_or_that_of_idleness() {
+        let second = Duration::from_secs(1);
+        let limits = |idle| Limits { idle, head: second, ..Limits::default() };
+        let activity = Activity::new();
+        let serving = activity.serve(None);
+        activity.wrote(false);
+        assert_eq!(activity.watch(&limits(Duration::ZERO)), Watch::Stuck);
+        serving.allow(second);
+        assert!(matches!(activity.watch(&limits(Duration::ZERO)), Watch::LookAgainIn(_)));
+        serving.allow(Duration::ZERO);
+        assert_eq!(activity.watch(&limits(second)), Watch::Stuck);
+        activity.wrote(true);
+        assert!(matches!(activity.watch(&limits(second)), Watch::LookAgainIn(_)), "it moves");
+        drop(serving);
+        activity.wrote(false);
+        assert_eq!(activity.watch(&limits(Duration::ZERO)), Watch::Stuck, "the last of it, too");
+        activity.wrote(true);
+        drop(activity.serve(None));
+        activity.wrote(false);
+        assert!(matches!(activity.watch(&limits(second)), Watch::LookAgainIn(_)), "one route's limit is not another's");
+    }
+
+    #[test]
+    fn a_head_that_begins_behind_a_request_is_one() {
+        let limits = Limits { idle: Duration::from_secs(60), head: Duration::ZERO, ..Limits::default() };
+        for (body, within, is_head) in [
+            (Some(0), true, true),
+            (Some(0), false, false),
+            (None, true, true),
+            (None, false, false),
+            // The end of a body that is as long as was said looks like anything.
+            (Some(5), true, false),
+        ] {
+            let activity = Activity::new();
+            activity.read(within);
+            drop(activity.serve(body));
+            assert_eq!(activity.watch(&limits) == Watch::Expired, is_head, "{body:?} {within}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_seen_however_it_comes() {
+        let mut tail = Tail::default();
+        for (bytes, is_end) in
+            [("GET / HTTP/1.1\r", false), ("\n\r", false), ("\n", true), ("", true), ("G", false), ("\n\n", true)]
+        {
+            tail.add(bytes.as_bytes());
+            assert_eq!(tail.is_end(), is_end, "{bytes:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! One single-threaded world that carries traffic: its own runtime, its own pools, no lock.
+//! One single-threaded world that carries traffic: its own runtime, its own pools. What it shares with others are
+//! metrics and the log, which lock for a moment, and names that are looked up.
 
 use std::io;
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use super::listener::{Acceptor, Bound, ConnectionLimit, Counted};
 use super::settings::Limits;
 use crate::clock::Now;
 use crate::forward::Forward;
-use crate::life::{DrainSignal, contained};
+use crate::life::{Drain, DrainSignal, contained};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::outbound::{Destinations, Outbound};
@@ -39,6 +40,7 @@ pub struct Seed {
 pub struct Worker {
     sockets: mpsc::UnboundedSender<Handed>,
     load: Arc<AtomicUsize>,
+    drain: DrainSignal,
     /// Dropped, it ends the worker.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -51,6 +53,8 @@ struct Handed {
     listener: usize,
     counted: Counted,
     weight: Weight,
+    /// It is something to finish before anybody has looked at it.
+    drain: Drain,
 }
 
 /// Counts towards a worker's load while it lives.
@@ -80,6 +84,7 @@ impl Worker {
         let (stop, stopped) = oneshot::channel();
         // The runtime may not leave its thread, so the thread says whether there is one.
         let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let drain = seed.drain.clone();
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => {
@@ -92,7 +97,7 @@ impl Worker {
             }
         })?;
         told.recv().map_err(io::Error::other)??;
-        Ok(Self { sockets, load: Arc::default(), stop: Some(stop), thread: Some(thread) })
+        Ok(Self { sockets, load: Arc::default(), drain, stop: Some(stop), thread: Some(thread) })
     }
 
     /// How many connections it carries that were handed to it.
@@ -106,7 +111,8 @@ impl Worker {
         if let Ok(stream) = stream.into_std() {
             let weight = Weight::on(&self.load);
             // A worker that has ended is drained, and so is everything else.
-            let _ = self.sockets.send(Handed { stream, listener, counted, weight });
+            let drain = self.drain.hold();
+            let _ = self.sockets.send(Handed { stream, listener, counted, weight, drain });
         }
     }
 }
@@ -132,11 +138,12 @@ struct World {
 }
 
 impl World {
-    fn carry(self: &Rc<Self>, stream: TcpStream, listener: usize, held: impl Sized + 'static) {
+    /// `drain` is held from before the connection's task first runs: the end must not come in between.
+    fn carry(self: &Rc<Self>, stream: TcpStream, listener: usize, drain: Drain, held: impl Sized + 'static) {
         let world = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let World { forward, builder, limits, drain, observer } = &*world;
-            let serving = connection::serve(stream, listener, Rc::clone(forward), builder, limits, drain.hold());
+            let World { forward, builder, limits, observer, .. } = &*world;
+            let serving = connection::serve(stream, listener, Rc::clone(forward), builder, limits, drain);
             if contained(serving).await.is_none() {
                 observer.tell(&Event::TaskPanicked { task: "an app's connection" });
             }
@@ -166,16 +173,16 @@ async fn live(
                 let acceptor = Acceptor { name, socket, limit: limit.clone(), observer: observer.clone() };
                 let (world, drain) = (Rc::clone(&world), world.drain.hold());
                 tokio::task::spawn_local(acceptor.run(drain, move |stream, counted| {
-                    world.carry(stream, listener, counted);
+                    world.carry(stream, listener, world.drain.hold(), counted);
                 }));
             }
             Err(error) => observer.tell(&Event::AcceptFailed { listener: &name, error: &error.to_string() }),
         }
     }
     let take = async {
-        while let Some(Handed { stream, listener, counted, weight }) = handed.recv().await {
+        while let Some(Handed { stream, listener, counted, weight, drain }) = handed.recv().await {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                world.carry(stream, listener, (counted, weight));
+                world.carry(stream, listener, drain, (counted, weight));
             }
         }
         std::future::pending::<()>().await;
@@ -184,5 +191,23 @@ async fn live(
         () = take => {}
         // An error is the drop that ends it.
         _ = stopped => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_something_to_finish_from_when_it_is_handed_over() {
+        let (sockets, mut handed) = mpsc::unbounded_channel();
+        let drain = DrainSignal::default();
+        let worker = Worker { sockets, load: Arc::default(), drain: drain.clone(), stop: None, thread: None };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        worker.hand(stream, 0, ConnectionLimit::new(1).take().unwrap());
+        assert_eq!((drain.unfinished(), worker.load()), (1, 1));
+        drop(handed.recv().await);
+        assert_eq!((drain.unfinished(), worker.load()), (0, 0));
     }
 }

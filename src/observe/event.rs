@@ -60,6 +60,10 @@ pub enum Event<'a> {
     SecretChanged {
         token: &'a str,
     },
+    /// The system does not tell when files change.
+    FilesUnwatched {
+        error: &'a str,
+    },
     ScopeDiffers {
         token: &'a str,
     },
@@ -139,6 +143,7 @@ impl Event<'_> {
             | Self::SecretUnreadable { .. }
             | Self::StateUnwritable { .. }
             | Self::TokenTypeOdd { .. }
+            | Self::FilesUnwatched { .. }
             | Self::AcceptFailed { .. }
             | Self::Refused { .. }
             | Self::UpstreamFailed { .. } => Level::Warn,
@@ -235,6 +240,11 @@ impl Event<'_> {
                 "secret_changed",
                 format!("{token}: a secret file changed; its new content is used from now on"),
                 vec![("token", (*token).into())],
+            ),
+            Self::FilesUnwatched { error } => (
+                "files_unwatched",
+                format!("this system does not tell when files change ({error}); they are looked at every 30s"),
+                vec![("error", (*error).into())],
             ),
             Self::ScopeDiffers { token } => (
                 "scope_differs",

@@ -2,24 +2,20 @@
 //!
 //! Where a connection leads is fixed by the configuration; nothing of a request comes in here.
 
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tower_service::Service;
+use tokio::runtime::Handle;
+use tower_service::Service as _;
 
+use super::lookup::{Lookups, Resolver};
 use super::patient::Patient;
 use crate::rules::{Route, RouteSettings};
 use crate::tls::{ClientConfigs, TlsError};
@@ -42,6 +38,8 @@ struct Destination {
     name: ServerName<'static>,
     tls: Arc<ClientConfig>,
     timeout: Duration,
+    /// Shared by the workers.
+    lookups: Arc<Lookups>,
 }
 
 /// Why a route leads nowhere.
@@ -81,25 +79,34 @@ impl Destinations {
             name,
             tls: configs.get(&route.tls)?,
             timeout: route.timeouts.connect,
+            lookups: Arc::default(),
         });
         Ok(())
     }
 
-    /// `None` if the route is not one of those that were added.
-    pub(super) fn dialer(&self, route: &Route, resolver: &Resolver) -> Option<Dialer> {
-        let destination = self.0.get(route.id)?;
-        let mut http = HttpConnector::new_with_resolver(resolver.clone());
+    /// `control` is where names are looked up. `None` if the route is not one of those that were added.
+    pub(super) fn dialer(&self, route: &Route, control: &Handle) -> Option<Dialer> {
+        Some(self.0.get(route.id)?.dialer(control))
+    }
+}
+
+impl Destination {
+    fn dialer(&self, control: &Handle) -> Dialer {
+        let resolver = Resolver { lookups: Arc::clone(&self.lookups), control: control.clone() };
+        let mut http = HttpConnector::new_with_resolver(resolver);
         http.enforce_http(false);
         // A proxy's writes are whole messages already; waiting to merge them only delays.
         http.set_nodelay(true);
-        // Notices a peer that went away without a word, where the pool would keep its connection.
+        // Tells of a peer that went away without a word while it owes an answer; idle connections are closed long before.
         http.set_keepalive(Some(Duration::from_secs(60)));
-        let name = Arc::new(FixedServerNameResolver::new(destination.name.clone()));
-        Some(Dialer {
-            connector: HttpsConnector::new(http, Arc::clone(&destination.tls), destination.https, name),
-            uri: destination.uri.clone(),
-            timeout: destination.timeout,
-        })
+        // It divides this among the name's addresses, so that one that is dead leaves time for the next.
+        http.set_connect_timeout(Some(self.timeout));
+        let name = Arc::new(FixedServerNameResolver::new(self.name.clone()));
+        Dialer {
+            connector: HttpsConnector::new(http, Arc::clone(&self.tls), self.https, name),
+            uri: self.uri.clone(),
+            timeout: self.timeout,
+        }
     }
 }
 
@@ -122,26 +129,35 @@ impl Dialer {
     }
 }
 
-/// Looks names up on the control plane: getaddrinfo blocks a thread, and a worker has no thread to spare.
-#[derive(Clone, Debug)]
-pub(super) struct Resolver(pub(super) tokio::runtime::Handle);
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
 
-type Addresses = std::vec::IntoIter<SocketAddr>;
+    use super::*;
+    use crate::tls::TlsSettings;
 
-impl Service<Name> for Resolver {
-    type Response = Addresses;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Addresses>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let looked_up = self.0.spawn(async move {
-            let addresses: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            Ok(addresses.into_iter())
-        });
-        Box::pin(async move { looked_up.await.map_err(io::Error::other)? })
+    #[tokio::test]
+    async fn an_address_that_is_dead_leaves_time_for_the_next() {
+        let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = live.local_addr().unwrap().port();
+        // On one machine only a listener whose queue is full keeps a connection waiting.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], port).into()).unwrap();
+        let _dead = socket.listen(1).unwrap();
+        let mut queued = Vec::new();
+        for _ in 0..8 {
+            let connecting = TcpStream::connect(("127.0.0.2", port));
+            queued.push(tokio::time::timeout(Duration::from_millis(50), connecting).await);
+        }
+        assert!(queued.iter().any(Result::is_err), "the queue is full");
+        let destination = Destination {
+            uri: format!("http://api.example:{port}/").parse().unwrap(),
+            https: false,
+            name: ServerName::try_from("api.example").unwrap(),
+            tls: ClientConfigs::default().get(&TlsSettings::default()).unwrap(),
+            timeout: Duration::from_secs(2),
+            lookups: Arc::new(Lookups::by(|_| Ok(vec![([127, 0, 0, 2], 0).into(), ([127, 0, 0, 1], 0).into()]))),
+        };
+        assert!(destination.dialer(&Handle::current()).dial().await.is_ok());
     }
 }

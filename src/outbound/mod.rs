@@ -3,6 +3,7 @@
 //! Must never know the route table or the identity provider.
 
 mod dial;
+mod lookup;
 mod outgoing;
 mod patient;
 mod pool;

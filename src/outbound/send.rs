@@ -17,7 +17,7 @@ use hyper::client::conn::http1;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::dial::{Destinations, Dialer, Resolver};
+use super::dial::{Destinations, Dialer};
 use super::outgoing::Outgoing;
 use super::pool::{Lease, Pool};
 use crate::rules::Route;
@@ -33,7 +33,7 @@ const MAX_HEAD: usize = 256 * 1024;
 /// One worker's way out.
 pub struct Outbound {
     destinations: Arc<Destinations>,
-    resolver: Resolver,
+    control: Handle,
     upstreams: RefCell<HashMap<usize, Rc<Upstream>>>,
 }
 
@@ -59,7 +59,7 @@ pub enum SendError {
 impl Outbound {
     /// `control` is where names are looked up.
     pub fn new(destinations: Arc<Destinations>, control: Handle) -> Self {
-        Self { destinations, resolver: Resolver(control), upstreams: RefCell::default() }
+        Self { destinations, control, upstreams: RefCell::default() }
     }
 
     /// Closes idle connections in time; runs until it is dropped.
@@ -116,7 +116,7 @@ impl Outbound {
         if let Some(upstream) = self.upstreams.borrow().get(&route.id) {
             return Ok(Rc::clone(upstream));
         }
-        let dialer = self.destinations.dialer(route, &self.resolver).ok_or(SendError::Dial(Fault::Other))?;
+        let dialer = self.destinations.dialer(route, &self.control).ok_or(SendError::Dial(Fault::Other))?;
         let timeouts = route.settings.timeouts;
         let pool = Rc::new(Pool::new(timeouts.pool_idle, timeouts.max_age));
         let upstream = Rc::new(Upstream { dialer, pool });

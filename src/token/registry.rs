@@ -14,8 +14,9 @@ use super::settings::{Proof, SecretSource, Settings};
 use super::slot::{Ear, Reader, Slot};
 use super::source::{SourceError, TokenEndpoint};
 use crate::clock::Now;
-use crate::files;
+use crate::files::Files;
 use crate::life::Readiness;
+use crate::observe::event::Event;
 use crate::observe::{Observer, TokenSample, TokenState};
 use crate::secret::Fingerprint;
 use crate::tls::ClientConfigs;
@@ -75,6 +76,8 @@ impl Registry {
     /// Starts every driver on the current runtime. They end when what is returned is dropped.
     pub fn start(&self, readiness: &Readiness, observer: &Observer) -> JoinSet<()> {
         let mut drivers = JoinSet::new();
+        let teller = observer.clone();
+        let files = Files::new(move |error| teller.tell(&Event::FilesUnwatched { error }));
         for Entry { endpoint, slot } in &self.entries {
             let settings = endpoint.settings();
             observer.token(&settings.name);
@@ -86,7 +89,7 @@ impl Registry {
                 slot: Arc::clone(slot),
                 observer: observer.clone(),
                 credential_names: settings.credentials.iter().map(|one| Arc::clone(&one.client_id)).collect(),
-                rotated: files::watch(secrets),
+                rotated: files.watch(secrets),
                 latch: settings.required.then(|| readiness.block(format!("token {}", settings.name).into())),
                 clock: Now::read,
                 ear: Ear::default(),

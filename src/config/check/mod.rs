@@ -17,7 +17,7 @@ pub use self::scalar::Outside;
 pub use self::shape::Shape;
 use super::files::Seen;
 use super::formats::{self, NOT_YET};
-use super::problem::{Complaint, Path, Place, Problem, Report, Step, did_you_mean, nearest};
+use super::problem::{Complaint, Path, Place, Problem, Report, Step, nearest};
 use super::tree::{Entry, Node, Scalar, Style, Value};
 use super::yaml::is_nothing;
 
@@ -224,6 +224,11 @@ impl Walk<'_> {
             true => String::from("remove the key"),
             false => format!("remove the key or write {}", words.join(" or ")),
         };
+        let hint = match (&entry.place, entry.place.setting()) {
+            (Place::Environment(_), Some(name)) => format!("unset `{name}`"),
+            (_, Some(flag)) => format!("leave out `{flag}`"),
+            (_, None) => hint,
+        };
         let _: Option<Json> = self.wrong(&entry.place, Complaint::new(NOT_YET).hint(hint));
     }
 
@@ -234,18 +239,31 @@ impl Walk<'_> {
             .chain(later.into_iter().flat_map(|later| later.keys().map(String::as_str)))
             .filter(written)
             .collect();
-        let mut complaint = Complaint::new(format!("unknown key{}", did_you_mean(&entry.key, known.iter().copied())));
+        // `secret` for `client_secret`: the end of one word alone.
+        let ends = |key: &&str| key.strip_suffix(entry.key.as_str()).is_some_and(|start| start.ends_with('_'));
+        let mut ending = shape.keys().filter(ends);
+        let ending = ending.next().filter(|_| ending.next().is_none());
+        let meant = nearest(&entry.key, known.iter().copied()).or(ending);
+        let what = meant.map_or_else(String::new, |word| format!(" (did you mean `{word}`?)"));
+        let mut complaint = Complaint::new(format!("unknown key{what}"));
+        // `path` for `match: {path: …}`: right, and one map too far out.
+        let inside = |key: &&str| shape.property(key).is_some_and(|inner| inner.property(&entry.key).is_some());
         // As the variables and flags have it.
         if let Some(whole) = entry.key.strip_suffix("_file").filter(|whole| known.contains(whole)) {
             complaint = complaint.hint(format!("write `{whole}: {{file: PATH}}`"));
         }
-        if let Some(meant) = nearest(&entry.key, known.iter().copied()) {
+        if let Some(meant) = meant {
             // Nothing more is said about the missing of what was misspelt.
             if let Some((_, around)) = self.path.0.split_last() {
                 self.bad.insert(Path(around.to_vec()).with(meant).to_string());
             }
         } else if entry.key == "<<" {
             complaint = complaint.hint("merge keys are not part of YAML 1.2; write the keys out");
+        } else if let Some(around) = shape.keys().find(inside) {
+            complaint.what = format!("unknown key (did you mean `{around}: {{{}: …}}`?)", entry.key);
+            if let Some((_, place)) = self.path.0.split_last() {
+                self.bad.insert(Path(place.to_vec()).with(around).with(entry.key.as_str()).to_string());
+            }
         } else {
             let words: Vec<String> = shape.keys().map(|key| format!("`{key}`")).collect();
             complaint = complaint.hint(format!("known here: {}", words.join(", ")));
@@ -275,7 +293,10 @@ impl Walk<'_> {
             },
             Value::Scalar(_) => "a string",
         };
-        self.wrong(&node.place, Complaint::new(format!("expected {}, found {found}", expected(shape))))
+        let complaint = Complaint::new(format!("expected {}, found {found}", expected(shape)));
+        let example = shape.get("x-example").and_then(Json::as_str);
+        let hint = example.map(|example| format!("write it as in `{example}`"));
+        self.wrong(&node.place, Complaint { hint, ..complaint })
     }
 }
 

@@ -23,7 +23,7 @@ impl Walk<'_> {
         let text = match &node.value {
             Value::List(_) => return self.unexpected(shape, node),
             Value::Scalar(scalar) => {
-                if scalar.style != Style::Given {
+                if !self.taken_literally(&scalar.text, &node.place, false) && scalar.style != Style::Given {
                     let complaint = Complaint::new("a secret is written in the configuration");
                     self.warn(&node.place, complaint.hint("use `{file: PATH}` or `{env: NAME}`"));
                 }
@@ -36,7 +36,10 @@ impl Walk<'_> {
                     _ => self.resolve(shape, node)?,
                 };
                 match resolved {
-                    Resolved::Variable(text) => text,
+                    Resolved::Variable(text) => {
+                        self.taken_literally(&text, &node.place, true);
+                        text
+                    }
                     Resolved::File(path) => {
                         let text = self.read_text(&path, true, &node.place)?;
                         self.files.insert(path.clone());
@@ -47,6 +50,27 @@ impl Walk<'_> {
             }
         };
         self.usable(shape, &text, &node.place, json!({"inline": text}))
+    }
+
+    /// Warns of a secret that was meant to lead to one, and says whether it did.
+    fn taken_literally(&mut self, text: &str, place: &Place, reference: bool) -> bool {
+        let is_path = is_like_a_path(text);
+        let is_template = text.contains("${") && text.contains('}');
+        if !is_path && !is_template {
+            return false;
+        }
+        let like = if is_path { "the path of a file" } else { "`${…}`" };
+        let hint = match (place, is_path, reference) {
+            (Place::Environment(name), true, _) => format!("set `{name}_FILE` instead"),
+            (_, true, _) => String::from("write `{file: PATH}` instead"),
+            (Place::Environment(_), false, _) | (_, false, true) => {
+                String::from("set the variable to the secret itself")
+            }
+            (_, false, false) => String::from("write `{env: NAME}` instead"),
+        };
+        let what = format!("the secret looks like {like}, and is taken as it is written");
+        self.warn(place, Complaint::new(what).hint(hint));
+        true
     }
 
     /// `found`, once the secret in it is one.
@@ -137,4 +161,12 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// `/run/secrets/x`, `./x`, `~/x`. A secret in base64 may begin with a slash, but hardly goes on in small letters up to
+/// another one.
+fn is_like_a_path(text: &str) -> bool {
+    let folder = text.strip_prefix('/').and_then(|rest| rest.split_once('/')).map(|(first, _)| first);
+    let is_plain = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+    ["./", "../", "~/"].iter().any(|start| text.starts_with(start)) || folder.is_some_and(is_plain)
 }

@@ -48,7 +48,7 @@ const FORMATS: &[Format] = &[
     format!("x5t-s256", "the SHA-256 of a certificate in base64url", x5t_s256),
     format!("visible", "a string without spaces", visible),
     format!("proxy", "a URL such as `http://proxy.example.com:3128`", proxy),
-    format!("loopback-address", "an address such as `localhost:4280`", loopback_address),
+    format!("loopback-address", "an address such as `localhost:5280`", loopback_address),
     format!("any-address", "an address such as `0.0.0.0:4282`", any_address),
     format!("dial-address", "a host and port such as `203.0.113.5:443`", dial_address),
     format!("upstream", "a URL such as `https://api.example.com`", upstream),

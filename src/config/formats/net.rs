@@ -29,7 +29,7 @@ pub fn loopback_address(text: &str) -> Result<ListenAddress, Complaint> {
 
 pub fn any_address(text: &str) -> Result<ListenAddress, Complaint> {
     if text.starts_with("unix:") {
-        return Err(Complaint::new(format!("a unix socket is {NOT_YET}")).hint("listen on `localhost:4280`"));
+        return Err(Complaint::new(format!("a unix socket is {NOT_YET}")).hint("listen on `localhost:PORT`"));
     }
     if let Some(port) = text.strip_prefix("localhost:") {
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -41,7 +41,7 @@ pub fn any_address(text: &str) -> Result<ListenAddress, Complaint> {
     match text.parse::<SocketAddr>() {
         Ok(address) => Ok(ListenAddress::At(address)),
         Err(_) => Err(Complaint::new("not an address to listen on")
-            .hint("write `localhost:PORT`, or an IP address and a port: `127.0.0.1:4280`, `[::1]:4280`")),
+            .hint("write `localhost:PORT`, or an IP address and a port: `127.0.0.1:5280`, `[::1]:5280`")),
     }
 }
 

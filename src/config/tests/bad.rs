@@ -110,7 +110,7 @@ fn wrong_kinds_say_what_was_expected() {
         &["1:14: log.level: expected `error`, `warn`, `info`, `debug` or `trace` (did you mean `debug`?)"],
     );
     told_with("log: {format: xml}", &["1:15: log.format: expected `auto`, `pretty` or `json`"]);
-    told_with("admin: true", &["1:8: admin: expected an address such as `localhost:4280`, found a boolean"]);
+    told_with("admin: true", &["1:8: admin: expected an address such as `localhost:5280`, found a boolean"]);
     told_with("limits: {connections: 0}", &["1:23: limits.connections: out of range: from 1 to 1000000"]);
     told_with("limits: {header_bytes: 4KiB}", &["1:24: limits.header_bytes: too small: at least `8KiB`"]);
     told_with("limits: {header_bytes: 64kb}", &["1:24: limits.header_bytes: not a size"]);
@@ -424,6 +424,74 @@ fn yaml_that_is_none_has_a_cure() {
     let document = "tokens: {a: {client_secret_file: x}}\nroutes: []\n";
     let told = Given::document(document).load().unwrap_err().to_string();
     assert!(told.contains("hint: write `client_secret: {file: PATH}`"), "{told}");
+}
+
+#[test]
+fn what_was_meant_is_guessed() {
+    told_in_route("path: /v2", &["4:3: routes[0].path: unknown key (did you mean `match: {path: …}`?)"]);
+    told_in_route("ca_file: ca.pem", &["4:3: routes[0].ca_file: unknown key (did you mean `tls: {ca_file: …}`?)"]);
+    told(
+        &format!(
+            "tokens: {{a: {{token_url: 'https://id.example.com/t', client_id: c, secret: {{file: secret}}}}}}\n{ROUTE}"
+        ),
+        &["1:67: tokens.a.secret: unknown key (did you mean `client_secret`?)"],
+    );
+    // Two routes whose paths are in the wrong place are not the same.
+    told(
+        &format!(
+            "{TOKEN}routes:\n- {{upstream: 'https://a.example', path: /a}}\n- {{upstream: 'https://b.example', path: /b}}\n"
+        ),
+        &[
+            "3:35: routes[0].path: unknown key (did you mean `match: {path: …}`?)",
+            "4:35: routes[1].path: unknown key (did you mean `match: {path: …}`?)",
+        ],
+    );
+    for (document, example) in [
+        (format!("tokens: [{{name: a}}]\n{ROUTE}"), "hint: write it as in `tokens: {reports: {issuer: https://"),
+        (format!("{TOKEN}routes: {{a: {{}}}}\n"), "hint: write it as in `routes: [{upstream: https://"),
+    ] {
+        let told = Given::document(&document).load().unwrap_err().to_string();
+        assert!(told.contains(example), "{told}");
+    }
+}
+
+#[test]
+fn a_secret_that_looks_like_something_else_is_told_and_not_repeated() {
+    let token = |secret: &str| TOKEN.replace("{file: secret}", secret);
+    let warned = |given: &Given| {
+        let warnings = given.good().warnings;
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    for (secret, what, hint) in [
+        ("'${CANARY}'", "looks like `${…}`, and is taken as it is written", "write `{env: NAME}`"),
+        ("/run/canary/CANARY", "looks like the path of a file", "write `{file: PATH}`"),
+        ("{env: PLACE}", "looks like the path of a file", "write `{file: PATH}`"),
+        ("{env: TEMPLATE}", "looks like `${…}`", "set the variable to the secret itself"),
+        // Nothing of a path: base64 may begin like that.
+        ("/aB3/CANARY", "a secret is written in the configuration", "use `{file: PATH}`"),
+    ] {
+        let document = format!("{}{ROUTE}", token(secret));
+        let given = Given::document(&document).variable("PLACE", "./CANARY").variable("TEMPLATE", "${CANARY}");
+        let told = warned(&given);
+        assert!(told.contains(what) && told.contains(hint) && !told.contains("CANARY"), "{told}");
+        assert_eq!(given.warnings().len(), 1, "{told}");
+    }
+}
+
+#[test]
+fn a_cure_names_the_variable_or_the_flag() {
+    let bare = || {
+        Given::nothing()
+            .variable("BEARERD_TOKEN_URL", "https://id.example.com/t")
+            .variable("BEARERD_CLIENT_ID", "c")
+            .variable("BEARERD_CLIENT_SECRET", "/run/secrets/CANARY")
+    };
+    let told = bare().variable("BEARERD_UPSTREAM", "http://api.example.com").load().unwrap_err();
+    assert!(told.to_string().contains("hint: write `https://` in `BEARERD_UPSTREAM`"), "{told}");
+    let warning = told.warnings[0].to_string();
+    assert!(warning.contains("set `BEARERD_CLIENT_SECRET_FILE` instead") && !warning.contains("CANARY"), "{warning}");
+    let told = bare().flag("upstream", "http://api.example.com").load().unwrap_err().to_string();
+    assert!(told.contains("hint: write `https://` in `--upstream`"), "{told}");
 }
 
 #[test]

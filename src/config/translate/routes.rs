@@ -79,8 +79,14 @@ impl Walk<'_> {
         }
         if token.is_some() && !route.allow_plaintext && in_clear(&upstream, connect_to.as_ref()) {
             let complaint = Complaint::new("the token would go over the network in clear");
-            let hint = "use `https`, or say `allow_plaintext: true` if the network itself is trusted";
-            scribe.problem(&path.with("upstream"), complaint.hint(hint));
+            let path = path.with("upstream");
+            let hint = match scribe.written.tree.place_of(&path).setting() {
+                Some(setting) => {
+                    format!("write `https://` in `{setting}`; only a file can say `allow_plaintext: true`")
+                }
+                None => "use `https`, or say `allow_plaintext: true` if the network itself is trusted".to_owned(),
+            };
+            scribe.problem(&path, complaint.hint(hint));
         }
         let name = self.name(scribe, path, route.name, &upstream, &matching);
         self.distinct(scribe, path, &matching, &name);

@@ -33,7 +33,7 @@ pub struct Document {
     /// Where apps connect. A string is short for `{address: …}`.
     #[schemars(extend("default" = ["localhost:4280"], "minItems" = 1))]
     pub listen: OneOrMany<Listen>,
-    /// Where health, metrics, status JSON and the status page are served; an address that only this machine can reach.
+    /// Where health, metrics and status (JSON) are served; an address that only this machine can reach.
     #[schemars(extend("default" = "localhost:4281", "format" = "loopback-address"))]
     pub admin: Switch<String>,
     /// A second address that serves `/livez`, `/startupz`, `/readyz` and `/metrics` and nothing else, for a kubelet.
@@ -50,10 +50,11 @@ pub struct Document {
     #[schemars(extend("default" = {}))]
     pub shutdown: Shutdown,
     /// The access tokens to keep, by a name of your own.
-    #[schemars(extend("default" = {}, "x-key-format" = "name"))]
+    #[schemars(extend("default" = {}, "x-key-format" = "name",
+        "x-example" = "tokens: {reports: {issuer: https://id.example.com}}"))]
     pub tokens: Named<Token>,
     /// Which requests go where, and with which token.
-    #[schemars(required, extend("minItems" = 1))]
+    #[schemars(required, extend("minItems" = 1, "x-example" = "routes: [{upstream: https://api.example.com}]"))]
     pub routes: Option<Vec<Route>>,
     /// Who may call, besides programs that use a local address.
     #[schemars(extend("default" = {}))]

@@ -32,8 +32,8 @@ pub struct Route {
     #[schemars(extend("default" = {}))]
     pub r#match: Match,
     /// Where requests go: `https://HOST`, with a port and a base path if need be. The base path is put in front of the
-    /// path of the request. A proxy client's URL is matched on this host, port and base path; of several routes that
-    /// share them, it takes the first.
+    /// path of the request. A proxy client's URL is matched on this host, port and base path, and neither on
+    /// `match.host` nor on `match.path`; of several routes that share them, it takes the first.
     #[schemars(required, extend("format" = "upstream"))]
     pub upstream: Option<String>,
     /// A host and port to connect to instead. TLS name and Host header stay the upstream's.
@@ -81,7 +81,8 @@ pub struct Match {
     /// The host in its Host header, without a port.
     #[schemars(extend("format" = "host"))]
     pub host: Option<String>,
-    /// The beginning of its path: `/v2` takes `/v2` and `/v2/x`, but not `/v20`. The longest one wins.
+    /// The beginning of its path: `/v2` takes `/v2` and `/v2/x`, but not `/v20`. The longest one wins. It stays on the
+    /// path that the upstream gets, unless `strip_prefix` takes it off.
     #[schemars(extend("format" = "match-path"))]
     pub path: Option<String>,
 }

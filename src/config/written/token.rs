@@ -215,8 +215,9 @@ pub enum BasicEncoding {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = in_order::<Self>)]
 pub struct Refresh {
-    /// Renewal starts when this share of its life is left. `off` waits until it is over, for a provider that revokes the
-    /// old token when it issues a new one.
+    /// Renewal starts when this share of its life is left, or sooner: by chance up to a tenth of the way, so that many do
+    /// not renew at once, and at the latest after three quarters of the life that `margin` leaves.
+    /// `off` waits until it is over, for a provider that revokes the old token when it issues a new one.
     // Nine tenths would renew as soon as it is there; less than a hundredth leaves no time for a second attempt.
     #[schemars(extend("default" = "25%", "x-min" = "1%", "x-max" = "90%"))]
     pub early: Switch<Percent>,

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use rustix::process::Signal;
 
-use super::child::{Child, bearerd};
+use super::child::{BINARY, Child, bearerd};
 use crate::support::{Answer, App, Folder};
 
 /// A place for temporary files that a test can look into.
@@ -59,7 +59,9 @@ async fn its_lines_work_each_request_is_told_and_ctrl_c_ends_it() {
     }
     assert_eq!(statuses, [200, 200, 200, 403, 200], "{lines:#?}");
     demo.until_out("└▶ 200, with token ").await;
-    demo.until_out("GET /orders/7 HTTP/1.1 ─▶ nothing of it reached the API").await;
+    demo.until_out("└▶ bearerd answered 403 web_origin itself; nothing reached the API").await;
+    // The listener behind the tap is nobody's business.
+    assert!(!demo.out().contains("demo-inner listens on"), "{}", demo.out());
 
     let files = temporary.files();
     assert_eq!(files.len(), 1, "{files:?}");
@@ -71,11 +73,40 @@ async fn its_lines_work_each_request_is_told_and_ctrl_c_ends_it() {
         // What it names can be read by whoever wants to learn from it, and checked.
         let file = folder.join("bearerd.yaml").display().to_string();
         assert!(told.contains(&file), "{told}");
-        bearerd(&["check", "--config", &file], &[]).await.with(0);
+        let commands: Vec<Vec<&str>> = told
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(BINARY))
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(commands.iter().map(|words| words[0]).collect::<Vec<_>>(), ["check", "token", "health"]);
+        for words in commands {
+            assert_eq!(words.last(), Some(&file.as_str()));
+            bearerd(&words, &[]).await.with(0);
+        }
     }
     let ended = demo.end_by(Signal::INT).await.with(0);
     assert_eq!(ended.err, "");
     assert_eq!(temporary.files(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refused_request_and_an_innocent_one_are_told_apart() {
+    let temporary = Temporary::new();
+    let mut demo = Child::spawn(&["demo"], &[("TMPDIR", &temporary.1)]);
+    demo.until_out("Ctrl-C ends it").await;
+    let told = demo.out();
+    let url = told.lines().find_map(|line| line.trim().strip_prefix("curl http://")).unwrap().to_owned();
+    assert_eq!(curl(&format!("-H 'Origin: https://evil.example' http://{url}")).await.status, 403);
+    assert_eq!(curl(&format!("http://{url}")).await.status, 200);
+    demo.until_out("└▶ 200, with token ").await;
+    let ended = demo.end_by(Signal::INT).await.with(0);
+    let (_, told) = ended.out.split_once("Ctrl-C ends it").unwrap();
+    let refused =
+        "  GET /orders/1 HTTP/1.1\n  Origin: https://evil.example\n  └▶ bearerd answered 403 web_origin itself";
+    let (before, after) = told.split_once(refused).unwrap();
+    assert!(!before.contains("GET /orders/1"), "{told}");
+    // The panel of the other one shows nothing of it.
+    assert!(after.contains("what the app sent") && !after.contains("evil"), "{told}");
 }
 
 #[tokio::test]

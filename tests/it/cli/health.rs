@@ -84,6 +84,22 @@ async fn nobody_there_is_told_at_once_with_the_address() {
 }
 
 #[tokio::test]
+async fn without_a_configuration_it_asks_where_one_is_by_default() {
+    if std::path::Path::new("/etc/bearerd/config.yaml").exists() {
+        return;
+    }
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let ended = bearerd(&["health"], &[("BEARERD_ADMIN", &address), ("BEARERD_CLIENT_ID", "c")]).await.with(1);
+    ended.says(&[&format!("error: no instance answers at `{address}`"), "name its file with `--config`"]);
+    let stage = Stage::new().await;
+    let running = stage.run(&[]).await.ready().await;
+    bearerd(&["health", "--admin", &running.page("admin").to_string()], &[]).await.with(0);
+    running.child.end_by(Signal::TERM).await.with(0);
+    // A file that is named has to be there.
+    bearerd(&["health", "--config", "/nowhere.yaml"], &[]).await.with(78);
+}
+
+#[tokio::test]
 async fn a_secret_that_is_gone_for_a_moment_is_not_the_instances_end() {
     let stage = Stage::new().await;
     let running = stage.run(&[]).await.ready().await;

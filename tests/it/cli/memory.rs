@@ -4,22 +4,38 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 
+use bearerd::demo::answer::Answer;
 use rustix::process::Signal;
 
 use super::child::{self, Child};
 use super::stage::{Running, Stage};
+use crate::support::PATIENCE;
 
 /// Anybody's but root's.
 const NOBODY: u32 = 65_534;
+
+/// How large a core dump of it may be: the soft limit and the hard one.
+fn core_limits(child: &Child) -> Vec<String> {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    core.split_whitespace().skip(4).take(2).map(str::to_owned).collect()
+}
 
 #[tokio::test]
 async fn there_are_no_core_dumps() {
     let stage = Stage::new().await;
     let running = stage.run(&[]).await;
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.child.pid())).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    assert_eq!(core_limits(&running.child), ["0", "0"]);
     running.child.end_by(Signal::TERM).await.with(0);
+}
+
+#[tokio::test]
+async fn nor_of_a_command_that_asks_for_a_token() {
+    let stage = Stage::new().await;
+    stage.provider.script().push(Answer::hang());
+    let child = Child::spawn(&["token", "--config", &stage.file()], &[]);
+    stage.provider.wait_for(1, PATIENCE).await.unwrap();
+    assert_eq!(core_limits(&child), ["0", "0"]);
 }
 
 /// A process that is not dumpable shows in its `/proc` folder belonging to root, whoever runs it. Root's own shows

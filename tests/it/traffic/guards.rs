@@ -91,41 +91,50 @@ async fn a_web_page_may_not_call_unless_its_origin_is_ours_or_named() {
 async fn the_admin_pages_have_the_same_guards() {
     let rig = Rig::ready(Options::default()).await;
     for page in ["/status", "/metrics", "/livez", "/readyz"] {
-        let mut admin = App::connect(rig.proxy.admin).await;
-        assert_eq!(admin.get(page).await.status, 200, "{page}");
+        // One page a connection.
+        let admin = || App::connect(rig.proxy.admin);
+        assert_eq!(admin().await.get(page).await.status, 200, "{page}");
         for host in FOREIGN {
-            assert_eq!(admin.ask(&format!("GET {page} HTTP/1.1\nHost: {host}")).await.status, 421, "{page} {host}");
+            assert_eq!(
+                admin().await.ask(&format!("GET {page} HTTP/1.1\nHost: {host}")).await.status,
+                421,
+                "{page} {host}"
+            );
         }
         for line in
             ["Origin: https://evil.test", "Origin: null", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site"]
         {
-            assert_eq!(admin.ask(&format!("GET {page} HTTP/1.1\n{line}")).await.status, 403, "{page} {line}");
+            assert_eq!(admin().await.ask(&format!("GET {page} HTTP/1.1\n{line}")).await.status, 403, "{page} {line}");
         }
         for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
-            let answer = admin.ask(&format!("{method} {page} HTTP/1.1")).await;
+            let answer = admin().await.ask(&format!("{method} {page} HTTP/1.1")).await;
             assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method} {page}");
         }
+        let mut admin = admin().await;
         admin.send(admin.head(&format!("HEAD {page} HTTP/1.1"))).await;
         assert_eq!(admin.answer_to_head().await.status, 200, "{page}");
     }
-    let mut admin = App::connect(rig.proxy.admin).await;
-    assert_eq!(admin.get("/quit").await.status, 404);
-    assert_eq!(admin.get("/../status").await.status, 400);
+    assert_eq!(rig.proxy.page("/quit").await.status, 404);
+    assert_eq!(rig.proxy.page("/../status").await.status, 400);
     assert!(targets(&rig).is_empty());
 }
 
 #[tokio::test]
 async fn the_health_listener_serves_its_four_pages_to_any_host() {
     let rig = rig_with(|rig| format!("health: 127.0.0.1:0\nroutes:\n{}", route(rig, "api", "", ""))).await;
-    let mut health = App::connect(rig.proxy.health[0]).await;
+    let health = || App::connect(rig.proxy.health[0]);
     for page in ["/livez", "/startupz", "/readyz", "/metrics"] {
         for host in ["10.1.2.3:4282", "pod.internal", "localhost"] {
-            assert_eq!(health.ask(&format!("GET {page} HTTP/1.1\nHost: {host}")).await.status, 200, "{page} {host}");
+            assert_eq!(
+                health().await.ask(&format!("GET {page} HTTP/1.1\nHost: {host}")).await.status,
+                200,
+                "{page} {host}"
+            );
         }
-        assert_eq!(health.ask(&format!("GET {page} HTTP/1.1\nOrigin: https://evil.test")).await.status, 403);
-        assert_eq!(health.ask(&format!("POST {page} HTTP/1.1")).await.status, 405);
+        assert_eq!(health().await.ask(&format!("GET {page} HTTP/1.1\nOrigin: https://evil.test")).await.status, 403);
+        assert_eq!(health().await.ask(&format!("POST {page} HTTP/1.1")).await.status, 405);
     }
     for page in ["/status", "/", "/x"] {
-        assert_eq!(health.get(page).await.status, 404, "{page}");
+        assert_eq!(health().await.get(page).await.status, 404, "{page}");
     }
 }

@@ -7,7 +7,7 @@ use bearerd::demo::answer::{Answer, Latch};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{moment, read_until, targets};
-use crate::support::{Options, PATIENCE, Rig};
+use crate::support::{App, Options, PATIENCE, Rig};
 
 #[tokio::test]
 async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
@@ -105,4 +105,74 @@ async fn a_connection_too_many_is_told_at_once_and_the_next_is_served_when_one_l
         moment(5).await;
     }
     assert_eq!(targets(&rig), ["/", "/", "/", "/", "/freed"]);
+}
+
+#[tokio::test]
+async fn a_head_that_begins_behind_a_request_is_not_waited_for_either() {
+    let rig = Rig::ready(Options { top: "limits: {head: 300ms, idle: 60s}", ..Options::default() }).await;
+    let latch = Latch::new();
+    for (head, body, held) in [
+        ("GET /x HTTP/1.1", "", false),
+        ("GET /x HTTP/1.1", "", true),
+        ("POST /x HTTP/1.1\nTransfer-Encoding: chunked", "1\r\nx\r\n0\r\n\r\n", false),
+    ] {
+        let mut app = rig.app().await;
+        let whole = app.head(head) + body;
+        if held {
+            rig.api.log().clear();
+            rig.api.script().push(Answer::Serve.held_by(&latch));
+            app.send(whole).await;
+            rig.api.wait_for(1, PATIENCE).await.unwrap();
+            app.send("GET /partial HTT").await;
+            moment(100).await;
+            latch.open();
+        } else {
+            app.send(format!("{whole}GET /partial HTT")).await;
+        }
+        assert_eq!(app.answer().await.status, 200);
+        assert!(app.is_closed().await, "{head:?}, held: {held}");
+    }
+    // A request that is whole is no beginning of another.
+    let mut app = rig.app().await;
+    assert_eq!(app.ask("GET /x HTTP/1.1").await.status, 200);
+    moment(600).await;
+    assert_eq!(app.ask("POST /x HTTP/1.1\nContent-Length: 0").await.status, 200);
+}
+
+#[tokio::test]
+async fn refusing_has_a_limit_of_its_own() {
+    let rig = Rig::ready(Options { top: "limits: {connections: 1}", ..Options::default() }).await;
+    let mut only = rig.app().await;
+    assert_eq!(only.get("/").await.status, 200);
+    let mut others = Vec::new();
+    for _ in 0..150 {
+        others.push(rig.app().await.into_stream());
+    }
+    let (mut told, mut dropped) = (0, 0);
+    for other in &mut others {
+        let mut heard = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, other.read_to_end(&mut heard)).await.expect("the connection ends");
+        *(if heard.is_empty() { &mut dropped } else { &mut told }) += 1;
+    }
+    assert!(told >= 64 && dropped > 0, "{told} were told, {dropped} were dropped");
+    assert_eq!(only.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn those_who_do_not_read_do_not_keep_the_probes_out() {
+    let rig = Rig::new().await;
+    let mut stuck = Vec::new();
+    for _ in 0..64 {
+        let app = App::connect(rig.proxy.admin).await;
+        let request = app.head("GET /metrics HTTP/1.1").repeat(100);
+        let mut stream = app.into_stream();
+        let writing = async { while stream.write_all(request.as_bytes()).await.is_ok() {} };
+        let _ = tokio::time::timeout(Duration::from_millis(30), writing).await;
+        stuck.push(stream);
+    }
+    // One that says nothing, for each place.
+    for _ in 0..64 {
+        stuck.push(App::connect(rig.proxy.admin).await.into_stream());
+    }
+    assert_eq!(rig.proxy.page("/livez").await.status, 200);
 }

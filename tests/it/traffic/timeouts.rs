@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bearerd::demo::answer::{Answer, Piece};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::{accepted, last, moment, read_until, rig_to_bytes, rig_with, route, targets};
+use super::{accepted, in_time, last, moment, read_until, rig_to_bytes, rig_with, route, targets};
 use crate::support::{Options, Rig};
 
 #[tokio::test]
@@ -95,4 +95,44 @@ async fn an_upload_that_the_api_does_not_take_is_the_apis_fault() {
     let _api = accepted(&upstream).await;
     assert!(read_until(&mut reader, "\r\n").await.starts_with("HTTP/1.1 504 "));
     writing.abort();
+}
+
+#[tokio::test]
+async fn an_app_that_stops_reading_is_cut_off_and_the_upstream_with_it() {
+    let limits = "limits: {head: 300ms}\n";
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = upstream.local_addr().unwrap();
+    let routes = format!("routes:\n  - upstream: http://{address}\n    token: main\n    timeouts: {{body_idle: 1s}}\n");
+    let rig = rig_with(|_| format!("{limits}{routes}")).await;
+    // By length, by chunks, and to HTTP/1.0 by the end of the connection, which must not look like that of the answer.
+    for (version, framing) in [("1.1", "Content-Length: 999999999"), ("1.1", "X: y"), ("1.0", "X: y")] {
+        let app = rig.app().await;
+        let head = app.head(&format!("GET /x HTTP/{version}"));
+        let mut app = app.into_stream();
+        app.write_all(head.as_bytes()).await.unwrap();
+        let (mut reader, mut writer) = accepted(&upstream).await.into_split();
+        writer.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes()).await.unwrap();
+        let writing = tokio::spawn(async move { while writer.write_all(&[b'x'; 64 * 1024]).await.is_ok() {} });
+        // What moves slowly moves.
+        let begun = Instant::now();
+        let mut buffer = vec![0; 1024 * 1024];
+        while begun.elapsed() < Duration::from_millis(2_500) {
+            assert!(app.read(&mut buffer).await.unwrap() > 0);
+            moment(100).await;
+        }
+        let stopped = Instant::now();
+        assert!(in_time(reader.read_u8()).await.is_err(), "the upstream's connection ends");
+        // It may have stood still for a part of that already: a system takes more only when there is room for much more.
+        assert!(stopped.elapsed() >= Duration::from_millis(300), "after {:?}", stopped.elapsed());
+        writing.await.unwrap();
+        let end = in_time(async {
+            loop {
+                match app.read(&mut buffer).await {
+                    Ok(1..) => {}
+                    end => return end,
+                }
+            }
+        });
+        assert!(end.await.is_err(), "a reset");
+    }
 }

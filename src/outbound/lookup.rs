@@ -1,0 +1,139 @@
+//! Looks names up on the control plane, once at a time for each destination.
+//!
+//! getaddrinfo blocks a thread, cannot be cancelled, and may take half a minute when a name server is away. A worker has
+//! no thread to spare, and the control plane's are shared with the token client. So whoever dials while a lookup is under
+//! way gets its answer, and one that hangs holds one thread and up its own destination. Must never know who dials.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use hyper_util::client::legacy::connect::dns::Name;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tower_service::Service;
+
+/// What a lookup came to. An error may have many who want it, so it is only its kind.
+type Found = Result<Vec<SocketAddr>, io::ErrorKind>;
+
+/// One destination's lookups.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    look_up: fn(&str) -> io::Result<Vec<SocketAddr>>,
+    /// The latest; its answer comes when it is over.
+    latest: Mutex<Option<watch::Receiver<Option<Found>>>>,
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self::by(|name| Ok((name, 0).to_socket_addrs()?.collect()))
+    }
+}
+
+impl Lookups {
+    pub(super) fn by(look_up: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Self {
+        Self { look_up, latest: Mutex::default() }
+    }
+
+    /// The lookup that is under way, or else one that begins now. An answer is not kept: names move.
+    fn join(&self, name: Name, control: &Handle) -> watch::Receiver<Option<Found>> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_under_way =
+            |lookup: &&watch::Receiver<Option<Found>>| lookup.borrow().is_none() && lookup.has_changed().is_ok();
+        if let Some(lookup) = latest.as_ref().filter(is_under_way) {
+            return lookup.clone();
+        }
+        let (tell, told) = watch::channel(None);
+        let look_up = self.look_up;
+        control.spawn_blocking(move || tell.send_replace(Some(look_up(name.as_str()).map_err(|error| error.kind()))));
+        *latest = Some(told.clone());
+        told
+    }
+}
+
+/// Looks one destination's name up.
+#[derive(Clone, Debug)]
+pub(super) struct Resolver {
+    pub(super) lookups: Arc<Lookups>,
+    pub(super) control: Handle,
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let mut lookup = self.lookups.join(name, &self.control);
+        Box::pin(async move {
+            // An error is the end of the control plane.
+            let found = lookup.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
+            Ok(found.unwrap_or_else(|| Ok(Vec::new()))?.into_iter())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
+    static RELEASED: AtomicBool = AtomicBool::new(false);
+
+    fn hang(_: &str) -> io::Result<Vec<SocketAddr>> {
+        BEGUN.fetch_add(1, Ordering::SeqCst);
+        let begun = Instant::now();
+        while !RELEASED.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        Ok(vec![([127, 0, 0, 1], 0).into()])
+    }
+
+    fn resolver(look_up: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Resolver {
+        Resolver { lookups: Arc::new(Lookups::by(look_up)), control: Handle::current() }
+    }
+
+    fn name() -> Name {
+        "api.example".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_holds_one_thread_and_nobody_else_up() {
+        let mut hanging = resolver(hang);
+        // More than the runtime has threads; some give up, as a dial does.
+        let mut waiting: Vec<_> = (0..1_000).map(|_| hanging.clone().call(name())).collect();
+        waiting.truncate(500);
+        let mut well = resolver(|_| Ok(vec![([127, 0, 0, 2], 0).into()]));
+        let found = tokio::time::timeout(Duration::from_secs(10), well.call(name())).await.expect("another's answer");
+        assert_eq!(found.unwrap().collect::<Vec<_>>(), [([127, 0, 0, 2], 0).into()]);
+        RELEASED.store(true, Ordering::SeqCst);
+        for one in waiting {
+            assert_eq!(one.await.unwrap().len(), 1);
+        }
+        assert_eq!(BEGUN.load(Ordering::SeqCst), 1);
+        assert_eq!(hanging.call(name()).await.unwrap().len(), 1);
+        assert_eq!(BEGUN.load(Ordering::SeqCst), 2, "what is over is not asked again for the old answer");
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_fails_for_all_and_the_next_is_another() {
+        static TRIES: AtomicUsize = AtomicUsize::new(0);
+        let mut failing = resolver(|_| match TRIES.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(io::ErrorKind::NotFound.into()),
+            1 => panic!("a test's own"),
+            _ => Ok(Vec::new()),
+        });
+        assert_eq!(failing.call(name()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(failing.call(name()).await.is_err(), "a panic is no answer");
+        assert!(failing.call(name()).await.is_ok());
+    }
+}
