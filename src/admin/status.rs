@@ -47,10 +47,10 @@ fn token(status: &Status) -> Value {
         "usable_until": status.usable_until.map(time),
         "usable_for_seconds": status.usable_for.map(|left| left.as_secs_f64()),
         "credential": {"client_id": &*status.credential, "index": status.credential_index},
-        "credentials": status.credentials.iter().enumerate().map(|(index, (client_id, rejected))| json!({
-            "client_id": &**client_id,
+        "credentials": status.credentials.iter().enumerate().map(|(index, credential)| json!({
+            "client_id": &*credential.client_id,
             "in_use": index == status.credential_index,
-            "rejected": rejected.as_ref().map(|(at, what)| json!({"at": time(*at), "what": what})),
+            "rejected": credential.rejected.as_ref().map(|(at, what)| json!({"at": time(*at), "what": what})),
         })).collect::<Vec<_>>(),
         "asking": status.asking,
         "next_attempt_in_seconds": status.next_attempt_in.map(|left| left.as_secs_f64()),

@@ -119,6 +119,14 @@ fn files_of(proof: &Proof) -> Vec<PathBuf> {
     }
 }
 
+/// What may be shown of a credential.
+#[derive(Clone, Debug)]
+pub struct CredentialStatus {
+    pub client_id: Arc<str>,
+    /// When and how it was last rejected, if no token was granted for it since.
+    pub rejected: Option<(SystemTime, String)>,
+}
+
 /// What may be shown of a token: never the token.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -137,8 +145,8 @@ pub struct Status {
     pub next_attempt_in: Option<Duration>,
     pub failures: u32,
     pub last_error: Option<(SystemTime, String)>,
-    /// In the order of the configuration: the identifier, and when and how it was last rejected, if that still holds.
-    pub credentials: Vec<(Arc<str>, Option<(SystemTime, String)>)>,
+    /// In the order of the configuration.
+    pub credentials: Vec<CredentialStatus>,
 }
 
 impl Entry {
@@ -168,7 +176,7 @@ impl Entry {
                 .map(|(index, credential)| {
                     let rejected = snapshot.rejected.get(index).and_then(Option::as_ref);
                     let rejected = rejected.map(|error| (error.at, error.what.clone()));
-                    (Arc::clone(&credential.client_id), rejected)
+                    CredentialStatus { client_id: Arc::clone(&credential.client_id), rejected }
                 })
                 .collect(),
         }
@@ -182,7 +190,7 @@ impl Status {
         TokenSample {
             token: Arc::clone(&self.name),
             state: self.state,
-            credentials: self.credentials.iter().map(|(name, _)| Arc::clone(name)).collect(),
+            credentials: self.credentials.iter().map(|credential| Arc::clone(&credential.client_id)).collect(),
             using: self.credential_index,
             expiry: self.usable_until.and_then(since_1970),
         }
