@@ -55,7 +55,7 @@ impl Bound {
     /// # Errors
     /// An address is taken, or a file that the configuration names is not what it should be.
     pub fn new(plan: Plan, observer: Observer) -> Result<Self, AppError> {
-        let Plan { listeners, admin, health, workers, shutdown, tokens, routes, callers, limits, .. } = plan;
+        let Plan { listeners, admin, health, workers, shutdown, state_dir, tokens, routes, callers, limits, .. } = plan;
         let configs = ClientConfigs::default();
 
         let mut schemes: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
@@ -67,7 +67,7 @@ impl Bound {
                 }
             }
         }
-        let registry = Arc::new(Registry::new(tokens, &schemes, None, &configs)?);
+        let registry = Arc::new(Registry::new(tokens, &schemes, state_dir, &configs)?);
 
         let guards = Guards::new(&callers, hosts(&listeners, &routes));
         let mut destinations = Destinations::default();

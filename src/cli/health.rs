@@ -50,6 +50,14 @@ impl Files for OnlyTheConfiguration {
             false => Err(error),
         })
     }
+
+    fn is_real(&self) -> bool {
+        false
+    }
+
+    fn folder(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {

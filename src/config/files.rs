@@ -18,6 +18,14 @@ pub trait Files {
     /// Reads at most `limit` bytes and fails where there are more. `regular` refuses what is not a regular file: a pipe
     /// gives its contents only once, and the device files never end.
     fn read(&self, path: &Path, limit: usize, regular: bool) -> io::Result<Seen>;
+
+    /// Whether what it gives is what is there, so that it is worth looking at.
+    fn is_real(&self) -> bool {
+        true
+    }
+
+    /// Whether others than its owner may enter this folder, in which this process can make files.
+    fn folder(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// The files of this machine.
@@ -42,6 +50,28 @@ impl Files for Disk {
         }
         Ok(Seen { bytes, world_readable: world_readable(&metadata) })
     }
+
+    fn folder(&self, path: &Path) -> io::Result<bool> {
+        let metadata = std::fs::metadata(path)?;
+        if !metadata.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, "is not a folder"));
+        }
+        writable(path, &metadata)
+    }
+}
+
+#[cfg(unix)]
+fn writable(path: &Path, metadata: &std::fs::Metadata) -> io::Result<bool> {
+    use rustix::fs::{Access, access};
+    use std::os::unix::fs::PermissionsExt as _;
+    access(path, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|_| io::Error::other("may not be written by this user"))?;
+    Ok(metadata.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn writable(_: &Path, _: &std::fs::Metadata) -> io::Result<bool> {
+    Ok(false)
 }
 
 #[cfg(unix)]
@@ -61,7 +91,7 @@ pub fn why(error: &io::Error) -> String {
     if kind == io::ErrorKind::NotFound {
         return String::from("does not exist");
     }
-    if kind == io::ErrorKind::NotADirectory {
+    if kind == io::ErrorKind::NotADirectory && error.raw_os_error().is_some() {
         return String::from("does not exist: part of its path is a file");
     }
     if kind == io::ErrorKind::PermissionDenied {
@@ -106,6 +136,21 @@ mod tests {
         assert_eq!(told(&folder.0, 3), "is a directory");
         assert_eq!(told(&folder.0.join("nothing"), 3), "does not exist");
         assert_eq!(told(&file.join("below"), 3), "does not exist: part of its path is a file");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_says_who_may_enter_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = Folder::new("folders");
+        for (mode, open) in [(0o700, false), (0o750, true), (0o755, true)] {
+            std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Disk.folder(&folder.0).unwrap(), open, "{mode:o}");
+        }
+        let file = folder.0.join("file");
+        std::fs::write(&file, "x").unwrap();
+        assert_eq!(Disk.folder(&file).unwrap_err().to_string(), "is not a folder");
+        assert_eq!(why(&Disk.folder(&folder.0.join("nothing")).unwrap_err()), "does not exist");
     }
 
     #[test]

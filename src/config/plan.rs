@@ -25,6 +25,8 @@ pub struct Plan {
     pub workers: usize,
     pub log: LogSettings,
     pub shutdown: Shutdown,
+    /// Where what must outlive a restart is kept; `None` is `state_dir: off`.
+    pub state_dir: Option<PathBuf>,
     /// In the order in which they were written; names differ.
     pub tokens: Vec<token::Settings>,
     /// At least one; names differ, and so does what they match.

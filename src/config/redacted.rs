@@ -39,6 +39,7 @@ pub fn text(plan: &Plan) -> String {
         page.key("delay", duration_text(plan.shutdown.delay));
         page.key("timeout", duration_text(plan.shutdown.timeout));
     });
+    page.key("state_dir", plan.state_dir.as_ref().map_or_else(off, |path| quoted(&path.display().to_string())));
     match plan.tokens.is_empty() {
         true => page.key("tokens", "{}"),
         false => page.map("tokens", |page| {

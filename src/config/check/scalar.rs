@@ -76,6 +76,7 @@ impl Walk<'_> {
         }
         match format {
             "file" => self.file(shape, &text, &node.place),
+            "folder" => self.folder(&text, &node.place),
             _ => Some(Json::String(text)),
         }
     }
@@ -178,6 +179,26 @@ impl Walk<'_> {
             return self.wrong(place, Complaint::new(format!("`{}` is empty", path.display())));
         }
         Some(Json::String(path.to_str()?.to_owned()))
+    }
+
+    /// A folder that is written to: here it has to be there and to take it.
+    fn folder(&mut self, text: &str, place: &Place) -> Option<Json> {
+        let path = self.locate(text, place);
+        match self.outside.files.folder(&path) {
+            Err(error) => {
+                let complaint = Complaint::new(format!("`{}` {}", path.display(), why(&error)));
+                let hint = "make it for the user that bearerd runs as: `install -d -m 0700 -o USER PATH`; systemd does \
+                            it with `StateDirectory=`";
+                self.wrong(place, complaint.hint(hint))
+            }
+            Ok(open) => {
+                if open {
+                    let what = format!("`{}` can be entered by other users of this machine", path.display());
+                    self.warn(place, Complaint::new(what).hint("take the right away with `chmod 0700`"));
+                }
+                Some(Json::String(path.to_str()?.to_owned()))
+            }
+        }
     }
 
     fn look<T>(

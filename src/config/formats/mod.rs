@@ -42,6 +42,7 @@ const FORMATS: &[Format] = &[
     format!("name", "a name", name),
     format!("text", "a string", text),
     format!("file", "the path of a file", text),
+    format!("folder", "the path of a folder", text),
     format!("secret", "a secret: `{file: PATH}`, `{env: NAME}`, `{exec: [COMMAND, …]}` or `{systemd: NAME}`", secret),
     format!("private-key", "a private key: `{file: PATH}`, `{exec: [COMMAND, …]}` or `{systemd: NAME}`", private_key),
     format!("x5t", "the SHA-1 of a certificate in base64url", x5t),

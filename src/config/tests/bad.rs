@@ -503,7 +503,7 @@ fn a_hint_says_what_to_do() {
         problems.to_string(),
         "\
 /etc/bearerd/config.yaml:1:1: banana: unknown key
-  hint: known here: `listen`, `admin`, `health`, `workers`, `log`, `shutdown`, `tokens`, `routes`, `callers`, `limits`
+  hint: known here: `listen`, `admin`, `health`, `workers`, `log`, `shutdown`, `state_dir`, `tokens`, `routes`, `callers`, `limits`
 /etc/bearerd/config.yaml:2:10: workers: out of range: from 1 to 64"
     );
 }

@@ -84,7 +84,6 @@ callers: {clients: []}
 fn later_values_are_refused_where_they_stand() {
     for (line, expected) in [
         ("access_log: stdout", "2:1: access_log: not supported yet"),
-        ("state_dir: /var/lib/bearerd", "2:1: state_dir: not supported yet"),
         ("tunnel: ['*.amazonaws.com:443']", "2:1: tunnel: not supported yet"),
         ("intercept: {ca_dir: /run/bearerd/ca}", "2:1: intercept: not supported yet"),
         ("callers: {clients: [{name: a, uid: 1}]}", "2:11: callers.clients: not supported yet"),

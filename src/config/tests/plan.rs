@@ -38,6 +38,7 @@ log:
 shutdown:
   delay: 0s
   timeout: 25s
+state_dir: off
 tokens:
   a:
     token_url: https://id.example.com/t
@@ -171,6 +172,22 @@ fn plain_http_is_fine_where_nobody_listens() {
     let elsewhere =
         Given::document(&format!("{TOKEN}routes: [{{upstream: 'http://localhost', connect_to: '192.0.2.1'}}]"));
     assert_eq!(elsewhere.problems(), ["2:21: routes[0].upstream: the token would go over the network in clear"]);
+}
+
+#[test]
+fn the_state_has_a_folder_of_its_own() {
+    let with = |folder: &str| Given::document(&format!("state_dir: {folder}\n{}", good_document()));
+    let plan = with("/var/lib/bearerd").good().plan;
+    assert_eq!(plan.state_dir.as_deref(), Some(std::path::Path::new("/var/lib/bearerd")));
+    assert!(redacted::text(&plan).contains("\nstate_dir: /var/lib/bearerd\n"));
+    assert!(!plan.files.contains(std::path::Path::new("/var/lib/bearerd")), "what bearerd writes is not watched");
+    assert_eq!(with("false").good().plan.state_dir, None);
+    assert_eq!(
+        with("open").warnings(),
+        ["1:12: state_dir: `/etc/bearerd/open` can be entered by other users of this machine"]
+    );
+    assert_eq!(with("/nowhere").problems(), ["1:12: state_dir: `/nowhere` does not exist"]);
+    assert_eq!(with("[a]").problems(), ["1:12: state_dir: expected the path of a folder, found a list"]);
 }
 
 #[test]

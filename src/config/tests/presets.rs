@@ -24,6 +24,10 @@ impl Files for Everywhere<'_> {
         };
         Ok(Seen { bytes: text.as_bytes().to_vec(), world_readable: false })
     }
+
+    fn folder(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 fn everywhere(document: &str) -> Result<Loaded, Problems> {

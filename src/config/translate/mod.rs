@@ -48,7 +48,8 @@ pub fn translate(
     report: &mut Report,
 ) -> Option<Plan> {
     let mut scribe = Scribe { written, report };
-    let Document { listen, admin, health, workers, log, shutdown, tokens, routes, callers, limits } = document;
+    let Document { listen, admin, health, workers, log, shutdown, state_dir, tokens, routes, callers, limits } =
+        document;
     let names = listeners::names(&listen.0);
     let listening = listeners::translate(&mut scribe, &listen.0, admin.on(), health.on());
     let tokens = tokens::translate(&mut scribe, tokens);
@@ -81,6 +82,7 @@ pub fn translate(
             },
         },
         shutdown: Shutdown { delay: shutdown.delay.0, timeout: shutdown.timeout.0 },
+        state_dir: state_dir.on().map(PathBuf::from),
         tokens,
         routes,
         callers,

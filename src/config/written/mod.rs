@@ -24,7 +24,6 @@ use super::words::{Duration, Named, OneOrMany, Size, Switch, Workers};
     transform = in_order::<Self>,
     extend("x-later" = {
         "access_log": ["off"],
-        "state_dir": ["off"],
         "tunnel": [[]],
         "intercept": [],
     })
@@ -49,6 +48,10 @@ pub struct Document {
     /// How it ends on SIGTERM.
     #[schemars(extend("default" = {}))]
     pub shutdown: Shutdown,
+    /// A folder in which what a provider asked for (`Retry-After`) and what `budget` has counted is kept over restarts,
+    /// so that a program that crashes again and again does not ask again and again. No token is in it.
+    #[schemars(extend("default" = "off", "format" = "folder"))]
+    pub state_dir: Switch<String>,
     /// The access tokens to keep, by a name of your own.
     #[schemars(extend("default" = {}, "x-key-format" = "name",
         "x-example" = "tokens: {reports: {issuer: https://id.example.com}}"))]

@@ -105,3 +105,30 @@ async fn a_certificate_that_is_none_is_told_by_the_check() {
     stage.folder.write("bearerd.yaml", &stage.usual().replace(&own, keys));
     bearerd(&["check", "--config", &stage.file()], &[]).await.with(78).silent().says(&["token `main`: app: "]);
 }
+
+#[tokio::test]
+async fn health_is_asked_while_the_key_is_being_replaced() {
+    let stage = Stage::new().await;
+    let own = format!("    client_id: {CLIENT}\n    client_secret: {{file: secret}}\n");
+    let keys = "    auth: private_key_jwt\n    client_id: app\n    private_key: {file: key.pem}\n";
+    stage.folder.write("bearerd.yaml", &stage.usual().replace(&own, keys));
+    for content in [None, Some("-----BEGIN PRIV")] {
+        if let Some(half) = content {
+            stage.folder.write("key.pem", half);
+        }
+        // Nobody runs, which is told, and not that the configuration were wrong.
+        bearerd(&["health", "--config", &stage.file()], &[]).await.with(1).silent();
+        bearerd(&["check", "--config", &stage.file()], &[]).await.with(78).silent();
+    }
+}
+
+#[tokio::test]
+async fn a_folder_for_the_state_takes_it() {
+    let stage = Stage::new().await;
+    std::fs::create_dir(stage.folder.path("state")).unwrap();
+    stage.configure(&format!("state_dir: {}\n", stage.at("state")));
+    let checked = bearerd(&["check", "--config", &stage.file()], &[]).await.with(0);
+    assert!(checked.out.contains(&format!("state_dir: {}", stage.at("state"))), "{}", checked.out);
+    stage.configure(&format!("state_dir: {}\n", stage.at("secret")));
+    bearerd(&["check", "--config", &stage.file()], &[]).await.with(78).silent().says(&["is not a folder"]);
+}
