@@ -1,11 +1,11 @@
 // Debian's glewlwyd, unpacked into a folder of its own and never installed: its packages are fetched and verified by
 // apt, and found again in the cache folder the next time. Its own admin API makes the client and the token plugin.
 import { execFile, spawn } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { generateKeyPairSync } from 'node:crypto';
 import { curl, eventually, file, folder, track } from '../oidc-provider/rig.mjs';
 
 const run = promisify(execFile);
@@ -14,7 +14,7 @@ const run = promisify(execFile);
 const VERSION = '2.7.5';
 // With the libraries that a Debian without it does not have; what is installed as well is none the worse.
 const PACKAGES = [
-  'glewlwyd', 'glewlwyd-common', 'libcbor0.8', 'libconfig9', 'libcurl3-gnutls', 'libhoel1.4', 'libiddawc1.1',
+  `glewlwyd=${VERSION}*`, 'glewlwyd-common', 'libcbor0.8', 'libconfig9', 'libcurl3-gnutls', 'libhoel1.4', 'libiddawc1.1',
   'libjansson4', 'libldap-2.5-0', 'libmariadb3', 'libmicrohttpd12', 'liboath0', 'liborcania2.3', 'libpq5',
   'librhonabwy1.1', 'libsqlite3-0', 'libulfius2.7', 'libyder2.0',
 ];
@@ -28,8 +28,7 @@ export async function unpacked() {
     const making = `${root}.${process.pid}`;
     mkdirSync(join(making, 'debs'), { recursive: true });
     try {
-      await run('apt-get', ['download', ...PACKAGES.map((name) => (name === 'glewlwyd' ? `${name}=${VERSION}*` : name))],
-        { cwd: join(making, 'debs'), timeout: 60_000 });
+      await run('apt-get', ['download', ...PACKAGES], { cwd: join(making, 'debs'), timeout: 60_000 });
       for (const deb of readdirSync(join(making, 'debs'))) {
         await run('dpkg-deb', ['-x', join(making, 'debs', deb), making]);
       }
@@ -41,8 +40,8 @@ export async function unpacked() {
       if (!existsSync(root)) throw new Error(error.stderr?.trim().split('\n').at(-1) || error.message);
     }
   }
-  const libraries = join(root, 'usr/lib', readdirSync(join(root, 'usr/lib')).find((name) => name.endsWith('-linux-gnu')));
-  const env = { PATH: process.env.PATH, LD_LIBRARY_PATH: libraries };
+  const architecture = readdirSync(join(root, 'usr/lib')).find((name) => name.endsWith('-linux-gnu'));
+  const env = { PATH: process.env.PATH, LD_LIBRARY_PATH: join(root, 'usr/lib', architecture) };
   const { stdout } = await run(join(root, 'usr/bin/glewlwyd'), ['--version'], { env }).catch((error) => error);
   if (!stdout?.includes(VERSION)) throw new Error(`glewlwyd ${VERSION} does not start here`);
   return { root, env };
@@ -96,8 +95,8 @@ database = { type = "sqlite3" path = "${database}" };
     if (!stdout.endsWith('200')) throw new Error(`glewlwyd: ${method} ${path}: ${stdout} ${stderr}`);
   }
   // The one that comes with the schema.
-  const login = () => admin('POST', '/auth/', { username: 'admin', password: 'password' }).then(() => true, () => false);
-  await eventually('glewlwyd takes the admin', 20, login);
+  const login = { username: 'admin', password: 'password' };
+  await eventually('glewlwyd takes the admin', 20, () => admin('POST', '/auth/', login).then(() => true, () => false));
 
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const on = (...names) => Object.fromEntries(names.map((name) => [name, true]));

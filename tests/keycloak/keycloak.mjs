@@ -15,10 +15,13 @@ const ADMIN = { username: 'admin', password: 'only-for-this-test' };
 
 /** Fetches it (some 160 MB, once) and unpacks it. The error of one that cannot be had is the reason to skip the rig. */
 export async function unpacked() {
-  const artifact = `org.keycloak:keycloak-quarkus-dist:${VERSION}:tar.gz`;
   const repository = join(homedir(), '.m2/repository');
-  const archive = join(repository, `org/keycloak/keycloak-quarkus-dist/${VERSION}/keycloak-quarkus-dist-${VERSION}.tar.gz`);
-  const args = ['-B', '-q', 'dependency:get', '-Dtransitive=false', `-Dartifact=${artifact}`, `-Dmaven.repo.local=${repository}`];
+  const name = 'keycloak-quarkus-dist';
+  const archive = join(repository, 'org/keycloak', name, VERSION, `${name}-${VERSION}.tar.gz`);
+  const args = [
+    '-B', '-q', '-Dstyle.color=never', `-Dmaven.repo.local=${repository}`,
+    'dependency:get', '-Dtransitive=false', `-Dartifact=org.keycloak:${name}:${VERSION}:tar.gz`,
+  ];
   // Without the network too, once it is there.
   await run('mvn', ['-o', ...args], { timeout: 60_000 }).catch(() => run('mvn', args, { timeout: 300_000 }))
     .catch((error) => { throw new Error(`Maven: ${error.stdout?.trim().split('\n')[0] || error.message}`); });
@@ -54,7 +57,8 @@ export async function start(home, { port, unusedPort, cert, key, caFile, life, c
     'start-dev', '--import-realm', '--cache=local', '--http-relative-path=/auth', '--http-host=127.0.0.1',
     // Development mode insists on a plain one too.
     `--http-port=${unusedPort}`, `--https-port=${port}`,
-    `--https-certificate-file=${file('keycloak.pem', cert)}`, `--https-certificate-key-file=${file('keycloak.key', key)}`,
+    `--https-certificate-file=${file('keycloak.pem', cert)}`,
+    `--https-certificate-key-file=${file('keycloak.key', key)}`,
   ], {
     env: {
       ...process.env,
@@ -77,12 +81,11 @@ export async function start(home, { port, unusedPort, cert, key, caFile, life, c
   });
 
   /** Asks the admin API; each time with a token of its own, since they live for a minute. */
-  async function admin(method, path, body) {
+  async function admin(method, path) {
     const form = new URLSearchParams({ client_id: 'admin-cli', grant_type: 'password', ...ADMIN }).toString();
-    const { access_token: token } = JSON.parse(await ask('-d', form, `${base}/realms/master/protocol/openid-connect/token`));
-    const answer = await ask('-X', method, '-H', `Authorization: Bearer ${token}`, '-H', 'Content-Type: application/json',
-      ...(body ? ['-d', JSON.stringify(body)] : []), `${base}/admin/realms/acme${path}`);
-    return answer === '' ? undefined : JSON.parse(answer);
+    const granted = JSON.parse(await ask('-d', form, `${base}/realms/master/protocol/openid-connect/token`));
+    const authorization = `Authorization: Bearer ${granted.access_token}`;
+    return JSON.parse(await ask('-X', method, '-H', authorization, `${base}/admin/realms/acme${path}`));
   }
   return {
     issuer,

@@ -91,7 +91,8 @@ function claimed(ctx) {
   if (secret !== undefined) return { client: id, method: 'client_secret_post' };
   if (assertion !== undefined) {
     const [{ alg, kid, typ }, { aud }] = [part(assertion, 0), part(assertion, 1)];
-    return { client: id, method: alg.startsWith('HS') ? 'client_secret_jwt' : 'private_key_jwt', alg, kid, typ, aud, assertion };
+    const method = alg.startsWith('HS') ? 'client_secret_jwt' : 'private_key_jwt';
+    return { client: id, method, alg, kid, typ, aud, assertion };
   }
   const certificate = certificateOf(ctx)?.fingerprint256;
   return { client: id, method: certificate ? 'tls_client_auth' : 'none', certificate };
