@@ -14,9 +14,9 @@ const run = promisify(execFile);
 const VERSION = '2.7.5';
 // With the libraries that a Debian without it does not have; what is installed as well is none the worse.
 const PACKAGES = [
-  `glewlwyd=${VERSION}*`, 'glewlwyd-common', 'libcbor0.8', 'libconfig9', 'libcurl3-gnutls', 'libhoel1.4', 'libiddawc1.1',
-  'libjansson4', 'libldap-2.5-0', 'libmariadb3', 'libmicrohttpd12', 'liboath0', 'liborcania2.3', 'libpq5',
-  'librhonabwy1.1', 'libsqlite3-0', 'libulfius2.7', 'libyder2.0',
+  `glewlwyd=${VERSION}*`, 'glewlwyd-common', 'libcbor0.8', 'libconfig9', 'libcurl3-gnutls', 'libhoel1.4',
+  'libiddawc1.1', 'libjansson4', 'libldap-2.5-0', 'libmariadb3', 'libmicrohttpd12', 'liboath0', 'liborcania2.3',
+  'libpq5', 'librhonabwy1.1', 'libsqlite3-0', 'libulfius2.7', 'libyder2.0',
 ];
 
 const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'bearerd-rigs');

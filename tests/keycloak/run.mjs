@@ -1,6 +1,6 @@
 // bearerd against Keycloak, the way a vendor runs it for its customers: the realm below the old `/auth` prefix, HTTP
-// Basic, access tokens of the `typ` and `aud` of before there was a standard for them, and 401 `unauthorized_client` where
-// others say `invalid_client`. The full cycle: issue, renewal, a secret that is regenerated, the standby, and back.
+// Basic, access tokens that are older than the standard for them, and 401 `unauthorized_client` where others say
+// `invalid_client`. The full cycle: issue, renewal, a secret that is regenerated, the standby, and back.
 //
 // BEARERD names the binary; the default is the debug build. README.md says how to run it.
 import { certificates, check, curl, eventually, file, freePorts, replace, serve, tell } from '../oidc-provider/rig.mjs';
