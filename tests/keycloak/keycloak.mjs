@@ -60,6 +60,8 @@ export async function start(home, { port, unusedPort, cert, key, caFile, life, c
     `--https-certificate-file=${file('keycloak.pem', cert)}`,
     `--https-certificate-key-file=${file('keycloak.key', key)}`,
   ], {
+    // A group of its own, since the script has children that its end would not be the end of.
+    detached: true,
     env: {
       ...process.env,
       KC_BOOTSTRAP_ADMIN_USERNAME: ADMIN.username,
@@ -68,7 +70,7 @@ export async function start(home, { port, unusedPort, cert, key, caFile, life, c
       // What compiles slowly would compile for longer than this test runs.
       JAVA_OPTS_APPEND: '-XX:TieredStopAtLevel=1',
     },
-  }));
+  }), ({ pid }) => process.kill(-pid, 'SIGKILL'));
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { said += data; });
   let ended = false;
   child.once('close', () => { ended = true; });

@@ -11,16 +11,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 export const folder = mkdtempSync(join(tmpdir(), 'bearerd-rig-'));
-const children = new Set();
+const children = new Map();
 
 process.on('exit', () => {
-  for (const child of children) child.kill('SIGKILL');
+  for (const [child, end] of children) end(child);
   rmSync(folder, { recursive: true, force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(1));
 
-export function track(child) {
-  children.add(child);
+/** Has a child process end with this one; `end` is for one that needs more than a signal. */
+export function track(child, end = () => child.kill('SIGKILL')) {
+  children.set(child, end);
   child.on('exit', () => children.delete(child));
   return child;
 }
