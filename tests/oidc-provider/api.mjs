@@ -8,10 +8,11 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:https';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 
-const { cert, key, issuer, resource } = JSON.parse(process.argv[2]);
+// `typ` and the claim with the client's identifier are what the provider is known to write.
+const { cert, key, issuer, jwks, audience, typ, client } = JSON.parse(process.argv[2]);
 
 // Fetched once here and cached, so that an outage of the provider is none of the API.
-const keys = createRemoteJWKSet(new URL(`${issuer}/jwks`), { cacheMaxAge: Infinity });
+const keys = createRemoteJWKSet(new URL(jwks), { cacheMaxAge: Infinity });
 await keys.reload();
 
 async function judge(credentials) {
@@ -22,12 +23,12 @@ async function judge(credentials) {
     // jose's default clock tolerance is nought: a token is refused from the second of its `exp` on.
     const { payload } = await jwtVerify(token, keys, {
       issuer,
-      audience: resource,
-      typ: 'at+jwt',
+      audience,
+      typ,
       algorithms: ['RS256'],
-      requiredClaims: ['exp', 'jti', 'client_id'],
+      requiredClaims: ['exp', 'jti', client],
     });
-    return { verdict: 'valid', client: payload.client_id, jti: payload.jti };
+    return { verdict: 'valid', client: payload[client], jti: payload.jti, token };
   } catch (error) {
     return { verdict: error.code === 'ERR_JWT_EXPIRED' ? 'expired' : `invalid: ${error.message}` };
   }
