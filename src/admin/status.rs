@@ -48,6 +48,7 @@ fn token(status: &Status) -> Value {
         "usable_for_seconds": status.usable_for.map(|left| left.as_secs_f64()),
         "credential": {"client_id": &*status.credential, "index": status.credential_index},
         "credentials": status.credentials.iter().enumerate().map(|(index, credential)| json!({
+            "name": &*credential.name,
             "client_id": &*credential.client_id,
             "in_use": index == status.credential_index,
             "rejected": credential.rejected.as_ref().map(|(at, what)| json!({"at": time(*at), "what": what})),

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::driver::Driver;
 use super::machine::Machine;
 use super::memory::MemoryFile;
-use super::settings::{Proof, SecretSource, Settings};
+use super::settings::{Credential, Proof, SecretSource, Settings};
 use super::slot::{Ear, Reader, Slot};
 use super::source::{SourceError, TokenEndpoint};
 use crate::clock::Now;
@@ -88,7 +88,7 @@ impl Registry {
                 source: Arc::clone(endpoint),
                 slot: Arc::clone(slot),
                 observer: observer.clone(),
-                credential_names: settings.credentials.iter().map(|one| Arc::clone(&one.client_id)).collect(),
+                credential_names: names(&settings.credentials),
                 rotated: files.watch(secrets),
                 latch: settings.required.then(|| readiness.block(format!("token {}", settings.name).into())),
                 clock: Now::read,
@@ -108,6 +108,19 @@ impl Registry {
     }
 }
 
+/// What logs and metrics call credentials: two secrets of one client must not read as one.
+fn names(credentials: &[Credential]) -> Vec<Arc<str>> {
+    let name = |(index, credential): (usize, &Credential)| {
+        let shared = credentials.iter().filter(|other| other.client_id == credential.client_id).count() > 1;
+        if shared {
+            format!("{} #{}", credential.client_id, index + 1).into()
+        } else {
+            Arc::clone(&credential.client_id)
+        }
+    };
+    credentials.iter().enumerate().map(name).collect()
+}
+
 /// The files that a proof is read from.
 fn files_of(proof: &Proof) -> Vec<PathBuf> {
     match proof {
@@ -122,6 +135,8 @@ fn files_of(proof: &Proof) -> Vec<PathBuf> {
 /// What may be shown of a credential.
 #[derive(Clone, Debug)]
 pub struct CredentialStatus {
+    /// Its identifier, numbered where several share one.
+    pub name: Arc<str>,
     pub client_id: Arc<str>,
     /// When and how it was last rejected, if no token was granted for it since.
     pub rejected: Option<(SystemTime, String)>,
@@ -169,14 +184,14 @@ impl Entry {
             next_attempt_in: snapshot.next_ask.map(|next| next.saturating_sub(now.mono)),
             failures: snapshot.failures,
             last_error: snapshot.last_error.as_ref().map(|error| (error.at, error.what.clone())),
-            credentials: settings
-                .credentials
-                .iter()
+            credentials: names(&settings.credentials)
+                .into_iter()
+                .zip(&settings.credentials)
                 .enumerate()
-                .map(|(index, credential)| {
+                .map(|(index, (name, credential))| {
                     let rejected = snapshot.rejected.get(index).and_then(Option::as_ref);
                     let rejected = rejected.map(|error| (error.at, error.what.clone()));
-                    CredentialStatus { client_id: Arc::clone(&credential.client_id), rejected }
+                    CredentialStatus { name, client_id: Arc::clone(&credential.client_id), rejected }
                 })
                 .collect(),
         }
@@ -190,9 +205,26 @@ impl Status {
         TokenSample {
             token: Arc::clone(&self.name),
             state: self.state,
-            credentials: self.credentials.iter().map(|credential| Arc::clone(&credential.client_id)).collect(),
+            credentials: self.credentials.iter().map(|credential| Arc::clone(&credential.name)).collect(),
             using: self.credential_index,
             expiry: self.usable_until.and_then(since_1970),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn credentials_of_one_client_are_told_apart() {
+        let credential = |id: &str| Credential {
+            client_id: id.into(),
+            proof: Proof::Secret(SecretSource::Inline(Secret::new("x".to_owned()))),
+        };
+        let named = |ids: &[&str]| names(&ids.iter().map(|id| credential(id)).collect::<Vec<_>>());
+        assert_eq!(named(&["one", "two"]), ["one".into(), "two".into()]);
+        assert_eq!(named(&["one", "two", "one"]), ["one #1".into(), "two".into(), "one #3".into()]);
     }
 }
