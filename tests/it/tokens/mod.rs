@@ -5,6 +5,7 @@ mod bad_answers;
 mod discovery;
 mod first;
 mod outage;
+mod presets;
 mod refused;
 mod replay;
 mod request;
