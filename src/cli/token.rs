@@ -37,6 +37,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let grant = on_its_own(runtime, |runtime| runtime.block_on(ask(&endpoint)))
         .map_err(|error| Failed::Because(told(&endpoint, &error)))?;
+    if grant.other_scope {
+        let asked = endpoint.settings().scope.as_deref().unwrap_or_default();
+        complain(&format!("warning: `{asked}` was asked for, and the provider granted another scope"));
+    }
     let token = grant.access_token.expose();
     if !matches.get_flag("claims") {
         return print(&format!("{token}\n"));

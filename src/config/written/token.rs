@@ -37,7 +37,7 @@ pub struct Token {
     /// For `private_key_jwt`: the key that signs, PEM or JWK.
     #[schemars(extend("format" = "private-key"))]
     pub private_key: Option<SecretWord>,
-    /// For `private_key_jwt`: what the provider calls the key (`kid`).
+    /// For `private_key_jwt`: what the provider calls the key (`kid`). Without it the `kid` of a JWK, if it has one.
     #[schemars(extend("format" = "text"))]
     pub key_id: Option<String>,
     /// For `private_key_jwt`: the SHA-1 of the key's certificate in base64url, where the provider finds the key by it.
@@ -138,7 +138,7 @@ pub struct Credential {
     /// For `private_key_jwt`: the key that signs, PEM or JWK.
     #[schemars(extend("format" = "private-key"))]
     pub private_key: Option<SecretWord>,
-    /// For `private_key_jwt`: what the provider calls the key (`kid`).
+    /// For `private_key_jwt`: what the provider calls the key (`kid`). Without it the `kid` of a JWK, if it has one.
     #[schemars(extend("format" = "text"))]
     pub key_id: Option<String>,
     /// For `private_key_jwt`: the SHA-1 of the key's certificate in base64url.
@@ -166,7 +166,7 @@ pub struct Assertion {
     /// a list `credentials` with one entry.
     #[schemars(extend("format" = "file", "x-sensitive" = true))]
     pub file: Option<String>,
-    /// The algorithm; without it the usual one of the key.
+    /// The algorithm; without it the one that a JWK names, else the usual one of the key.
     #[schemars(extend("enum" = Alg::ALL.map(Alg::as_str)))]
     pub alg: Option<String>,
     /// The `typ` in the header.

@@ -11,10 +11,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::Client;
 use zeroize::Zeroizing;
 
+use super::assertion::AssertionSettings;
 use super::client::Clients;
 use super::discovery::{self, Discovered};
 use super::form::Form;
-use super::key::SigningKey;
+use super::key::{OwnWords, SigningKey};
 use super::secrets::Secrets;
 use super::{Source, SourceError, assertion, basic};
 use crate::secret::Secret;
@@ -99,13 +100,19 @@ impl TokenEndpoint {
                 form.add("client_secret", secret.expose());
             }
             (ClientAuth::SecretJwt(own) | ClientAuth::PrivateKeyJwt(own), Some(secret)) => {
-                let (key, names) = match &settings.credentials[credential].proof {
-                    Proof::Key { names, .. } => (SigningKey::parse(secret.expose())?, names.clone()),
+                let (key, names, alg) = match &settings.credentials[credential].proof {
+                    Proof::Key { names, .. } => {
+                        let said = OwnWords::of(secret.expose());
+                        let (alg, mut names) = (said.alg(), names.clone());
+                        names.key_id = names.key_id.or(said.kid);
+                        (SigningKey::parse(secret.expose())?, names, alg)
+                    }
                     Proof::Secret(_) | Proof::Certificate { .. } | Proof::Assertion(_) => {
                         let secret = Zeroizing::new(secret.expose().as_bytes().to_vec());
-                        (SigningKey::Hmac(secret), assertion::KeyNames::default())
+                        (SigningKey::Hmac(secret), assertion::KeyNames::default(), None)
                     }
                 };
+                let own = &AssertionSettings { alg: own.alg.or(alg), ..own.clone() };
                 let audience = own.audience.as_deref().or(settings.endpoint.issuer());
                 let audience = audience.unwrap_or(endpoint.token_url.as_str());
                 let jwt = assertion::make(own, &names, &key, id, audience, SystemTime::now())?;

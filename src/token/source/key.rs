@@ -145,6 +145,26 @@ pub fn check(text: &str) -> Result<Vec<Alg>, KeyError> {
     Ok(Alg::ALL.into_iter().filter(fits).collect())
 }
 
+/// What a JWK says of its own use (RFC 7517, 4.4 and 4.5). Beside the key in one file, it changes when the key does.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct OwnWords {
+    pub(super) kid: Option<String>,
+    alg: Option<String>,
+}
+
+impl OwnWords {
+    /// Of a PEM file, none.
+    pub(super) fn of(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
+    /// An algorithm that is none of ours is left to the default.
+    pub(super) fn alg(&self) -> Option<Alg> {
+        let name = self.alg.as_deref()?;
+        Alg::ALL.into_iter().find(|alg| alg.as_str() == name)
+    }
+}
+
 /// A private JSON Web Key (RFC 7517, RFC 8037).
 #[derive(Deserialize)]
 struct Jwk {

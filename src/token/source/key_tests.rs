@@ -248,3 +248,11 @@ fn what_is_no_private_key_is_told_without_showing_it() {
         assert!(!error.to_string().contains("canary"));
     }
 }
+
+#[test]
+fn a_jwk_says_its_name_and_its_algorithm_and_a_pem_file_says_nothing() {
+    let said = OwnWords::of(&RSA_JWK.replacen('{', "{\"kid\":\"k1\",\"alg\":\"PS256\",", 1));
+    assert_eq!((said.kid.as_deref(), said.alg()), (Some("k1"), Some(Alg::Ps256)));
+    assert_eq!(OwnWords::of("{\"alg\":\"RSA-OAEP\"}").alg(), None);
+    assert_eq!(OwnWords::of(RSA_PKCS8), OwnWords::default());
+}

@@ -99,3 +99,18 @@ async fn a_wrong_path_is_told_as_one() {
     asked(&stage, &[]).await.with(1).silent().says(&["answered 404", "is `token_url` right"]);
     bearerd(&["token", "--config", "/nowhere.yaml"], &[]).await.with(78).silent();
 }
+
+#[tokio::test]
+async fn another_scope_than_the_one_asked_for_is_told_beside_the_token() {
+    let stage = Stage::new().await;
+    stage.folder.write(
+        "bearerd.yaml",
+        &stage.usual().replace("    client_id: app\n", "    client_id: app\n    scope: read write\n"),
+    );
+    stage.provider.script().push(Answer::edit(|answer| {
+        answer.insert("scope".into(), "read".into());
+    }));
+    let token = asked(&stage, &[]).await.with(0);
+    assert_eq!(token.out.lines().count(), 1);
+    token.says(&["warning: `read write` was asked for, and the provider granted another scope"]);
+}

@@ -80,3 +80,14 @@ async fn an_endpoint_without_tls_is_not_asked() {
     no_token(&rig.get("/").await);
     assert_eq!(rig.provider.count(), 0);
 }
+
+#[tokio::test]
+async fn where_discovery_fails_a_token_url_beside_the_issuer_serves() {
+    let bench = Bench::new().await;
+    bench.provider.discovery_script().always(Answer::status(500));
+    let token = format!("issuer: {}\n{}", bench.provider.issuer(), bench.usual());
+    let route = bench.route();
+    let rig = bench.run(&[("main", &token)], &[("api", &route)]);
+    rig.proxy.until_ready().await;
+    assert_eq!(rig.get("/").await.status, 200);
+}

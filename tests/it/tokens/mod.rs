@@ -14,6 +14,7 @@ mod secrecy;
 mod shown;
 mod standby;
 mod steady;
+mod through_a_proxy;
 
 use std::fmt::Write as _;
 
