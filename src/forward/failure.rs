@@ -170,7 +170,8 @@ impl Failure {
         }
     }
 
-    pub(super) fn respond(&self, mut exchange: Exchange) -> Response<Reply> {
+    /// `ends` if the app's connection ends with this answer.
+    pub(super) fn respond(&self, mut exchange: Exchange, ends: bool) -> Response<Reply> {
         let row = self.row();
         exchange.failed(row.status, row.reason, row.told.as_deref());
         let mut response = Response::new(Reply::own(row.problem(), exchange));
@@ -185,7 +186,7 @@ impl Failure {
             let seconds = wish.as_secs() + u64::from(wish.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if row.close {
+        if row.close || ends {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -42,19 +42,23 @@ impl Forward {
     /// Answers a request that came in by `listener`. There is always an answer.
     pub async fn handle(&self, listener: usize, request: Request<Incoming>) -> Response<Reply> {
         let (head, body) = request.into_parts();
+        let body = Replay::new(body);
         let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
-        match contained(self.exchange(listener, head, body, &mut exchange)).await {
-            Some(Ok((response, lease))) => reply::relay(response, lease, exchange),
-            Some(Err(failure)) => failure.respond(exchange),
-            None => Failure::Internal.respond(exchange),
-        }
+        let failure = match contained(self.exchange(listener, head, &body, &mut exchange)).await {
+            Some(Ok((response, lease))) => return reply::relay(response, lease, exchange),
+            Some(Err(failure)) => failure,
+            None => Failure::Internal,
+        };
+        // hyper closes a connection with an unread body in it; an app that is not told sends its next request into that.
+        let ends = !body.is_over().await;
+        failure.respond(exchange, ends)
     }
 
     async fn exchange(
         &self,
         listener: usize,
         head: Parts,
-        body: Incoming,
+        body: &Replay,
         exchange: &mut Exchange,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let target = Target::of(&head)?;
@@ -68,20 +72,20 @@ impl Forward {
 
         let prepared = Prepared::new(head, &admitted);
         let renew_on = route.settings.renew_on.as_ref();
-        let body = Replay::new(body, renew_on.map_or(0, |renew_on| renew_on.replay_limit));
+        body.keep_up_to(renew_on.map_or(0, |renew_on| renew_on.replay_limit));
 
         let (mut fresh, mut refused) = (false, None);
         // The answer to a token that was refused, kept until the request is on its way again: if it never is, the app
         // gets the API's own word.
         let mut kept = None;
         let (mut response, mut lease) = loop {
-            let outgoing = match (self.authorize(&admitted, &prepared, &body).await, kept.take()) {
+            let outgoing = match (self.authorize(&admitted, &prepared, body).await, kept.take()) {
                 (Ok(outgoing), _) => outgoing,
                 (Err(_), Some(answer)) => break answer,
                 (Err(failure), None) => return Err(failure),
             };
             let generation = outgoing.generation();
-            let outcome = self.outbound.send(outgoing, &body, fresh).await;
+            let outcome = self.outbound.send(outgoing, body, fresh).await;
             let carried = renew_on.zip(generation);
             let situation = judge::Situation { repeatable: body.can_repeat(), retried: fresh, refused };
             let verdict = judge::judge(&outcome, prepared.method(), carried, situation);

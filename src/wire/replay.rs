@@ -70,8 +70,8 @@ pub struct Progress {
 }
 
 impl Replay {
-    /// Keeps up to `limit` bytes.
-    pub fn new(body: Incoming, limit: usize) -> Self {
+    /// Keeps nothing, until [`Self::keep_up_to`] says how much.
+    pub fn new(body: Incoming) -> Self {
         if body.is_end_stream() {
             return Self(None);
         }
@@ -80,13 +80,41 @@ impl Replay {
             rest: Some(body),
             kept: Vec::new(),
             kept_bytes: 0,
-            limit,
+            limit: 0,
             lost: false,
             broken: false,
             waits_for_app: false,
             moved: Instant::now(),
             attempts: 0,
         }))))
+    }
+
+    /// Keeps up to so many bytes. To be said before the first attempt.
+    pub fn keep_up_to(&self, limit: usize) {
+        if let Some(shared) = &self.0 {
+            shared.borrow_mut().limit = limit;
+        }
+    }
+
+    /// Reads and drops what the app has sent already, within bounds; whether that was all of it. Whoever answers without
+    /// reading a body can keep the connection only then.
+    pub async fn is_over(&self) -> bool {
+        const MOST: usize = 64 * 1024;
+        let Some(shared) = &self.0 else { return true };
+        let mut read = 0;
+        std::future::poll_fn(|context| {
+            let mut shared = shared.borrow_mut();
+            // An attempt that still reads is cut off: its request is not going to be answered.
+            shared.attempts += 1;
+            loop {
+                match shared.poll_rest(context) {
+                    Poll::Ready(None) => return Poll::Ready(true),
+                    Poll::Ready(Some(Ok(data))) if read + data.len() <= MOST => read += data.len(),
+                    Poll::Ready(Some(_)) | Poll::Pending => return Poll::Ready(false),
+                }
+            }
+        })
+        .await
     }
 
     /// `None` if part of the body is gone: a body that lacks its beginning must not look like one.

@@ -119,3 +119,20 @@ async fn a_body_in_tiny_pieces_is_not_kept_beyond_its_limit() {
     assert_eq!(app.answer().await.status, 401, "it was not kept, so it is not sent again");
     eventually("the renewal was asked for", || rig.provider.count() == 2).await;
 }
+
+/// One of hundreds of uploads was sent into a connection that was about to close, and had no answer at all.
+#[tokio::test]
+async fn an_upload_that_is_refused_is_told_whether_its_connection_ends() {
+    let rig = Rig::ready(Options::default()).await;
+    let mut app = rig.app().await;
+    app.send(app.head("POST /%2e%2e/x HTTP/1.1\nContent-Length: 300000")).await;
+    let answer = app.answer().await;
+    assert_eq!((answer.reason().as_str(), answer.header("connection")), ("bad_path", Some("close")));
+
+    let mut app = rig.app().await;
+    let whole = app.head("POST /%2e%2e/x HTTP/1.1\nContent-Length: 4") + "body";
+    app.send(whole).await;
+    let answer = app.answer().await;
+    assert_eq!((answer.reason().as_str(), answer.header("connection")), ("bad_path", None));
+    assert_eq!(app.get("/next").await.status, 200, "what was there is read, and the connection goes on");
+}
