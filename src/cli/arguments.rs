@@ -73,7 +73,7 @@ fn command() -> Command {
         .arg(flag("claims", "Print the claims in the token (a JWT) instead"))
         .after_help("Example:\n  bearerd token --config bearerd.yaml --claims");
     let health = Command::new(COMMANDS[4])
-        .about("Ask the running instance whether it is well; exit 0 or 1")
+        .about("Ask the running instance whether it lives; exit 0 or 1")
         .arg(flag("ready", "Ask whether it is ready instead of whether it lives"))
         .after_help("Example:\n  bearerd health --ready");
     let init = Command::new(COMMANDS[5])

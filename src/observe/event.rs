@@ -45,8 +45,14 @@ pub enum Event<'a> {
         token: &'a str,
         credential: &'a str,
         why: &'a str,
-        next: Duration,
+        /// `None` if the next one is under way already.
+        next: Option<Duration>,
         usable_for: Option<Duration>,
+    },
+    /// The budget is spent, and a token is needed that it leaves no request for.
+    BudgetSpent {
+        token: &'a str,
+        next: Duration,
     },
     CredentialSwitched {
         token: &'a str,
@@ -133,7 +139,7 @@ impl Event<'_> {
     pub fn level(&self) -> Level {
         match self {
             Self::TaskPanicked { .. } => Level::Error,
-            Self::TokenFailed { usable_for, .. } if usable_for.is_none() => Level::Error,
+            Self::TokenFailed { usable_for: None, next: Some(_), .. } | Self::BudgetSpent { .. } => Level::Error,
             Self::ConfigWarning { .. }
             | Self::ListenSkipped { .. }
             | Self::TokenFailed { .. }
@@ -211,20 +217,29 @@ impl Event<'_> {
             Self::TokenFailed { token, credential, why, next, usable_for } => (
                 "token_failed",
                 format!(
-                    "{token}: no token as {credential}: {why}; next try in {}; {}",
-                    rounded(*next),
-                    match usable_for {
-                        Some(left) => format!("the one that is held serves for {} more", rounded(*left)),
-                        None => "requests that need it get 503".into(),
+                    "{token}: no token as {credential}: {why}; {}; {}",
+                    match next {
+                        Some(next) => format!("next try in {}", rounded(*next)),
+                        None => "trying again at once".into(),
+                    },
+                    match (usable_for, next) {
+                        (Some(left), _) => format!("the one that is held serves for {} more", rounded(*left)),
+                        (None, Some(_)) => "requests that need it get 503".into(),
+                        (None, None) => "requests that need it wait".into(),
                     },
                 ),
                 vec![
                     ("token", (*token).into()),
                     ("credential", (*credential).into()),
                     ("why", (*why).into()),
-                    ("next_seconds", next.as_secs_f64().into()),
+                    ("next_seconds", next.unwrap_or_default().as_secs_f64().into()),
                     ("usable_seconds", usable_for.unwrap_or_default().as_secs_f64().into()),
                 ],
+            ),
+            Self::BudgetSpent { token, next } => (
+                "budget_spent",
+                format!("{token}: its budget is spent; the next token request is in {}", rounded(*next)),
+                vec![("token", (*token).into()), ("next_seconds", next.as_secs_f64().into())],
             ),
             Self::CredentialSwitched { token, from, to } => (
                 "credential_switched",

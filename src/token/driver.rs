@@ -41,6 +41,7 @@ pub(super) struct Driver<S> {
     pub(super) latch: Option<Latch>,
     pub(super) clock: fn() -> Now,
     pub(super) ear: Ear,
+    pub(super) told_of_budget: bool,
     /// `None` is `state_dir: off`.
     pub(super) memory: Option<MemoryFile>,
     pub(super) token: Option<Arc<Token>>,
@@ -82,6 +83,7 @@ impl<S: Source> Driver<S> {
             }
             let now = (self.clock)();
             self.publish(now);
+            self.tell_of_budget(now);
             self.remember(now);
             let wake = self.machine.wake_at(now).map(|wake| wake.saturating_sub(now.mono).min(LONGEST_NAP));
             tokio::select! {
@@ -188,7 +190,7 @@ impl<S: Source> Driver<S> {
         let effects = self.machine.step(now, Input::Failed(failed));
         let outcome = if rejected { TokenOutcome::Rejected } else { TokenOutcome::Failed };
         self.observer.token_request(&self.name, outcome);
-        let next = self.machine.view(now).next_ask.map_or(Duration::ZERO, |next| next.saturating_sub(now.mono));
+        let next = self.machine.view(now).next_ask.map(|next| next.saturating_sub(now.mono));
         let left = self.token.as_ref().map(|token| token.until.left(now));
         let why = error.to_string();
         self.observer.tell(&Event::TokenFailed {
@@ -220,6 +222,16 @@ impl<S: Source> Driver<S> {
             heard: self.ear.heard,
         };
         self.slot.publish(snapshot);
+    }
+
+    /// Once, when a token is needed and the budget leaves no request for it: nothing fails, so nothing else would tell.
+    fn tell_of_budget(&mut self, now: Now) {
+        let held_until = self.machine.budget_holds(now);
+        if let (Some(until), false) = (held_until, self.told_of_budget) {
+            let next = until.saturating_sub(now.mono);
+            self.observer.tell(&Event::BudgetSpent { token: &self.name, next });
+        }
+        self.told_of_budget = held_until.is_some();
     }
 
     fn remember(&mut self, now: Now) {

@@ -113,6 +113,7 @@ impl Rig {
             latch: Some(readiness.block("token orders".into())),
             clock: paused,
             ear: Ear::default(),
+            told_of_budget: false,
             memory: None,
             token: None,
             last_error: None,

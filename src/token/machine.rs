@@ -228,6 +228,16 @@ impl Machine {
         }
     }
 
+    /// Until when the budget alone keeps a token request back that is due.
+    pub fn budget_holds(&self, now: Now) -> Option<Duration> {
+        let due = self.held.is_none_or(|held| held.until.passed(now) || held.renew_at <= now.mono);
+        let others = self.backoff_until.max(self.embargo_until).max(self.spaced_until);
+        if self.flight.is_some() || !due || self.is_dormant() || others > now.mono {
+            return None;
+        }
+        self.free_from(now, 0).filter(|free| *free > now.mono)
+    }
+
     pub fn view(&self, now: Now) -> View {
         View {
             held: self.held.map(|held| (held.generation, held.until)),

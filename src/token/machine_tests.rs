@@ -396,6 +396,14 @@ fn rule_13_tries_after_failures_last_for_the_window() {
 }
 
 #[test]
+fn rule_13_what_the_budget_alone_keeps_back_is_known() {
+    let machine = holding_with(Budget { requests: 1, window: 2 * HOUR });
+    assert_eq!(machine.budget_holds(epoch() + 60 * SECOND), None, "nothing is due");
+    assert_eq!(machine.budget_holds(epoch() + HOUR), Some(epoch().mono + 2 * HOUR));
+    assert_eq!(holding_with(BUDGET).budget_holds(epoch() + HOUR), None, "there is enough of it");
+}
+
+#[test]
 fn rule_13_is_remembered_over_a_restart() {
     let spent = holding_with(Budget { requests: 1, window: HOUR });
     let memory = spent.memory(epoch() + 60 * SECOND);

@@ -93,6 +93,7 @@ impl Registry {
                 latch: settings.required.then(|| readiness.block(format!("token {}", settings.name).into())),
                 clock: Now::read,
                 ear: Ear::default(),
+                told_of_budget: false,
                 memory: self.state_dir.as_deref().map(|directory| MemoryFile::new(directory, &settings.name)),
                 token: None,
                 last_error: None,

@@ -234,7 +234,7 @@ fn what_a_provider_refuses_is_a_problem_and_what_looks_strange_a_doubt() {
     assert_eq!(
         coaching.warnings(),
         [
-            "7:5: tokens.a.token_url: does not look like Verint Coaching (Cogito): its path is `*/realms/*/protocol/openid-connect/token`"
+            "7:5: tokens.a.token_url: does not look like Verint Coaching (Cogito), whose path is `*/realms/*/protocol/openid-connect/token`"
         ]
     );
 }

@@ -40,8 +40,9 @@ pub(super) fn check(scribe: &mut Scribe<'_>, path: &Path, preset: &Preset, token
         if let Some((_, what, hint)) = preset.refused.iter().find(|(form, ..)| is_like(form, written)) {
             scribe.problem(&path, Complaint::new(*what).hint(*hint));
         } else if !form.is_empty() && !Url::parse(written).is_ok_and(|url| is_like(form, url.path())) {
-            let complaint = Complaint::new(format!("does not look like {}: its path is `{form}`", preset.title));
-            scribe.key_warning(&path, complaint.hint(preset.find_endpoint));
+            let what = format!("does not look like {}, whose path is `{form}`", preset.title);
+            let hint = Some(preset.find_endpoint).filter(|hint| !hint.is_empty()).map(str::to_owned);
+            scribe.key_warning(&path, Complaint { what, hint });
         }
     }
     if preset.audience == Audience::TokenUrl && token.auth.makes_jwt() && token.assertion.audience.is_none() {

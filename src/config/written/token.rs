@@ -91,8 +91,9 @@ pub struct Token {
     /// How TLS is spoken to the provider.
     #[schemars(extend("default" = {}))]
     pub tls: Tls,
-    /// Never more token requests than this, whatever happens: a number and the window that it is counted in, as in
-    /// `60/1h`. Renewals that an API's 401 asks for leave alone what planned ones will need.
+    /// Never more token requests than this with one credential, whatever happens: a number and the window that it is
+    /// counted in, as in `60/1h`. Renewals that an API's 401 asks for leave alone what planned ones will need. Counted in
+    /// each process; `bearerd token` asks once, and is not counted.
     #[schemars(extend("default" = "off"))]
     pub budget: Switch<Rate>,
     /// Whether `/startupz` and `/readyz` wait for this token.

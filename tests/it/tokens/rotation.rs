@@ -90,7 +90,7 @@ async fn a_secret_that_was_replaced_while_the_old_one_was_on_its_way_is_tried_at
     // In place, which the watch leaves to settle for two seconds.
     rig.folder.write("secret", NEXT);
     latch.open();
-    rig.proxy.until_said("answered 401 Unauthorized (invalid_client); next try in 0s").await;
+    rig.proxy.until_said("answered 401 Unauthorized (invalid_client); trying again at once").await;
     rig.proxy.until_ready().await;
     assert_eq!(rig.provider.count(), 2);
     assert_eq!(rig.provider.calls()[1].secret, Some(Fingerprint::of(NEXT.as_bytes())));
