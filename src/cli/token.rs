@@ -61,8 +61,8 @@ async fn ask(endpoint: &TokenEndpoint) -> Result<Grant, AskError> {
             Ok(grant) => return Ok(grant),
             Err(error) => error,
         };
-        let rejected = error.failed().kind == FailureKind::Rejected;
-        if !rejected || credential + 1 == credentials {
+        let another = error.failed().kind != FailureKind::Transient;
+        if !another || credential + 1 == credentials {
             return Err(error);
         }
         complain(&format!("warning: {}: {error}; trying the next credential", endpoint.client_id(credential)));

@@ -55,6 +55,8 @@ pub enum Event<'a> {
         next: Duration,
     },
     CredentialSwitched {
+        /// By the provider; else it could not be used.
+        rejected: bool,
         token: &'a str,
         from: &'a str,
         to: &'a str,
@@ -241,9 +243,13 @@ impl Event<'_> {
                 format!("{token}: its budget is spent; the next token request is in {}", rounded(*next)),
                 vec![("token", (*token).into()), ("next_seconds", next.as_secs_f64().into())],
             ),
-            Self::CredentialSwitched { token, from, to } => (
+            Self::CredentialSwitched { token, rejected, from, to } => (
                 "credential_switched",
-                format!("{token}: the provider rejected the credential {from}; {to} is used now"),
+                if *rejected {
+                    format!("{token}: the provider rejected the credential {from}; {to} is used now")
+                } else {
+                    format!("{token}: the credential {from} cannot be used; {to} is used now")
+                },
                 vec![("token", (*token).into()), ("from", (*from).into()), ("to", (*to).into())],
             ),
             Self::TokenRefused { token, generation } => (

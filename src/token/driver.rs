@@ -108,7 +108,8 @@ impl<S: Source> Driver<S> {
         for effect in effects {
             match effect {
                 Effect::Ask { credential, why } => self.ask(credential, why, now, flight),
-                Effect::Switched { from, to } => self.observer.tell(&Event::CredentialSwitched {
+                Effect::Switched { from, to, why } => self.observer.tell(&Event::CredentialSwitched {
+                    rejected: why == FailureKind::Rejected,
                     token: &self.name,
                     from: self.credential_name(from),
                     to: self.credential_name(to),

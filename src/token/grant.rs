@@ -129,9 +129,8 @@ impl AskError {
             {
                 FailureKind::Rejected
             }
-            What::Secret(_)
-            | What::Assertion(_)
-            | What::Discovery(..)
+            What::Secret(_) | What::Assertion(_) => FailureKind::Unusable,
+            What::Discovery(..)
             | What::Unreachable(_)
             | What::Timeout(_)
             | What::Status(..)

@@ -19,7 +19,7 @@
 //!  4. Past its usable life nobody gets a token: the deadline is published, and the reader checks it.
 //!  5. Renewal starts at the early share of life with jitter, never sooner than the minimal interval.
 //!  6. A refusal counts only if it is of the token that is held, and withdraws nothing.
-//!  7. A rejected credential gives way to the next at once; when all are rejected, back off. What works becomes current.
+//!  7. A rejected credential, or one that cannot be used, gives way to the next at once; when all did, back off. What works becomes current.
 //!     Changed files return to the first and lift the backoff, not a Retry-After.
 //!  8. A bad answer never overwrites a good token.
 //!  9. Renewals forced by refusals back off, doubling to an hour while fresh tokens do not cure them; a replay that the
@@ -81,6 +81,8 @@ pub enum FailureKind {
     Transient,
     /// The provider does not accept the credential.
     Rejected,
+    /// The credential cannot be read or does not sign, so the provider was not even asked.
+    Unusable,
 }
 
 /// What the driver must do now.
@@ -88,8 +90,8 @@ pub enum FailureKind {
 pub enum Effect {
     /// Request a token with this credential, and come back with `Granted` or `Failed`.
     Ask { credential: usize, why: Why },
-    /// The provider rejected the credential `from`; `to` is used from now on.
-    Switched { from: usize, to: usize },
+    /// The credential `from` was rejected, or cannot be used; `to` is used from now on.
+    Switched { from: usize, to: usize, why: FailureKind },
 }
 
 /// Why a token is asked for.
@@ -301,7 +303,7 @@ impl Machine {
         if let Some(wish) = failed.retry_after {
             self.embargo_until = now.mono + wish.min(RETRY_AFTER_MAX);
         }
-        if failed.kind == FailureKind::Rejected {
+        if failed.kind != FailureKind::Transient {
             if flight.rotated {
                 return;
             }
@@ -309,7 +311,7 @@ impl Machine {
             if self.purses.len() > 1 {
                 let from = self.using;
                 self.using = (from + 1) % self.purses.len();
-                effects.push(Effect::Switched { from, to: self.using });
+                effects.push(Effect::Switched { from, to: self.using, why: failed.kind });
             }
             if self.rejected < self.purses.len() {
                 return;

@@ -152,10 +152,27 @@ fn rule_7_a_rejected_credential_gives_way_at_once_then_backs_off() {
     machine.step(epoch(), Input::Start);
     assert_eq!(
         machine.step(epoch(), failed(FailureKind::Rejected)),
-        [Effect::Switched { from: 0, to: 1 }, Effect::Ask { credential: 1, why: Why::Retry }]
+        [
+            Effect::Switched { from: 0, to: 1, why: FailureKind::Rejected },
+            Effect::Ask { credential: 1, why: Why::Retry }
+        ]
     );
-    assert_eq!(machine.step(epoch(), failed(FailureKind::Rejected)), [Effect::Switched { from: 1, to: 0 }]);
+    assert_eq!(
+        machine.step(epoch(), failed(FailureKind::Rejected)),
+        [Effect::Switched { from: 1, to: 0, why: FailureKind::Rejected }]
+    );
     assert!(machine.wake_at(epoch()).unwrap() > epoch().mono);
+}
+
+#[test]
+fn rule_7_a_credential_that_cannot_be_used_gives_way_as_well() {
+    let mut machine = Machine::new(Refresh::default(), None, 2, 7);
+    machine.step(epoch(), Input::Start);
+    let why = FailureKind::Unusable;
+    assert_eq!(
+        machine.step(epoch(), failed(why)),
+        [Effect::Switched { from: 0, to: 1, why }, Effect::Ask { credential: 1, why: Why::Retry }]
+    );
 }
 
 #[test]
@@ -197,7 +214,7 @@ fn rule_7_a_changed_file_costs_no_token_request_while_the_token_is_good() {
 fn rule_8_a_bad_answer_never_overwrites_a_good_token() {
     let machine = holding(1);
     let due = machine.wake_at(epoch()).unwrap() - epoch().mono;
-    for kind in [FailureKind::Transient, FailureKind::Rejected] {
+    for kind in [FailureKind::Transient, FailureKind::Rejected, FailureKind::Unusable] {
         let mut machine = machine.clone();
         machine.step(epoch() + due, WAKE);
         machine.step(epoch() + due, failed(kind));
@@ -547,7 +564,8 @@ fn sweep_one(seed: u64) {
                 Input::Granted { life: Duration::from_secs(rng.u64(1..7_200)), unchanged }
             }
             7 if airborne.is_some() => {
-                let kind = if rng.bool() { FailureKind::Transient } else { FailureKind::Rejected };
+                let kinds = [FailureKind::Transient, FailureKind::Rejected, FailureKind::Unusable];
+                let kind = kinds[rng.usize(..kinds.len())];
                 let retry_after = rng.bool().then(|| Duration::from_secs(rng.u64(0..1_000)));
                 Input::Failed(Failed { kind, retry_after })
             }

@@ -168,3 +168,21 @@ async fn a_hundred_swaps_under_traffic_cost_no_request() {
     assert!(steady.await.unwrap() > 100);
     assert_eq!(rig.api.count_of(Verdict::Good), rig.api.count());
 }
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_gives_way_to_the_standby() {
+    let bench = Bench::new().await;
+    bench.provider.set_secrets("two", &["second secret"]);
+    bench.folder.write("two", "second secret");
+    let token = format!(
+        "token_url: {}\ntls: {{ca_file: ca.pem}}\ncredentials:\n  \
+         - {{client_id: one, client_secret: {{exec: [/bin/false]}}}}\n  - {{client_id: two, client_secret: {{file: two}}}}\n",
+        bench.provider.token_url()
+    );
+    let route = bench.route();
+    let rig = bench.run(&[("main", &token)], &[("api", &route)]);
+    rig.proxy.until_ready().await;
+    rig.proxy.until_said("the credential one cannot be used; two is used now").await;
+    assert_eq!(clients(&rig), ["two"]);
+    assert_eq!(rig.get("/").await.status, 200);
+}
