@@ -138,21 +138,25 @@ impl Forward {
         let missing = match Outgoing::seal(admitted, prepared, body, (self.clock)()) {
             Ok(outgoing) => return Ok(outgoing),
             Err(Unsealed::NoToken(missing)) => missing,
-            Err(Unsealed::BodyGone) => return Err(BODY_GONE),
+            Err(gone @ Unsealed::BodyGone) => return Err(gone.into()),
         };
         match &admitted.route().token {
             Some(token) => token.ready(self.clock).await?,
             None => return Err(missing.into()),
         }
-        Outgoing::seal(admitted, prepared, body, (self.clock)()).map_err(|unsealed| match unsealed {
-            Unsealed::NoToken(missing) => missing.into(),
-            Unsealed::BodyGone => BODY_GONE,
-        })
+        Ok(Outgoing::seal(admitted, prepared, body, (self.clock)())?)
     }
 }
 
-/// A first attempt has all of the body, and a later one is begun only while there is an answer to fall back to.
-const BODY_GONE: Failure = Failure::BadRequest("the body of the request was sent once and was not kept");
+impl From<Unsealed> for Failure {
+    fn from(unsealed: Unsealed) -> Self {
+        match unsealed {
+            Unsealed::NoToken(missing) => missing.into(),
+            // A first attempt has all of the body, and a later one is begun only where the body can be repeated.
+            Unsealed::BodyGone => Self::BadRequest("the body of the request was sent once and was not kept"),
+        }
+    }
+}
 
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
