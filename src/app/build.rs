@@ -13,7 +13,7 @@ use crate::inbound::settings::{Limits, ListenAddress, ListenSettings};
 use crate::inbound::{self};
 use crate::observe::Observer;
 use crate::outbound::{DestinationError, Destinations};
-use crate::rules::{Guards, Route, RouteSettings, Routes};
+use crate::rules::{Clients, Guards, Route, RouteSettings, Routes};
 use crate::tls::ClientConfigs;
 use crate::token::{Registry, RegistryError};
 use crate::wire::authority::Host;
@@ -102,7 +102,7 @@ impl Bound {
             admin,
             health,
             registry,
-            routes: Arc::new(Routes::new(compiled, guards)),
+            routes: Arc::new(Routes::new(compiled, guards, Clients::default())),
             destinations: Arc::new(destinations),
             observer,
             workers,

@@ -24,7 +24,7 @@ use crate::clock::Now;
 use crate::life::contained;
 use crate::observe::Observer;
 use crate::outbound::{Lease, Outbound, Outgoing, Prepared, SendError, Unsealed};
-use crate::rules::{Admitted, Routes};
+use crate::rules::{Admitted, Arrival, Routes};
 use crate::wire::fault::Fault;
 use crate::wire::form::Target;
 use crate::wire::headers::{is_framed_twice, is_plain_length, strip_response};
@@ -39,12 +39,12 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Answers a request that came in by `listener`. There is always an answer.
-    pub async fn handle(&self, listener: usize, request: Request<Incoming>) -> Response<Reply> {
+    /// Answers a request. There is always an answer.
+    pub async fn handle(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<Reply> {
         let (head, body) = request.into_parts();
         let body = Replay::new(body);
         let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
-        let failure = match contained(self.exchange(listener, head, &body, &mut exchange)).await {
+        let failure = match contained(self.exchange(arrival, head, &body, &mut exchange)).await {
             Some(Ok((response, lease))) => return reply::relay(response, lease, exchange),
             Some(Err(failure)) => failure,
             None => Failure::Internal,
@@ -56,14 +56,14 @@ impl Forward {
 
     async fn exchange(
         &self,
-        listener: usize,
+        arrival: &Arrival,
         head: Parts,
         body: &Replay,
         exchange: &mut Exchange,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let target = Target::of(&head)?;
         let admitted =
-            self.routes.admit(&target, &head.method, &head.headers, listener).map_err(|(refusal, route)| {
+            self.routes.admit(&target, &head.method, &head.headers, arrival).map_err(|(refusal, route)| {
                 exchange.by(route.as_ref());
                 Failure::refused(refusal, &target)
             })?;

@@ -19,6 +19,7 @@ use super::settings::Limits;
 use super::watched::{Activity, Serving, Watch, Watched};
 use crate::forward::{Forward, Reply};
 use crate::life::Drain;
+use crate::rules::Arrival;
 
 /// hyper's buffer for what a connection sends; a head must fit, and 8 KiB is the least that hyper takes.
 const MIN_BUFFER: usize = 64 * 1024;
@@ -38,7 +39,7 @@ pub(super) fn builder(limits: &Limits) -> http1::Builder {
 /// Serves until the app leaves, dawdles, or the drain has let it finish.
 pub(super) async fn serve(
     stream: TcpStream,
-    listener: usize,
+    arrival: Arrival,
     forward: Rc<Forward>,
     builder: &http1::Builder,
     limits: &Limits,
@@ -46,6 +47,7 @@ pub(super) async fn serve(
 ) {
     // Answers are whole messages already; waiting to merge them only delays. Best effort: it is about speed alone.
     let _ = stream.set_nodelay(true);
+    let arrival = Rc::new(arrival);
     let activity = Activity::new();
     // Where that cannot be done the app is told no worse than it was.
     let reset = |stream: &TcpStream| _ = stream.set_zero_linger();
@@ -53,9 +55,9 @@ pub(super) async fn serve(
     let service = service_fn(|request: Request<Incoming>| {
         let serving = activity.serve(request.body().size_hint().exact());
         let is_old = request.version() == Version::HTTP_10;
-        let forward = Rc::clone(&forward);
+        let (forward, arrival) = (Rc::clone(&forward), Rc::clone(&arrival));
         async move {
-            let response = forward.handle(listener, request).await;
+            let response = forward.handle(&arrival, request).await;
             if let Some(patience) = response.body().body_idle() {
                 serving.allow(patience);
             }

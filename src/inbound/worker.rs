@@ -21,7 +21,7 @@ use crate::life::{Drain, DrainSignal, contained};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::outbound::{Destinations, Outbound};
-use crate::rules::Routes;
+use crate::rules::{Arrival, Routes};
 
 /// What every worker needs to begin.
 #[derive(Clone)]
@@ -143,7 +143,8 @@ impl World {
         let world = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let World { forward, builder, limits, observer, .. } = &*world;
-            let serving = connection::serve(stream, listener, Rc::clone(forward), builder, limits, drain);
+            let arrival = Arrival { listener, ..Arrival::default() };
+            let serving = connection::serve(stream, arrival, Rc::clone(forward), builder, limits, drain);
             if contained(serving).await.is_none() {
                 observer.tell(&Event::TaskPanicked { task: "an app's connection" });
             }

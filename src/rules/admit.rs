@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
 
+use super::callers::{Arrival, Clients};
 use super::guards::Guards;
 use super::settings::{OnAuthorization, RouteSettings};
 use super::table::Table;
@@ -38,6 +39,7 @@ pub struct Routes {
     /// For absolute-form: by the upstream's own authority and base path.
     absolute: Table<(Host, u16)>,
     guards: Guards,
+    clients: Clients,
 }
 
 /// A rule accepted this target for this listener; it names where to send it, and with whose token.
@@ -67,7 +69,7 @@ pub enum Refusal {
 
 impl Routes {
     /// `listener` is, for each route, the index of the listener that it names.
-    pub fn new(routes: Vec<(Route, Option<usize>)>, guards: Guards) -> Self {
+    pub fn new(routes: Vec<(Route, Option<usize>)>, guards: Guards, clients: Clients) -> Self {
         let (mut local, mut absolute) = (Table::default(), Table::default());
         for (index, (route, listener)) in routes.iter().enumerate() {
             let settings = &route.settings;
@@ -86,18 +88,22 @@ impl Routes {
             }
         }
         let routes = routes.into_iter().map(|(route, _)| Arc::new(route)).collect();
-        Self { routes, local, absolute, guards }
+        Self { routes, local, absolute, guards, clients }
     }
 
     pub fn guards(&self) -> &Guards {
         &self.guards
     }
 
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
     pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
     }
 
-    /// Decides about a request that came in by `listener`.
+    /// Decides about a request.
     ///
     /// # Errors
     /// The refusal, and the route if one was found before it.
@@ -106,7 +112,7 @@ impl Routes {
         target: &Target,
         method: &Method,
         headers: &HeaderMap,
-        listener: usize,
+        arrival: &Arrival,
     ) -> Result<Admitted, (Refusal, Option<Arc<Route>>)> {
         // CONNECT makes a tunnel and TRACE would read the token back to whoever asks.
         match *method {
@@ -122,7 +128,7 @@ impl Routes {
         if self.guards.is_foreign_page(headers, target.authority()) {
             return Err((Refusal::WebOrigin, None));
         }
-        let route = self.find(target, listener)?;
+        let route = self.find(target, arrival.listener)?;
         if route.settings.authorization == OnAuthorization::Reject
             && (headers.contains_key(header::AUTHORIZATION) || headers.contains_key(&route.settings.inject.header))
         {

@@ -48,7 +48,7 @@ fn routes(rows: &[Row<'_>], change: impl Fn(&mut RouteSettings)) -> Routes {
         (Route { id, settings, token: None, metrics, host }, row.1)
     });
     let hosts = rows.iter().map(|row| settings(*row).upstream.authority.host);
-    Routes::new(compiled.collect(), Guards::new(&Callers::default(), hosts))
+    Routes::new(compiled.collect(), Guards::new(&Callers::default(), hosts), Clients::default())
 }
 
 fn admit_by(
@@ -65,7 +65,7 @@ fn admit_by(
     let (head, ()) = builder.body(()).unwrap().into_parts();
     let target = Target::of(&head).unwrap();
     routes
-        .admit(&target, &head.method, &head.headers, listener)
+        .admit(&target, &head.method, &head.headers, &Arrival { listener, ..Arrival::default() })
         .map(|admitted| (admitted.route().settings.name.to_string(), admitted.path().to_string()))
         .map_err(|(refusal, _)| refusal)
 }

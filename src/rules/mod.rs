@@ -3,10 +3,12 @@
 //! Must never know token values or sockets.
 
 pub mod admit;
+pub mod callers;
 pub mod guards;
 pub mod settings;
 mod table;
 
 pub use admit::{Admitted, Refusal, Route, Routes};
+pub use callers::{Arrival, Clients};
 pub use guards::Guards;
 pub use settings::RouteSettings;
