@@ -1,4 +1,5 @@
-//! Paths that mean one thing to everybody: none with a dot segment, however it is spelt.
+//! Paths that mean one thing to everybody: none with a dot segment, however it is spelt; and on a route that has rules,
+//! none that some server may read as another path than the one that a rule was held against.
 //!
 //! A path is never decoded and passed on, nor cleaned up: it is taken as it is or refused.
 
@@ -21,6 +22,71 @@ pub fn has_dot_segment(path: &str) -> bool {
         };
     }
     matches!(segment, Segment::Dots(1 | 2) | Segment::DotsWithParameters)
+}
+
+/// What a route that has rules asks of a path beyond having no dot segment: that no server, however it decodes, trims or
+/// cleans up what it gets, reads it as another path. Where a server drops parameters (`;`), or splits off a query or a
+/// fragment that it has decoded itself, what is left has to hold too.
+///
+/// # Errors
+/// What is wrong with the path, in words for the app.
+pub fn check_strict(path: &str) -> Result<(), &'static str> {
+    if path.contains("//") {
+        return Err("the path has an empty segment (`//`)");
+    }
+    path.split('/').try_for_each(check_segment)
+}
+
+fn check_segment(segment: &str) -> Result<(), &'static str> {
+    // Almost no segment has any of these.
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b';');
+    if !segment.starts_with('.') && segment.bytes().all(plain) {
+        return Ok(());
+    }
+    let mut escapes = segment.split('%').skip(1).map(str::as_bytes);
+    if !escapes.all(|escape| matches!(escape, [high, low, ..] if hex(*high).is_some() && hex(*low).is_some())) {
+        return Err("the path has a `%` without two hexadecimal digits behind it");
+    }
+    let once: Vec<u8> = decoded(segment.as_bytes()).collect();
+    check_decoded(&once)?;
+    // A server behind another one may decode what that one has decoded.
+    if once.windows(3).any(|escape| matches!(escape, [b'%', b'2', b'e' | b'E' | b'5'])) {
+        return Err("the path has a doubly encoded dot or percent sign (`%252e`, `%2525`)");
+    }
+    check_decoded(&decoded(&once).collect::<Vec<_>>())
+}
+
+/// Checks a segment as a server has it that has decoded it once, or twice.
+fn check_decoded(segment: &[u8]) -> Result<(), &'static str> {
+    for byte in segment {
+        match byte {
+            b'/' => return Err("the path has an encoded slash (`%2f`)"),
+            b'\\' => return Err("the path has a backslash, raw or encoded (`%5c`)"),
+            _ if byte.is_ascii_control() => return Err("the path has a control character, raw or encoded (`%00`)"),
+            _ => {}
+        }
+    }
+    // A careless decoder reads any byte behind the first two as a part of the character.
+    let overlong = |pair: &[u8]| matches!(pair, [0xe0, 0x80 | 0x81] | [0xf0 | 0xf8 | 0xfc, 0x80]);
+    if segment.iter().any(|byte| matches!(byte, 0xc0 | 0xc1)) || segment.windows(2).any(overlong) {
+        return Err("the path has an ASCII character in overlong UTF-8 (`%c0%af`)");
+    }
+    let end = segment.iter().position(|byte| matches!(byte, b';' | b'?' | b'#'));
+    let (name, rest) = segment.split_at(end.unwrap_or(segment.len()));
+    if name.is_empty() && rest.starts_with(b";") {
+        return Err("the path has a segment of parameters alone (`/;x/`)");
+    }
+    let name = String::from_utf8_lossy(name);
+    if !name.is_empty() && name.chars().all(|letter| letter == '.' || letter.is_whitespace()) {
+        return Err("the path has a segment of dots or white space alone (`..%20`, `...`)");
+    }
+    Ok(())
+}
+
+/// Whether some server may take this segment for a shorter one: because of parameters, or of a query or a fragment that
+/// it has decoded itself.
+pub fn may_be_cut(segment: &str) -> bool {
+    decoded(segment.as_bytes()).any(|byte| matches!(byte, b';' | b'?' | b'#'))
 }
 
 #[derive(Clone, Copy)]
@@ -109,6 +175,114 @@ mod tests {
         ] {
             assert!(!has_dot_segment(path), "{path}");
         }
+    }
+
+    /// What is wrong, and the spellings of it.
+    const REFUSED: [(&str, &[&str]); 9] = [
+        ("empty segment", &["//", "/a//b", "/a//", "//a"]),
+        (
+            "without two hexadecimal digits",
+            &["/%", "/%2", "/a%zz", "/a%%32e", "/a%2%65", "/%u002e/b", "/a% 20", "/%+2"],
+        ),
+        ("encoded slash", &["/a%2fb", "/a%2Fb", "/%2f", "/a%252fb", "/a%25%32%66b", "/a%252Fb"]),
+        ("backslash", &["/a\\b", "/a%5cb", "/a%5Cb", "/\\", "/a%255cb"]),
+        ("control character", &["/a%00", "/a%00.json", "/%1f", "/a%7f", "/a%0d%0ab", "/a\tb", "/a\u{7f}", "/a%2500"]),
+        ("doubly encoded dot", &["/%252e%252e/b", "/a%252eb", "/a%2525", "/a%25252e", "/a%25%32%65", "/.%252E/"]),
+        (
+            "overlong UTF-8",
+            &[
+                "/a%c0%af",
+                "/%C0%AE%c0%ae/",
+                "/a%e0%80%af",
+                "/a%f0%80%80%af",
+                "/a%f8%80%80%80%af",
+                "/a%c1%9c",
+                "/a%fc%80%80%80%80%af",
+                "/%c0%2e",
+                "/a%c0.",
+                "/a%c1%81",
+                "/a%e0%81%81",
+                "/a%25c0%25af",
+            ],
+        ),
+        ("parameters alone", &["/;", "/;x/a", "/a/;/b", "/%3bx/a", "/a/%3B"]),
+        (
+            "dots or white space alone",
+            &[
+                "/...",
+                "/a/.../b",
+                "/a/..%20/b",
+                "/%20../b",
+                "/%20",
+                "/a/%20/b",
+                "/.%20./",
+                "/..%20;x/",
+                "/..%3fx",
+                "/a/..%23",
+                "/a/.%20?",
+                "/..%c2%a0",
+                "/%e3%80%80",
+                "/..%2520/",
+                "/..%253bx/",
+                "/....;",
+                "/.. ",
+                "/\u{3000}..",
+            ],
+        ),
+    ];
+
+    #[test]
+    fn what_a_server_may_read_otherwise_is_refused() {
+        for (what, paths) in REFUSED {
+            for path in paths {
+                assert!(check_strict(path).is_err_and(|why| why.contains(what)), "{path}: {:?}", check_strict(path));
+            }
+        }
+    }
+
+    #[test]
+    fn what_everybody_reads_alike_passes() {
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/a/b.c/",
+            "/.well-known/x",
+            "/..a",
+            "/a..",
+            "/a.../b",
+            "/a%20b",
+            "/100%25",
+            "/a%25zz",
+            "/caf%C3%A9",
+            "/caf%e9",
+            "/%E0%A4%A6",
+            "/%e2%82%ac",
+            "/%f0%9f%8e%89",
+            "/%25e0%25a4",
+            "/a;v=1/b",
+            "/a%3bv",
+            "/%23general:example.org",
+            "/a%3fb",
+            "/%3f",
+            "/~me/@me/a+b:c,d=e&f!$'()*",
+            "/\u{e9}",
+            "/%ef%bc%8e",
+            "/%41%2d",
+            "/.%61",
+            "/a%2520b",
+            "",
+            "*",
+            "/..%20a",
+        ] {
+            assert_eq!(check_strict(path), Ok(()), "{path}");
+        }
+    }
+
+    #[test]
+    fn parameters_and_what_looks_like_a_query_may_be_cut() {
+        assert!(["a;b", "a%3Bb", "a%3f", "%23"].into_iter().all(may_be_cut));
+        assert!(!["", "a", "a%20", "a%253b", "a%3"].into_iter().any(may_be_cut));
     }
 
     #[test]
