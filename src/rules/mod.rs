@@ -3,6 +3,7 @@
 //! Must never know token values or sockets.
 
 pub mod admit;
+pub mod allow;
 pub mod callers;
 pub mod guards;
 pub mod settings;
