@@ -12,8 +12,9 @@ use crate::inbound::listener::BindError;
 use crate::inbound::settings::{Limits, ListenAddress, ListenSettings};
 use crate::inbound::{self};
 use crate::observe::Observer;
-use crate::outbound::{DestinationError, Destinations};
-use crate::rules::{Clients, Guards, Route, RouteSettings, Routes};
+use crate::outbound::{AddressGuard, DestinationError, Destinations};
+use crate::rules::settings::ClientSettings;
+use crate::rules::{Clients, Gate, Guards, Route, RouteSettings, Routes};
 use crate::tls::ClientConfigs;
 use crate::token::{Registry, RegistryError};
 use crate::wire::authority::Host;
@@ -28,6 +29,7 @@ pub struct Bound {
     pub(super) destinations: Arc<Destinations>,
     pub(super) observer: Observer,
     pub(super) workers: usize,
+    pub(super) clients: Vec<ClientSettings>,
     pub(super) limits: Limits,
     pub(super) shutdown: Shutdown,
 }
@@ -70,6 +72,7 @@ impl Bound {
         let registry = Arc::new(Registry::new(tokens, &schemes, state_dir, &configs)?);
 
         let guards = Guards::new(&callers, hosts(&listeners, &routes));
+        let named = Clients::new(&callers.clients);
         let mut destinations = Destinations::default();
         let mut compiled = Vec::with_capacity(routes.len());
         for (id, settings) in routes.into_iter().enumerate() {
@@ -97,15 +100,20 @@ impl Bound {
         for (index, listener) in listeners.iter().enumerate() {
             bound.extend(inbound::Bound::all(listener, index, &observer)?);
         }
+        let addresses = |bound: &[&Vec<inbound::Bound>]| {
+            bound.iter().flat_map(|bound| bound.iter()).map(|bound| bound.address).collect()
+        };
+        let guard = AddressGuard::new(addresses(&[&bound]), addresses(&[&admin, &health]));
         Ok(Self {
             listeners: bound,
             admin,
             health,
             registry,
-            routes: Arc::new(Routes::new(compiled, guards, Clients::default())),
-            destinations: Arc::new(destinations),
+            routes: Arc::new(Routes::new(compiled, guards, named)),
+            destinations: Arc::new(destinations.guarded_by(guard)),
             observer,
             workers,
+            clients: callers.clients,
             limits,
             shutdown,
         })
@@ -134,8 +142,8 @@ fn route(id: usize, settings: RouteSettings, registry: &Registry, observer: &Obs
     };
     let host = HeaderValue::from_str(&settings.upstream.authority.to_string());
     let host = host.map_err(|_| "the upstream's host cannot be sent as Host")?;
-    let metrics = observer.route(&settings.name);
-    Ok(Route { id, settings, token, metrics, host })
+    let (metrics, gate) = (observer.route(&settings.name), Gate::new(settings.limits));
+    Ok(Route { id, settings, token, metrics, gate, host })
 }
 
 /// The hosts that the configuration itself makes ours.

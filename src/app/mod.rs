@@ -4,6 +4,7 @@
 
 mod build;
 pub mod harden;
+mod passwords;
 mod run;
 
 pub use build::{AppError, Bound};

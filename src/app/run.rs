@@ -9,12 +9,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::build::Bound;
+use super::passwords::Passwords;
 use crate::admin::{Admin, Pages, Statuses};
+use crate::files::Files;
 use crate::inbound::worker::Seed;
 use crate::inbound::{Acceptor, ConnectionLimit, Worker};
 use crate::life::{DrainSignal, Phase, Readiness};
 use crate::observe::Observer;
 use crate::observe::event::Event;
+use crate::wire::via::Via;
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +33,34 @@ impl Bound {
     /// # Errors
     /// The system gives no thread, or no runtime for one.
     pub async fn run(self, mut stop: mpsc::Receiver<&'static str>) -> io::Result<Ended> {
-        let Self { listeners, admin, health, registry, routes, destinations, observer, workers, limits, shutdown } =
-            self;
+        let Self {
+            listeners,
+            admin,
+            health,
+            registry,
+            routes,
+            destinations,
+            observer,
+            workers,
+            clients,
+            limits,
+            shutdown,
+        } = self;
         let drain = DrainSignal::default();
         let readiness = Readiness::default();
         // Held until everything has begun, so that nobody is told "ready" before.
         let beginning = readiness.block("the listeners".into());
 
-        let drivers = registry.start(&readiness, &observer);
+        let teller = observer.clone();
+        let files = Files::new(move |error| teller.tell(&Event::FilesUnwatched { error }));
+        let drivers = registry.start(&readiness, &observer, &files);
+        let passwords = Passwords::new(clients, Arc::clone(&routes), observer.clone());
+        let changed = files.watch(passwords.files());
+        // Before the first caller comes.
+        let complete = passwords.read().await;
         let mut pages = JoinSet::new();
+        let mut keepers = JoinSet::new();
+        keepers.spawn(passwords.keep(changed, complete));
         let shown = Arc::new(Admin {
             routes: Arc::clone(&routes),
             tokens: Statuses::of(Arc::clone(&registry)),
@@ -61,6 +83,7 @@ impl Bound {
             routes,
             destinations,
             observer: observer.clone(),
+            via: Arc::new(Via::new(fastrand::u32(..))),
             limits,
             drain: drain.clone(),
             control: Handle::current(),
@@ -111,7 +134,7 @@ impl Bound {
         // Traffic ends before the tokens that it carries, and the pages last.
         drop(acceptors);
         drop(workers);
-        drop(drivers);
+        drop((drivers, keepers));
         observer.tell(&Event::Stopped { cut_off: ended.cut_off });
         drop(pages);
         Ok(ended)

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::translate::in_clear;
 use crate::inbound::settings::ListenAddress;
 use crate::observe::log::{Format, Level};
-use crate::rules::settings::{OnAuthorization, RouteSettings};
+use crate::rules::settings::{Allow, ClientSettings, OnAuthorization, RouteSettings};
 use crate::tls::TlsSettings;
 use crate::token::Settings;
 use crate::token::settings::{BasicEncoding, ClientAuth, Credential, Proof, RequestFormat, SecretSource};
@@ -52,6 +52,9 @@ pub fn text(plan: &Plan) -> String {
     page.map("callers", |page| {
         page.key("hosts", flow(plan.callers.hosts.iter().map(|host| quoted(&host.to_string()))));
         page.key("origins", flow(plan.callers.origins.iter().map(|origin| quoted(origin))));
+        if !plan.callers.clients.is_empty() {
+            page.list("clients", &plan.callers.clients, client);
+        }
     });
     page.map("limits", |page| {
         page.key("connections", plan.limits.connections);
@@ -61,6 +64,25 @@ pub fn text(plan: &Plan) -> String {
         page.key("idle", duration_text(plan.limits.idle));
     });
     page.text
+}
+
+fn client(page: &mut Page, client: &ClientSettings) {
+    page.key("name", quoted(&client.name));
+    if let Some(password) = &client.password {
+        page.key("password", secret(password));
+    }
+    if let Some(uid) = client.uid {
+        page.key("uid", uid);
+    }
+    if let Some(san) = &client.cert_san {
+        page.key("cert_san", quoted(san));
+    }
+}
+
+fn allow(rule: &Allow) -> String {
+    let methods = rule.methods.iter().map(|method| quoted(method.as_str()));
+    let methods = (!rule.methods.is_empty()).then(|| ("methods", flow(methods)));
+    braces(methods.into_iter().chain([("path", quoted(&rule.path.to_string()))]))
 }
 
 fn assertion(page: &mut Page, own: &AssertionSettings) {
@@ -209,6 +231,8 @@ fn route(page: &mut Page, route: &RouteSettings) {
             OnAuthorization::Reject => "reject",
         },
     );
+    page.key("allow", flow(route.allow.iter().map(allow)));
+    page.key("callers", flow(route.callers.iter().map(|name| quoted(name))));
     match &route.renew_on {
         None => page.key("renew_on", off()),
         Some(renew_on) => page.map("renew_on", |page| {
@@ -220,12 +244,18 @@ fn route(page: &mut Page, route: &RouteSettings) {
     // The plan keeps only what follows from it.
     let in_clear = route.token.is_some() && in_clear(&route.upstream, route.connect_to.as_ref());
     page.key("allow_plaintext", in_clear);
+    page.key("via", route.via);
     page.map("timeouts", |page| {
         page.key("connect", duration_text(route.timeouts.connect));
         page.key("headers", duration_text(route.timeouts.headers));
         page.key("body_idle", duration_text(route.timeouts.body_idle));
         page.key("pool_idle", duration_text(route.timeouts.pool_idle));
         page.key("max_age", duration_text(route.timeouts.max_age));
+    });
+    page.map("limits", |page| {
+        page.key("in_flight", route.limits.in_flight);
+        page.key("queue", route.limits.queue);
+        page.key("queue_wait", duration_text(route.limits.queue_wait));
     });
 }
 

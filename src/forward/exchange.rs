@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use crate::observe::Observer;
 use crate::observe::reason::Reason;
 use crate::rules::Route;
+use crate::rules::gate::Place;
 
 /// nginx's code for an app that went away before it had its answer; no server sends it.
 const APP_GONE: u16 = 499;
@@ -20,15 +21,22 @@ pub(super) struct Exchange {
     begun: Instant,
     status: Option<StatusCode>,
     reason: Option<Reason>,
+    /// Its place among the route's requests under way.
+    place: Option<Place>,
 }
 
 impl Exchange {
     pub(super) fn new(observer: Observer, method: Method) -> Self {
-        Self { observer, route: None, method, begun: Instant::now(), status: None, reason: None }
+        Self { observer, route: None, method, begun: Instant::now(), status: None, reason: None, place: None }
     }
 
     pub(super) fn by(&mut self, route: Option<&Arc<Route>>) {
         self.route = route.cloned();
+    }
+
+    /// It is under way, to its very end.
+    pub(super) fn entered(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     /// How long the answer's body may stand still: the route's.

@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
 use super::exchange::Exchange;
 use super::reply::Reply;
 use crate::observe::reason::Reason;
 use crate::rules::Refusal;
+use crate::rules::callers::credential_header;
 use crate::token::NoToken;
 use crate::wire::fault::Fault;
 use crate::wire::form::{Form, FormError, Target};
@@ -26,6 +27,10 @@ pub enum Failure {
     HostNotOurs,
     WebOrigin,
     OwnCredential,
+    /// Who calls must say who it is, in this header.
+    CallerUnknown {
+        header: HeaderName,
+    },
     NotAllowed(&'static str),
     /// No route takes this path of ours.
     NoRoute,
@@ -36,6 +41,8 @@ pub enum Failure {
     NoToken(NoToken),
     Upstream(Fault),
     BadUpstream(&'static str),
+    /// The route's places are taken, and its queue is full or too slow.
+    Overloaded,
     Internal,
 }
 
@@ -51,9 +58,14 @@ struct Row {
     /// For the operator, where it says more than the reason does.
     told: Option<String>,
     retry_after: Option<Duration>,
+    /// How the caller may say who it is.
+    challenge: Option<HeaderName>,
     /// Whether the app's connection is closed: after what may not have been one message, nothing else is believed.
     close: bool,
 }
+
+/// When to come back to what was full: the shortest that `Retry-After` can say.
+const SOON: Duration = Duration::from_secs(1);
 
 impl Failure {
     fn row(&self) -> Row {
@@ -66,6 +78,7 @@ impl Failure {
             detail: detail.to_owned(),
             told: None,
             retry_after: None,
+            challenge: None,
             close: false,
         };
         match self {
@@ -101,6 +114,33 @@ impl Failure {
                 "The request carries a credential of its own",
                 "leave it out: this route puts its own on (`authorization: reject`)",
             ),
+            Self::CallerUnknown { header } => {
+                let is_proxy = *header == header::PROXY_AUTHORIZATION;
+                let (status, challenge) = match is_proxy {
+                    true => (S::PROXY_AUTHENTICATION_REQUIRED, header::PROXY_AUTHENTICATE),
+                    false => (S::UNAUTHORIZED, header::WWW_AUTHENTICATE),
+                };
+                Row {
+                    challenge: Some(challenge),
+                    ..row(
+                        status,
+                        Reason::CallerUnknown,
+                        "http_request_denied",
+                        "Who calls is not known",
+                        "callers here are named by their uid, certificate or password, as `callers.clients` says",
+                    )
+                }
+            }
+            Self::Overloaded => Row {
+                retry_after: Some(SOON),
+                ..row(
+                    S::SERVICE_UNAVAILABLE,
+                    Reason::Overloaded,
+                    "connection_limit_reached",
+                    "Too many requests are under way",
+                    "the route's `limits` are reached: the upstream is slower than what is asked of it",
+                )
+            },
             Self::NotAllowed(detail) => {
                 row(S::FORBIDDEN, Reason::NotAllowed, "http_request_denied", "The request is not allowed", detail)
             }
@@ -144,7 +184,9 @@ impl Failure {
             },
             Self::Upstream(fault) => {
                 let (status, reason, proxy_error, title) = upstream(*fault);
-                Row { told: Some(format!("the upstream: {fault}")), ..row(status, reason, proxy_error, title, title) }
+                let retry_after = (status == S::SERVICE_UNAVAILABLE).then_some(SOON);
+                let told = Some(format!("the upstream: {fault}"));
+                Row { told, retry_after, ..row(status, reason, proxy_error, title, title) }
             }
             Self::BadUpstream(detail) => Row {
                 told: Some((*detail).to_owned()),
@@ -186,6 +228,9 @@ impl Failure {
             let seconds = wish.as_secs() + u64::from(wish.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(challenge) = row.challenge {
+            headers.insert(challenge, HeaderValue::from_static("Basic realm=\"bearerd\", charset=\"UTF-8\""));
+        }
         if row.close || ends {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -210,6 +255,18 @@ impl Row {
 fn upstream(fault: Fault) -> (StatusCode, Reason, &'static str, &'static str) {
     use StatusCode as S;
     match fault {
+        Fault::Prohibited => (
+            S::BAD_GATEWAY,
+            Reason::UpstreamDns,
+            "destination_ip_prohibited",
+            "The upstream's name leads to an address that is not for it",
+        ),
+        Fault::Loop => {
+            (S::LOOP_DETECTED, Reason::Loop, "proxy_loop_detected", "The upstream leads back to this bearerd")
+        }
+        Fault::Overloaded => {
+            (S::SERVICE_UNAVAILABLE, Reason::Overloaded, "connection_limit_reached", "Too many connections are open")
+        }
         Fault::Dns => (S::BAD_GATEWAY, Reason::UpstreamDns, "dns_error", "The upstream's name has no address"),
         Fault::Refused => {
             (S::BAD_GATEWAY, Reason::UpstreamRefused, "connection_refused", "The upstream refused the connection")
@@ -241,16 +298,17 @@ impl Failure {
     /// What a refusal of this target is to the app.
     pub(super) fn refused(refusal: Refusal, target: &Target) -> Self {
         match refusal {
-            Refusal::Method => Self::NotAllowed("TRACE would read the token back to whoever asks"),
             Refusal::HostNotOurs => Self::HostNotOurs,
             Refusal::WebOrigin => Self::WebOrigin,
             Refusal::OwnCredential => Self::OwnCredential,
+            Refusal::CallerUnknown => Self::CallerUnknown { header: credential_header(target.form()) },
+            Refusal::NotAllowed(detail) => Self::NotAllowed(detail),
             Refusal::NoRoute => Self::NoRoute,
             Refusal::Foreign => match target.form() {
                 Form::Tunnel(_) => Self::Tunnel,
                 Form::Origin(_) | Form::Absolute { .. } => Self::Foreign,
             },
-            Refusal::BadPath => Self::BadPath("the upstream's base path and this one make no path"),
+            Refusal::BadPath(detail) => Self::BadPath(detail),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod exchange;
 mod failure;
 mod judge;
+mod places;
 mod reply;
 
 use std::rc::Rc;
@@ -24,17 +25,21 @@ use crate::clock::Now;
 use crate::life::contained;
 use crate::observe::Observer;
 use crate::outbound::{Lease, Outbound, Outgoing, Prepared, SendError, Unsealed};
+use crate::rules::gate::Full;
+use crate::rules::way_back::{CameTo, way_back};
 use crate::rules::{Admitted, Arrival, Routes};
 use crate::wire::fault::Fault;
-use crate::wire::form::Target;
+use crate::wire::form::{Form, Target};
 use crate::wire::headers::{is_framed_twice, is_plain_length, strip_response};
 use crate::wire::replay::Replay;
+use crate::wire::via::Via;
 
 /// All that one worker's requests share.
 pub struct Forward {
     pub routes: Arc<Routes>,
     pub outbound: Rc<Outbound>,
     pub observer: Observer,
+    pub via: Arc<Via>,
     pub clock: fn() -> Now,
 }
 
@@ -69,8 +74,12 @@ impl Forward {
             })?;
         let route = admitted.route();
         exchange.by(Some(route));
+        if self.via.has_passed(&head.headers) {
+            return Err(Failure::Upstream(Fault::Loop));
+        }
+        exchange.entered(route.gate.enter().await?);
 
-        let prepared = Prepared::new(head, &admitted);
+        let prepared = Prepared::new(head, &admitted, &self.via);
         let renew_on = route.settings.renew_on.as_ref();
         body.keep_up_to(renew_on.map_or(0, |renew_on| renew_on.replay_limit));
 
@@ -128,6 +137,13 @@ impl Forward {
             }
         }
         strip_response(headers);
+        if let Form::Origin(authority) = target.form() {
+            let came_to = CameTo { authority: authority.as_ref(), tls: arrival.tls };
+            places::lead_back(headers, |reference| way_back(&route.settings, came_to, reference));
+        }
+        if route.settings.via {
+            self.via.put_on(headers);
+        }
         // The version is of a hop, too: an upstream's HTTP/1.0 is not ours.
         *response.version_mut() = Version::HTTP_11;
         Ok((response, lease))
@@ -145,6 +161,12 @@ impl Forward {
             None => return Err(missing.into()),
         }
         Ok(Outgoing::seal(admitted, prepared, body, (self.clock)())?)
+    }
+}
+
+impl From<Full> for Failure {
+    fn from(_: Full) -> Self {
+        Self::Overloaded
     }
 }
 

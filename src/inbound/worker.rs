@@ -22,6 +22,7 @@ use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::outbound::{Destinations, Outbound};
 use crate::rules::{Arrival, Routes};
+use crate::wire::via::Via;
 
 /// What every worker needs to begin.
 #[derive(Clone)]
@@ -29,6 +30,7 @@ pub struct Seed {
     pub routes: Arc<Routes>,
     pub destinations: Arc<Destinations>,
     pub observer: Observer,
+    pub via: Arc<Via>,
     pub limits: Limits,
     pub drain: DrainSignal,
     /// Where names are looked up.
@@ -160,10 +162,10 @@ async fn live(
     mut handed: mpsc::UnboundedReceiver<Handed>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let Seed { routes, destinations, observer, limits, drain, control } = seed;
+    let Seed { routes, destinations, observer, via, limits, drain, control } = seed;
     let outbound = Rc::new(Outbound::new(destinations, control));
     let forward =
-        Rc::new(Forward { routes, outbound: Rc::clone(&outbound), observer: observer.clone(), clock: Now::read });
+        Rc::new(Forward { routes, outbound: Rc::clone(&outbound), observer: observer.clone(), via, clock: Now::read });
     let builder = connection::builder(&limits);
     let world = Rc::new(World { forward, builder, limits, drain, observer: observer.clone() });
     tokio::task::spawn_local(async move { outbound.sweep().await });

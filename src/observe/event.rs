@@ -79,6 +79,11 @@ pub enum Event<'a> {
         token: &'a str,
         why: &'a str,
     },
+    /// A named client's; the last one that could be read, if there was one, goes on counting.
+    PasswordUnreadable {
+        client: &'a str,
+        why: &'a str,
+    },
     StateUnwritable {
         path: &'a str,
         error: &'a str,
@@ -149,6 +154,7 @@ impl Event<'_> {
             | Self::TokenRefused { .. }
             | Self::ScopeDiffers { .. }
             | Self::SecretUnreadable { .. }
+            | Self::PasswordUnreadable { .. }
             | Self::StateUnwritable { .. }
             | Self::TokenTypeOdd { .. }
             | Self::FilesUnwatched { .. }
@@ -276,6 +282,11 @@ impl Event<'_> {
                 "secret_unreadable",
                 format!("{token}: the secret cannot be read: {why}; the last one that could be was used"),
                 vec![("token", (*token).into()), ("why", (*why).into())],
+            ),
+            Self::PasswordUnreadable { client, why } => (
+                "password_unreadable",
+                format!("client {client}: the password cannot be read: {why}; the last one that could be still counts"),
+                vec![("client", (*client).into()), ("why", (*why).into())],
             ),
             Self::StateUnwritable { path, error } => (
                 "state_unwritable",

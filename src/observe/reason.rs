@@ -8,6 +8,7 @@ pub enum Reason {
     BadRequest,
     AmbiguousHost,
     BadPath,
+    CallerUnknown,
     NoRoute,
     NotAllowed,
     WebOrigin,
@@ -22,14 +23,16 @@ pub enum Reason {
     UpstreamDns,
     BadUpstream,
     UpstreamTimeout,
+    Loop,
     Internal,
 }
 
 impl Reason {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::AmbiguousHost,
         Self::BadPath,
+        Self::CallerUnknown,
         Self::NoRoute,
         Self::NotAllowed,
         Self::WebOrigin,
@@ -44,6 +47,7 @@ impl Reason {
         Self::UpstreamDns,
         Self::BadUpstream,
         Self::UpstreamTimeout,
+        Self::Loop,
         Self::Internal,
     ];
 
@@ -52,6 +56,7 @@ impl Reason {
             Self::BadRequest => "bad_request",
             Self::AmbiguousHost => "ambiguous_host",
             Self::BadPath => "bad_path",
+            Self::CallerUnknown => "caller_unknown",
             Self::NoRoute => "no_route",
             Self::NotAllowed => "not_allowed",
             Self::WebOrigin => "web_origin",
@@ -66,6 +71,7 @@ impl Reason {
             Self::UpstreamDns => "upstream_dns",
             Self::BadUpstream => "bad_upstream",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::Loop => "loop",
             Self::Internal => "internal",
         }
     }

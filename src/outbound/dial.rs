@@ -1,6 +1,7 @@
 //! Makes connections to upstreams: name, TCP, TLS.
 //!
-//! Where a connection leads is fixed by the configuration; nothing of a request comes in here.
+//! Where a connection leads is fixed by the configuration; nothing of a request comes in here. A name may still lead
+//! anywhere, so each address is looked at before it is dialled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tower_service::Service as _;
 
+use super::guard::AddressGuard;
 use super::lookup::{Lookups, Resolver};
 use super::patient::Patient;
 use crate::rules::{Route, RouteSettings};
@@ -27,12 +29,17 @@ pub(super) type Io = Patient<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 /// Where each route leads, by its id: checked once, at start.
 #[derive(Debug, Default)]
-pub struct Destinations(Vec<Destination>);
+pub struct Destinations {
+    routes: Vec<Destination>,
+    guard: Arc<AddressGuard>,
+}
 
 #[derive(Debug)]
 struct Destination {
     /// What is dialled.
     uri: Uri,
+    host: Host,
+    port: u16,
     https: bool,
     /// Whom the peer must prove to be.
     name: ServerName<'static>,
@@ -64,6 +71,7 @@ impl Destinations {
             .connect_to
             .clone()
             .unwrap_or_else(|| Authority { host: upstream.authority.host.clone(), port: Some(upstream.port()) });
+        let (host, port) = (authority.host.clone(), authority.port_or(upstream.port()));
         let scheme = if upstream.https { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(authority.to_string()).path_and_query("/").build();
         let name = match (&route.tls.server_name, &upstream.authority.host) {
@@ -73,7 +81,9 @@ impl Destinations {
                 ServerName::try_from(name.to_string()).map_err(|_| DestinationError::Name(host.clone()))?
             }
         };
-        self.0.push(Destination {
+        self.routes.push(Destination {
+            host,
+            port,
             uri: uri.map_err(|_| DestinationError::Address(authority))?,
             https: upstream.https,
             name,
@@ -84,15 +94,27 @@ impl Destinations {
         Ok(())
     }
 
+    /// From now on no connection leads where `guard` says that none may.
+    pub fn guarded_by(mut self, guard: AddressGuard) -> Self {
+        self.guard = Arc::new(guard);
+        self
+    }
+
     /// `control` is where names are looked up. `None` if the route is not one of those that were added.
     pub(super) fn dialer(&self, route: &Route, control: &Handle) -> Option<Dialer> {
-        Some(self.0.get(route.id)?.dialer(control))
+        Some(self.routes.get(route.id)?.dialer(control, &self.guard))
     }
 }
 
 impl Destination {
-    fn dialer(&self, control: &Handle) -> Dialer {
-        let resolver = Resolver { lookups: Arc::clone(&self.lookups), control: control.clone() };
+    fn dialer(&self, control: &Handle, guard: &Arc<AddressGuard>) -> Dialer {
+        let resolver = Resolver {
+            lookups: Arc::clone(&self.lookups),
+            control: control.clone(),
+            guard: Arc::clone(guard),
+            port: self.port,
+            is_this_machine: self.host.is_loopback(),
+        };
         let mut http = HttpConnector::new_with_resolver(resolver);
         http.enforce_http(false);
         // A proxy's writes are whole messages already; waiting to merge them only delays.
@@ -106,6 +128,11 @@ impl Destination {
             connector: HttpsConnector::new(http, Arc::clone(&self.tls), self.https, name),
             uri: self.uri.clone(),
             timeout: self.timeout,
+            // Only names are looked up, and that is where all others are checked.
+            literal: match self.host {
+                Host::Ip(address) => guard.check((address, self.port).into(), true),
+                Host::Name(_) => Ok(()),
+            },
         }
     }
 }
@@ -115,11 +142,14 @@ pub(super) struct Dialer {
     connector: HttpsConnector<HttpConnector<Resolver>>,
     uri: Uri,
     timeout: Duration,
+    /// What is to be said of an address that is dialled as it is written.
+    literal: Result<(), Fault>,
 }
 
 impl Dialer {
     /// Looks the name up, connects and shakes hands, all within `timeouts.connect`.
     pub(super) async fn dial(&self) -> Result<Io, Fault> {
+        self.literal?;
         let dialling = self.connector.clone().call(self.uri.clone());
         match tokio::time::timeout(self.timeout, dialling).await {
             Ok(Ok(io)) => Ok(Patient::new(io)),
@@ -152,12 +182,14 @@ mod tests {
         assert!(queued.iter().any(Result::is_err), "the queue is full");
         let destination = Destination {
             uri: format!("http://api.example:{port}/").parse().unwrap(),
+            host: Host::parse("api.example").unwrap(),
+            port,
             https: false,
             name: ServerName::try_from("api.example").unwrap(),
             tls: ClientConfigs::default().get(&TlsSettings::default()).unwrap(),
             timeout: Duration::from_secs(2),
             lookups: Arc::new(Lookups::by(|_| Ok(vec![([127, 0, 0, 2], 0).into(), ([127, 0, 0, 1], 0).into()]))),
         };
-        assert!(destination.dialer(&Handle::current()).dial().await.is_ok());
+        assert!(destination.dialer(&Handle::current(), &Arc::default()).dial().await.is_ok());
     }
 }

@@ -15,6 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tower_service::Service;
 
+use super::guard::AddressGuard;
+
 /// What a lookup came to. An error may have many who want it, so it is only its kind.
 type Found = Result<Vec<SocketAddr>, io::ErrorKind>;
 
@@ -53,11 +55,16 @@ impl Lookups {
     }
 }
 
-/// Looks one destination's name up.
+/// Looks one destination's name up, and leaves out the addresses that it must not lead to.
 #[derive(Clone, Debug)]
 pub(super) struct Resolver {
     pub(super) lookups: Arc<Lookups>,
     pub(super) control: Handle,
+    pub(super) guard: Arc<AddressGuard>,
+    /// What will be dialled at the address.
+    pub(super) port: u16,
+    /// The name is one of this machine's own, and the configuration says it.
+    pub(super) is_this_machine: bool,
 }
 
 impl Service<Name> for Resolver {
@@ -71,10 +78,12 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let mut lookup = self.lookups.join(name, &self.control);
+        let (guard, port, named) = (Arc::clone(&self.guard), self.port, self.is_this_machine);
         Box::pin(async move {
             // An error is the end of the control plane.
             let found = lookup.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
-            Ok(found.unwrap_or_else(|| Ok(Vec::new()))?.into_iter())
+            let found = found.unwrap_or_else(|| Ok(Vec::new()))?;
+            guard.admissible(found, port, named).map(Vec::into_iter).map_err(io::Error::other)
         })
     }
 }
@@ -85,6 +94,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::wire::fault::Fault;
 
     static BEGUN: AtomicUsize = AtomicUsize::new(0);
     static RELEASED: AtomicBool = AtomicBool::new(false);
@@ -99,7 +109,13 @@ mod tests {
     }
 
     fn resolver(look_up: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Resolver {
-        Resolver { lookups: Arc::new(Lookups::by(look_up)), control: Handle::current() }
+        Resolver {
+            lookups: Arc::new(Lookups::by(look_up)),
+            control: Handle::current(),
+            guard: Arc::default(),
+            port: 443,
+            is_this_machine: false,
+        }
     }
 
     fn name() -> Name {
@@ -122,6 +138,19 @@ mod tests {
         assert_eq!(BEGUN.load(Ordering::SeqCst), 1);
         assert_eq!(hanging.call(name()).await.unwrap().len(), 1);
         assert_eq!(BEGUN.load(Ordering::SeqCst), 2, "what is over is not asked again for the old answer");
+    }
+
+    #[tokio::test]
+    async fn addresses_that_no_upstream_has_are_left_out() {
+        let mut mixed = resolver(|_| Ok(vec![([169, 254, 169, 254], 0).into(), ([127, 0, 0, 2], 0).into()]));
+        assert_eq!(mixed.call(name()).await.unwrap().collect::<Vec<_>>(), [([127, 0, 0, 2], 0).into()]);
+        let mut bad = resolver(|_| Ok(vec![([169, 254, 169, 254], 0).into()]));
+        assert_eq!(Fault::of(&bad.call(name()).await.unwrap_err()), Fault::Prohibited);
+        let mut own = resolver(|_| Ok(vec![([127, 0, 0, 1], 0).into(), ([169, 254, 0, 1], 0).into()]));
+        own.guard = Arc::new(AddressGuard::new(vec![([127, 0, 0, 1], 443).into()], Vec::new()));
+        assert_eq!(Fault::of(&own.call(name()).await.unwrap_err()), Fault::Loop);
+        own.port = 444;
+        assert!(own.call(name()).await.is_ok(), "another port is another program");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Must never know the route table or the identity provider.
 
 mod dial;
+mod guard;
 mod lookup;
 mod outgoing;
 mod patient;
@@ -10,6 +11,7 @@ mod pool;
 mod send;
 
 pub use dial::{DestinationError, Destinations};
+pub use guard::AddressGuard;
 pub use outgoing::{Outgoing, Prepared, Unsealed};
 pub use pool::Lease;
 pub use send::{Outbound, SendError};

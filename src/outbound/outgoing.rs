@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 use crate::clock::Now;
 use crate::rules::{Admitted, Route, RouteSettings};
 use crate::token::{Generation, NoToken};
-use crate::wire::headers::strip_request;
+use crate::wire::headers::{is_of_one_hop, strip_request};
 use crate::wire::replay::{Attempt, Replay};
+use crate::wire::via::Via;
 
 /// A head from which all that belongs to one hop, and the app's credentials, are gone.
 ///
@@ -24,7 +25,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn new(head: Parts, admitted: &Admitted) -> Self {
+    pub fn new(head: Parts, admitted: &Admitted, via: &Via) -> Self {
         let Parts { method, mut headers, .. } = head;
         let settings = &admitted.route().settings;
         strip_request(&mut headers);
@@ -33,8 +34,16 @@ impl Prepared {
             headers.remove(&settings.inject.header);
         }
         remove_aliases(&mut headers, settings);
+        if !settings.allow.is_empty() {
+            for name in OVERRIDES {
+                headers.remove(name);
+            }
+        }
         for (name, value) in &settings.headers {
             headers.insert(name, value.clone());
+        }
+        if settings.via {
+            via.put_on(&mut headers);
         }
         headers.insert(header::HOST, admitted.route().host.clone());
         Self { method, headers }
@@ -45,14 +54,29 @@ impl Prepared {
     }
 }
 
-/// To CGI and its kin `X_Api_Key` is `X-Api-Key`: beside a header that is ours, an app's other spelling of it goes.
+/// What frameworks take for the method or the path instead of the one that a rule was held against.
+const OVERRIDES: [HeaderName; 5] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+
+/// To CGI and its kin `X_Api_Key` is `X-Api-Key`: beside a header that is ours, an app's other spelling of it goes, and so
+/// does that of a header that is gone.
 fn remove_aliases(headers: &mut HeaderMap, settings: &RouteSettings) {
     let is_ours = |name: &str| {
         name == settings.inject.header
-            || name == header::PROXY_AUTHORIZATION
+            || is_of_one_hop(name)
+            || [header::AUTHORIZATION, header::HOST, header::CONTENT_LENGTH].iter().any(|own| name == own)
             || settings.headers.iter().any(|(own, _)| name == own)
+            || !settings.allow.is_empty() && OVERRIDES.iter().any(|override_| name == override_)
     };
-    let is_alias = |name: &&HeaderName| name.as_str().contains('_') && is_ours(&name.as_str().replace('_', "-"));
+    let is_alias = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && is_ours(name.replace('_', "-").trim_matches('-'))
+    };
     let aliases: Vec<HeaderName> = headers.keys().filter(is_alias).cloned().collect();
     for name in aliases {
         headers.remove(name);

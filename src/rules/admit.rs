@@ -1,7 +1,7 @@
 //! From an alleged target to an admitted one, or to the reason why not.
 //!
-//! The only place that makes an [`Admitted`]. The order is the one of the security review: method, Host, web page, own
-//! credential, route.
+//! The only place that makes an [`Admitted`]. The order is the one of the security review: method, Host, web page, caller,
+//! route, own credential, path. Who may not call learns nothing of the routes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,14 +10,16 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use super::callers::{Arrival, Clients};
+use super::callers::{Arrival, Caller, Clients};
+use super::gate::Gate;
 use super::guards::Guards;
-use super::settings::{OnAuthorization, RouteSettings};
+use super::settings::{Allow, OnAuthorization, RouteSettings};
 use super::table::Table;
 use crate::observe::RouteMetrics;
 use crate::token::Reader;
 use crate::wire::authority::Host;
 use crate::wire::form::{Form, Target};
+use crate::wire::path;
 
 /// A configured route, with the handle to its token and nobody else's.
 pub struct Route {
@@ -27,6 +29,7 @@ pub struct Route {
     /// `None` is `token: none`.
     pub token: Option<Reader>,
     pub metrics: RouteMetrics,
+    pub gate: Gate,
     /// The upstream's authority as a header.
     pub host: HeaderValue,
 }
@@ -54,17 +57,19 @@ pub struct Admitted {
 /// Why a target is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A method that has no business here.
-    Method,
     HostNotOurs,
     WebOrigin,
     OwnCredential,
+    /// Whoever it is has to prove who it is.
+    CallerUnknown,
+    /// The text says what is not, for the app.
+    NotAllowed(&'static str),
     /// Origin-form, and no route takes the path.
     NoRoute,
     /// Absolute-form or CONNECT, to a place that no route names.
     Foreign,
-    /// The base path and the local one make no path; a bug of the configuration's checks.
-    BadPath,
+    /// A path that servers read in different ways, on a route whose rules depend on it. The text is for the app.
+    BadPath(&'static str),
 }
 
 impl Routes {
@@ -117,7 +122,9 @@ impl Routes {
         // CONNECT makes a tunnel and TRACE would read the token back to whoever asks.
         match *method {
             Method::CONNECT => return Err((Refusal::Foreign, None)),
-            Method::TRACE => return Err((Refusal::Method, None)),
+            Method::TRACE => {
+                return Err((Refusal::NotAllowed("TRACE would read the token back to whoever asks"), None));
+            }
             _ => {}
         }
         if let Form::Origin(Some(authority)) = target.form()
@@ -128,19 +135,14 @@ impl Routes {
         if self.guards.is_foreign_page(headers, target.authority()) {
             return Err((Refusal::WebOrigin, None));
         }
-        let route = self.find(target, arrival.listener)?;
-        if route.settings.authorization == OnAuthorization::Reject
-            && (headers.contains_key(header::AUTHORIZATION) || headers.contains_key(&route.settings.inject.header))
-        {
-            return Err((Refusal::OwnCredential, Some(Arc::clone(route))));
+        let caller = self.clients.name(arrival, headers, target.form());
+        if arrival.must_be_named && caller.is_none() {
+            return Err((Refusal::CallerUnknown, None));
         }
-        let path = match target.form() {
-            Form::Absolute { .. } | Form::Tunnel(_) => Some(target.path().clone()),
-            Form::Origin(_) => local_path(&route.settings, target.path()),
-        };
-        match path {
-            Some(path) => Ok(Admitted { route: Arc::clone(route), path }),
-            None => Err((Refusal::BadPath, Some(Arc::clone(route)))),
+        let route = self.find(target, arrival.listener)?;
+        match route.path_for(target, method, headers, caller.as_ref()) {
+            Ok(path) => Ok(Admitted { route: Arc::clone(route), path }),
+            Err(refusal) => Err((refusal, Some(Arc::clone(route)))),
         }
     }
 
@@ -159,6 +161,75 @@ impl Routes {
         };
         found.and_then(|index| self.routes.get(index)).ok_or((refusal, None))
     }
+}
+
+impl Route {
+    /// Where on the upstream an admissible request goes.
+    fn path_for(
+        &self,
+        target: &Target,
+        method: &Method,
+        headers: &HeaderMap,
+        caller: Option<&Caller>,
+    ) -> Result<PathAndQuery, Refusal> {
+        let settings = &self.settings;
+        if !settings.callers.is_empty() {
+            match caller {
+                None => return Err(Refusal::CallerUnknown),
+                Some(caller) if settings.callers.contains(&caller.name) => {}
+                Some(_) => return Err(Refusal::NotAllowed("this caller may not use this route")),
+            }
+        }
+        if settings.authorization == OnAuthorization::Reject {
+            // What named the caller was for us.
+            let is_for_us = caller.is_some_and(|caller| caller.by == Some(header::AUTHORIZATION));
+            if (headers.contains_key(header::AUTHORIZATION) && !is_for_us)
+                || (settings.inject.header != header::AUTHORIZATION && headers.contains_key(&settings.inject.header))
+            {
+                return Err(Refusal::OwnCredential);
+            }
+        }
+        let path = match target.form() {
+            Form::Absolute { .. } | Form::Tunnel(_) => Some(target.path().clone()),
+            Form::Origin(_) => local_path(settings, target.path()),
+        };
+        let path = path.ok_or(Refusal::BadPath("the upstream's base path and this one make no path"))?;
+        permit(&settings.allow, &settings.upstream.base_path, method, path.path())?;
+        Ok(path)
+    }
+}
+
+/// The methods that go without saying: those of RFC 9110 and PATCH, and QUERY, which is as safe as GET. Others mean to a
+/// server what nobody here has thought of.
+pub fn is_known(method: &Method) -> bool {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::PATCH | Method::OPTIONS => {
+            true
+        }
+        _ => method.as_str() == "QUERY",
+    }
+}
+
+/// Whether one of the rules takes the request, by the bytes that are sent; `path` begins with `base`.
+fn permit(rules: &[Allow], base: &str, method: &Method, path: &str) -> Result<(), Refusal> {
+    const UNKNOWN: Refusal = Refusal::NotAllowed("the method is not a usual one; the route can list it in `allow`");
+    if rules.is_empty() {
+        return if is_known(method) { Ok(()) } else { Err(UNKNOWN) };
+    }
+    // A rule for what nobody can read in two ways is the only kind there is.
+    path::check_strict(path).map_err(Refusal::BadPath)?;
+    let below = match path.strip_prefix(base) {
+        Some("") | None => "/",
+        Some(below) => below,
+    };
+    let takes_method = |rule: &&Allow| match &rule.methods[..] {
+        [] => is_known(method),
+        listed => listed.contains(method),
+    };
+    if rules.iter().filter(takes_method).any(|rule| rule.path.matches(below)) {
+        return Ok(());
+    }
+    Err(Refusal::NotAllowed("none of the route's `allow` rules takes this method and path"))
 }
 
 /// The upstream's path for a local one, byte for byte: the matched prefix taken off if so configured, the base put on.
@@ -195,4 +266,4 @@ impl fmt::Debug for Route {
 
 #[cfg(test)]
 #[path = "admit_tests.rs"]
-mod tests;
+pub(super) mod tests;

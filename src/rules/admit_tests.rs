@@ -7,14 +7,14 @@ use http::{HeaderName, Request};
 use super::*;
 use crate::observe::Observer;
 use crate::observe::log::{Format, Level, Log, LogSettings};
-use crate::rules::settings::{Callers, Inject, Match, Timeouts, Upstream};
+use crate::rules::settings::{Callers, InFlight, Inject, Match, Timeouts, Upstream};
 use crate::tls::TlsSettings;
 use crate::wire::authority::Authority;
 
 /// `(name, listener, match.host, match.path, upstream)`
 type Row<'a> = (&'a str, Option<usize>, Option<&'a str>, Option<&'a str>, &'a str);
 
-fn settings((name, _, host, path, upstream): Row<'_>) -> RouteSettings {
+pub(in crate::rules) fn settings((name, _, host, path, upstream): Row<'_>) -> RouteSettings {
     let (https, rest) = match upstream.strip_prefix("https://") {
         Some(rest) => (true, rest),
         None => (false, upstream.strip_prefix("http://").unwrap()),
@@ -31,8 +31,12 @@ fn settings((name, _, host, path, upstream): Row<'_>) -> RouteSettings {
         inject: Inject { header: header::AUTHORIZATION, scheme: "Bearer".into() },
         headers: Vec::new(),
         authorization: OnAuthorization::Replace,
+        allow: Vec::new(),
+        callers: Vec::new(),
         renew_on: None,
         tls: TlsSettings::default(),
+        via: false,
+        limits: InFlight { in_flight: 1, queue: 0, queue_wait: second },
         timeouts: Timeouts { connect: second, headers: second, body_idle: second, pool_idle: second, max_age: second },
     }
 }
@@ -43,9 +47,9 @@ fn routes(rows: &[Row<'_>], change: impl Fn(&mut RouteSettings)) -> Routes {
     let compiled = rows.iter().enumerate().map(|(id, row)| {
         let mut settings = settings(*row);
         change(&mut settings);
-        let metrics = observer.route(&settings.name);
+        let (metrics, gate) = (observer.route(&settings.name), Gate::new(settings.limits));
         let host = HeaderValue::from_str(&settings.upstream.authority.to_string()).unwrap();
-        (Route { id, settings, token: None, metrics, host }, row.1)
+        (Route { id, settings, token: None, metrics, gate, host }, row.1)
     });
     let hosts = rows.iter().map(|row| settings(*row).upstream.authority.host);
     Routes::new(compiled.collect(), Guards::new(&Callers::default(), hosts), Clients::default())
@@ -172,7 +176,10 @@ fn a_foreign_host_or_page_or_method_is_refused_before_any_route() {
     assert_eq!(admit(&routes, "/", "api.example.com"), to("api", "/"));
     let page = [("host", "localhost"), ("origin", "https://evil.example")];
     assert_eq!(admit_by(&routes, 0, "POST", "/", &page), Err(Refusal::WebOrigin));
-    assert_eq!(admit_by(&routes, 0, "TRACE", "/", &[("host", "localhost")]), Err(Refusal::Method));
+    assert_eq!(
+        admit_by(&routes, 0, "TRACE", "/", &[("host", "localhost")]),
+        Err(Refusal::NotAllowed("TRACE would read the token back to whoever asks"))
+    );
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! What a server may read as another path than it looks is refused before ([`check_strict`]); nothing here decodes to
 //! match. Must never know methods, routes or what is done with the answer.
 
+use std::fmt;
+
 use crate::wire::path::{check_strict, has_dot_segment, may_be_cut};
 
 /// A pattern that can match, and that says the same to everybody who reads it.
@@ -125,6 +127,15 @@ fn wild<'p, P, T: Copy>(
                 text = rest.clone();
             }
         }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|segment| match segment {
+            Segment::Any => f.write_str("/**"),
+            Segment::Text(text) => write!(f, "/{text}"),
+        })
     }
 }
 

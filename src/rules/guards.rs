@@ -64,6 +64,7 @@ mod tests {
         let callers = Callers {
             hosts: vec![Host::parse("proxy.corp").unwrap()],
             origins: vec!["https://app.example".to_owned()],
+            clients: Vec::new(),
         };
         Guards::new(&callers, [Host::parse("api.example.com").unwrap()])
     }

@@ -5,11 +5,14 @@
 pub mod admit;
 pub mod allow;
 pub mod callers;
+pub mod gate;
 pub mod guards;
 pub mod settings;
 mod table;
+pub mod way_back;
 
 pub use admit::{Admitted, Refusal, Route, Routes};
 pub use callers::{Arrival, Clients};
+pub use gate::Gate;
 pub use guards::Guards;
 pub use settings::RouteSettings;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use super::allow::Pattern;
 use crate::tls::TlsSettings;
+use crate::token::settings::SecretSource;
 use crate::wire::authority::{Authority, Host};
 
 /// One entry of `routes`.
@@ -24,10 +26,17 @@ pub struct RouteSettings {
     /// Set on every request, replacing what the app sent under the same name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub authorization: OnAuthorization,
+    /// What may be asked for; empty is everything below the upstream.
+    pub allow: Vec<Allow>,
+    /// The names of the clients that may use it; empty is whoever may use the listener.
+    pub callers: Vec<Arc<str>>,
     /// `None` is `renew_on: off`.
     pub renew_on: Option<RenewOn>,
     pub tls: TlsSettings,
+    /// Whether `Via` is put on.
+    pub via: bool,
     pub timeouts: Timeouts,
+    pub limits: InFlight,
 }
 
 /// What an origin-form request must look like to take the route. Nothing set takes the rest.
@@ -96,11 +105,41 @@ pub struct Timeouts {
     pub max_age: Duration,
 }
 
+/// Requests that may be made: one of the methods, on a path that the pattern takes.
+#[derive(Clone, Debug)]
+pub struct Allow {
+    /// Empty is every method that goes without saying; see [`is_known`](super::admit::is_known).
+    pub methods: Vec<Method>,
+    /// Matched on the path as it is sent, without the upstream's base path.
+    pub path: Pattern,
+}
+
+/// How many requests of one route may be under way, all workers together.
+#[derive(Clone, Copy, Debug)]
+pub struct InFlight {
+    pub in_flight: usize,
+    /// How many may wait for their turn.
+    pub queue: usize,
+    pub queue_wait: Duration,
+}
+
 /// Who may call besides the obvious.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Callers {
     /// Further host names accepted in origin-form; ports do not matter.
     pub hosts: Vec<Host>,
     /// Web origins that may call, in the serialised form of RFC 6454 (`https://app.example`), lower case.
     pub origins: Vec<String>,
+    /// Names differ, and so do uids and certificate names.
+    pub clients: Vec<ClientSettings>,
+}
+
+/// A caller that proves who it is, by one of these.
+#[derive(Debug)]
+pub struct ClientSettings {
+    pub name: Arc<str>,
+    pub uid: Option<u32>,
+    /// A DNS name in lower case, or a URI.
+    pub cert_san: Option<Box<str>>,
+    pub password: Option<SecretSource>,
 }

@@ -16,7 +16,6 @@ use super::source::{SourceError, TokenEndpoint};
 use crate::clock::Now;
 use crate::files::Files;
 use crate::life::Readiness;
-use crate::observe::event::Event;
 use crate::observe::{Observer, TokenSample, TokenState};
 use crate::secret::Fingerprint;
 use crate::tls::ClientConfigs;
@@ -74,10 +73,8 @@ impl Registry {
     }
 
     /// Starts every driver on the current runtime. They end when what is returned is dropped.
-    pub fn start(&self, readiness: &Readiness, observer: &Observer) -> JoinSet<()> {
+    pub fn start(&self, readiness: &Readiness, observer: &Observer, files: &Files) -> JoinSet<()> {
         let mut drivers = JoinSet::new();
-        let teller = observer.clone();
-        let files = Files::new(move |error| teller.tell(&Event::FilesUnwatched { error }));
         for Entry { endpoint, slot } in &self.entries {
             let settings = endpoint.settings();
             observer.token(&settings.name);

@@ -19,11 +19,19 @@ pub enum Fault {
     /// The connection broke.
     Reset,
     Tls(TlsFault),
+    /// Its name leads to addresses alone that no upstream has: link-local, a cloud's metadata.
+    Prohibited,
+    /// It is one of our own listeners.
+    Loop,
+    /// There is no descriptor for another connection.
+    Overloaded,
     /// The peer does not speak HTTP as it should.
     Protocol,
     Timeout,
     Other,
 }
+
+impl Error for Fault {}
 
 /// What TLS found wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +51,15 @@ impl Fault {
         let mut found = Self::Other;
         let mut next = Some(error);
         while let Some(error) = next {
+            if let Some(fault) = error.downcast_ref::<Self>() {
+                return *fault;
+            }
             if let Some(error) = error.downcast_ref::<rustls::Error>() {
                 return Self::Tls(TlsFault::of(error));
             }
             if let Some(io) = error.downcast_ref::<io::Error>() {
-                found = Self::of_io(io).unwrap_or(found);
+                // Why a name was not found is all one, whatever the system calls it.
+                found = Self::of_io(io).filter(|_| found != Self::Dns).unwrap_or(found);
                 // `io::Error::source` skips the error it wraps.
                 next = io.get_ref().map(|inner| inner as &(dyn Error + 'static));
                 continue;
@@ -62,7 +74,7 @@ impl Fault {
                 }
             } else if error.to_string() == "dns error" {
                 // hyper-util's connector, which reqwest uses, has no other mark for it.
-                return Self::Dns;
+                found = Self::Dns;
             }
             next = error.source();
         }
@@ -107,6 +119,13 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Dns => "its name has no address",
+            Self::Prohibited => {
+                "its name leads to a link-local or metadata address; if that is right, name the address in `connect_to`"
+            }
+            Self::Loop => "it is one of bearerd's own listeners",
+            Self::Overloaded => {
+                "no descriptor is left for another connection; raise the limit (`ulimit -n`, `LimitNOFILE=`)"
+            }
             Self::Refused => "the connection was refused, or no route leads there",
             Self::Reset => "the connection broke",
             Self::Tls(TlsFault::UnknownIssuer) => {
@@ -142,6 +161,7 @@ mod tests {
         assert_eq!(Fault::of(&refused), Fault::Refused);
         assert_eq!(Fault::of(&io::Error::other("canary")), Fault::Other);
         assert_eq!(Fault::of(&io::Error::other("dns error")), Fault::Dns);
+        assert_eq!(Fault::of(&io::Error::other(Fault::Prohibited)), Fault::Prohibited);
     }
 
     #[test]

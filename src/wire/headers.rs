@@ -31,6 +31,11 @@ pub fn strip_response(headers: &mut HeaderMap) {
     strip(headers, &[PROXY_AUTHENTICATION_INFO]);
 }
 
+/// Whether a request's header of this name, in lower case, is never forwarded.
+pub fn is_of_one_hop(name: &str) -> bool {
+    name == header::CONNECTION || HOP_BY_HOP.iter().chain(&REQUEST_ONLY).any(|own| name == own)
+}
+
 fn strip(headers: &mut HeaderMap, besides: &[HeaderName]) {
     if headers.contains_key(header::CONNECTION) {
         // `keep-alive` and `close` name no header that is not gone anyway.

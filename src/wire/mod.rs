@@ -8,3 +8,4 @@ pub mod form;
 pub mod headers;
 pub mod path;
 pub mod replay;
+pub mod via;

@@ -1,14 +1,36 @@
 //! Headers, parameters, scopes and web origins.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use url::{Origin, Url};
 
 use super::super::problem::Complaint;
+use crate::rules::admit::is_known;
+use crate::rules::allow::Pattern;
 
 pub fn header_name(text: &str) -> Result<HeaderName, Complaint> {
     HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
         Complaint::new("not the name of a header").hint("use letters, digits and `-`, without a colon or spaces")
     })
+}
+
+/// A method that a route may let through.
+pub fn method(text: &str) -> Result<Method, Complaint> {
+    let method = Method::from_bytes(text.as_bytes())
+        .map_err(|_| Complaint::new("not a method").hint("write one as it is sent: `GET`, `POST`, `PROPFIND`"))?;
+    match method {
+        Method::CONNECT => return Err(Complaint::new("CONNECT makes a tunnel, which no route has")),
+        Method::TRACE => return Err(Complaint::new("TRACE would read the token back to whoever asks")),
+        _ => {}
+    }
+    let upper = text.to_ascii_uppercase();
+    if upper != text && Method::from_bytes(upper.as_bytes()).is_ok_and(|method| is_known(&method)) {
+        return Err(Complaint::new("methods are told apart by case").hint(format!("write `{upper}`")));
+    }
+    Ok(method)
+}
+
+pub fn allow_path(text: &str) -> Result<Pattern, Complaint> {
+    Pattern::parse(text).map_err(|error| Complaint::new(error.to_string()))
 }
 
 /// Marked sensitive: an API key in a header is as good as a token.

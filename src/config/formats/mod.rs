@@ -8,7 +8,7 @@ mod net;
 mod number;
 mod secret;
 
-pub use http::{header_name, header_value, inject_scheme, origin, param_name, scope, visible};
+pub use http::{allow_path, header_name, header_value, inject_scheme, method, origin, param_name, scope, visible};
 pub use net::{
     absolute_uri, any_address, dial_address, host, issuer, loopback_address, match_path, proxy, server_name, token_url,
     upstream,
@@ -57,6 +57,8 @@ const FORMATS: &[Format] = &[
     format!("issuer", "a URL such as `https://id.example.com`", issuer),
     format!("absolute-uri", "an absolute URI such as `https://api.example.com`", absolute_uri),
     format!("match-path", "a path such as `/v2`", match_path),
+    format!("method", "a method such as `GET`", method),
+    format!("allow-path", "a path such as `/v2/reports/**`", allow_path),
     format!("host", "a host name such as `api.example.com`", host),
     format!("server-name", "a host name such as `api.example.com`", server_name),
     format!("origin", "a web origin such as `https://app.example.com`", origin),

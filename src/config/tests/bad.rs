@@ -529,3 +529,56 @@ callers: {{origins: {canary}, hosts: '{canary}/'}}
     assert!(!problems.to_string().contains(canary), "{problems}");
     assert!(!format!("{problems:?}").contains(canary));
 }
+
+#[test]
+fn rules_that_allow_nothing_sensible_are_told() {
+    told_in_route(
+        "allow: [{methods: [get], path: /x}]",
+        &["4:22: routes[0].allow[0].methods[0]: methods are told apart by case"],
+    );
+    told_in_route(
+        "allow: [{methods: [TRACE, CONNECT, 'A B']}]",
+        &[
+            "4:22: routes[0].allow[0].methods[0]: TRACE would read the token back to whoever asks",
+            "4:29: routes[0].allow[0].methods[1]: CONNECT makes a tunnel, which no route has",
+            "4:38: routes[0].allow[0].methods[2]: not a method",
+        ],
+    );
+    told_in_route("allow: [{path: v2}]", &["4:18: routes[0].allow[0].path: a path pattern starts with `/`"]);
+    told_in_route("allow: [{}]", &["4:11: routes[0].allow[0]: neither `methods` nor `path` is there"]);
+    told_in_route("allow: [{paths: /x}]", &["4:12: routes[0].allow[0].paths: unknown key (did you mean `path`?)"]);
+    told_in_route("limits: {in_flight: 0}", &["4:23: routes[0].limits.in_flight: out of range: from 1 to 1000000"]);
+}
+
+#[test]
+fn callers_that_are_nobody_are_told() {
+    told_in_route(
+        "callers: [biling]\ncallers: {clients: [{name: billing, uid: 7}]}",
+        &["4:13: routes[0].callers[0]: no client is called that (did you mean `billing`?)"],
+    );
+    told_in_route("callers: billing", &["4:12: routes[0].callers: no client is called that"]);
+    told_with(
+        "callers: {clients: [{name: a}]}",
+        &["1:21: callers.clients[0]: there is no way for it to prove its name"],
+    );
+    told_with("callers: {clients: [{uid: 7}]}", &["1:21: callers.clients[0]: `name` is missing"]);
+    told_with(
+        "callers: {clients: [{name: 'a:b', password: {file: secret}}]}",
+        &["1:28: callers.clients[0].name: a name that goes with a password has no `:`, which ends it on the wire"],
+    );
+    told_with(
+        "callers: {clients: [{name: a, password: {file: empty}}]}",
+        &["1:41: callers.clients[0].password: the secret is empty"],
+    );
+    told_with(
+        "callers: {clients: [{name: a, uid: 7}, {name: a, uid: 8}, {name: b, uid: 7}]}",
+        &[
+            "1:47: callers.clients[1].name: another client is called that",
+            "1:74: callers.clients[2].uid: the client `a` has the same",
+        ],
+    );
+    told_with(
+        "callers: {clients: [{name: a, cert_san: X.corp}, {name: b, cert_san: x.corp}]}",
+        &["1:70: callers.clients[1].cert_san: the client `a` has the same"],
+    );
+}

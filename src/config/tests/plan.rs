@@ -75,17 +75,24 @@ routes:
       scheme: Bearer
     headers: {}
     authorization: replace
+    allow: []
+    callers: []
     renew_on:
       statuses: [401]
       replay_limit: 64KiB
     tls: {}
     allow_plaintext: false
+    via: false
     timeouts:
       connect: 5s
       headers: 1m
       body_idle: 5m
       pool_idle: 20s
       max_age: 10m
+    limits:
+      in_flight: 1024
+      queue: 1024
+      queue_wait: 5s
 callers:
   hosts: []
   origins: []

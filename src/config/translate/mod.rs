@@ -4,6 +4,7 @@
 //! anywhere, do two things collide, does a secret go where it may. Problems go on being collected, with their places.
 //! Must never know flags, variables or YAML.
 
+mod callers;
 mod credentials;
 mod listeners;
 mod provider;
@@ -25,7 +26,6 @@ use super::words::{Named, Workers};
 use super::written::{Document, Level, LogFormat, Tls};
 use crate::inbound::settings::Limits;
 use crate::observe::log::{self, LogSettings};
-use crate::rules::settings::Callers;
 use crate::tls::TlsSettings;
 
 /// `auto` stops here: beyond it the upstream, not the proxy, is what is waited for.
@@ -53,11 +53,9 @@ pub fn translate(
     let names = listeners::names(&listen.0);
     let listening = listeners::translate(&mut scribe, &listen.0, admin.on(), health.on());
     let tokens = tokens::translate(&mut scribe, tokens);
-    let routes = routes::translate(&mut scribe, routes.unwrap_or_default(), &names);
-    let callers = Callers {
-        hosts: callers.hosts.0.iter().filter_map(|host| formats::host(host).ok()).collect(),
-        origins: callers.origins.0.iter().filter_map(|origin| formats::origin(origin).ok()).collect(),
-    };
+    let clients = callers::names(&callers.clients);
+    let routes = routes::translate(&mut scribe, routes.unwrap_or_default(), &names, &clients);
+    let callers = callers::translate(&mut scribe, callers);
     let (listeners, admin, health) = listening?;
     Some(Plan {
         listeners,

@@ -11,17 +11,21 @@ use super::super::words::Switch;
 use super::super::written;
 use super::tokens::NO_TOKEN;
 use super::{Scribe, hop_by_hop};
-use crate::rules::settings::{Inject, Match, OnAuthorization, RenewOn, RouteSettings, Timeouts, Upstream};
+use crate::rules::settings::{
+    Allow, InFlight, Inject, Match, OnAuthorization, RenewOn, RouteSettings, Timeouts, Upstream,
+};
 use crate::wire::authority::{Authority, Host};
 
 pub(super) fn translate(
     scribe: &mut Scribe<'_>,
     routes: Vec<written::Route>,
     listeners: &[String],
+    clients: &[String],
 ) -> Vec<RouteSettings> {
     let tokens = written_tokens(scribe);
     let mut walk = Walk {
         listeners,
+        clients,
         known: tokens.iter().cloned().collect(),
         tokens,
         used: HashSet::new(),
@@ -47,6 +51,7 @@ fn written_tokens(scribe: &Scribe<'_>) -> Vec<String> {
 /// What one route has to know of the others.
 struct Walk<'a> {
     listeners: &'a [String],
+    clients: &'a [String],
     tokens: Vec<String>,
     known: HashSet<String>,
     used: HashSet<String>,
@@ -66,6 +71,8 @@ impl Walk<'_> {
         let connect_to = connect_to
             .zip(upstream.as_ref())
             .map(|(to, upstream)| Authority { port: Some(to.port_or(upstream.port())), host: to.host });
+        let callers = self.callers(scribe, &path.with("callers"), &route.callers.0);
+        let allow = allow(scribe, &path.with("allow"), &route.allow);
         let inject = self.inject(scribe, &path.with("inject"), &route.inject);
         let headers = {
             let injected = inject.as_ref().filter(|_| token.is_some()).map(|inject| inject.header.clone());
@@ -103,6 +110,8 @@ impl Walk<'_> {
                 written::OnAuthorization::Replace => OnAuthorization::Replace,
                 written::OnAuthorization::Reject => OnAuthorization::Reject,
             },
+            allow,
+            callers,
             renew_on: match route.renew_on {
                 Switch::Off => None,
                 Switch::On(on) => Some(RenewOn {
@@ -111,12 +120,18 @@ impl Walk<'_> {
                 }),
             },
             tls,
+            via: route.via,
             timeouts: Timeouts {
                 connect: route.timeouts.connect.0,
                 headers: route.timeouts.headers.0,
                 body_idle: route.timeouts.body_idle.0,
                 pool_idle: route.timeouts.pool_idle.0,
                 max_age: route.timeouts.max_age.0,
+            },
+            limits: InFlight {
+                in_flight: route.limits.in_flight,
+                queue: route.limits.queue,
+                queue_wait: route.limits.queue_wait.0,
             },
         })
     }
@@ -168,6 +183,25 @@ impl Walk<'_> {
                 None
             }
         }
+    }
+
+    fn callers(&self, scribe: &mut Scribe<'_>, path: &Path, written: &[String]) -> Vec<Arc<str>> {
+        for (index, name) in written.iter().enumerate().filter(|(_, name)| !self.clients.contains(name)) {
+            let place = if written.len() == 1 && scribe.is_there(&path.with(0)) || written.len() > 1 {
+                path.with(index)
+            } else {
+                path.clone()
+            };
+            if !scribe.written.bad.iter().any(|path| path.starts_with("callers.clients")) {
+                let meant = did_you_mean(name, self.clients.iter().map(String::as_str));
+                let complaint = Complaint::new(format!("no client is called that{meant}"));
+                scribe.problem(
+                    &place,
+                    complaint.hint("`callers.clients` lists the clients and how each proves its name"),
+                );
+            }
+        }
+        written.iter().map(|name| name.as_str().into()).collect()
     }
 
     fn inject(&self, scribe: &mut Scribe<'_>, path: &Path, written: &written::Inject) -> Option<Inject> {
@@ -226,6 +260,23 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+fn allow(scribe: &mut Scribe<'_>, path: &Path, written: &[written::Allow]) -> Vec<Allow> {
+    let mut done = Vec::with_capacity(written.len());
+    for (index, rule) in written.iter().enumerate() {
+        let path = path.with(index);
+        let says_nothing = !scribe.is_there(&path.with("methods")) && !scribe.is_there(&path.with("path"));
+        if says_nothing && !scribe.is_bad(&path) && !scribe.any_bad(&path, &["methods", "path"]) {
+            let complaint = Complaint::new("neither `methods` nor `path` is there");
+            scribe.problem(&path, complaint.hint("leave the entry out, or say what it allows"));
+        }
+        done.extend(formats::allow_path(&rule.path).ok().map(|path| Allow {
+            methods: rule.methods.0.iter().filter_map(|method| formats::method(method).ok()).collect(),
+            path,
+        }));
+    }
+    done
 }
 
 fn strips_nothing(strip_prefix: bool, matching: &Match) -> bool {

@@ -13,9 +13,9 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
-pub use self::route::{Inject, Match, OnAuthorization, RenewOn, Route, Timeouts};
+pub use self::route::{Allow, InFlight, Inject, Match, OnAuthorization, RenewOn, Route, Timeouts};
 pub use self::token::{Assertion, Auth, BasicEncoding, Credential, Refresh, RequestFormat, Token};
-use super::words::{Duration, Named, OneOrMany, Size, Switch, Workers};
+use super::words::{Duration, Named, OneOrMany, SecretWord, Size, Switch, Workers};
 
 /// The configuration of bearerd.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -136,7 +136,7 @@ pub struct Shutdown {
 /// Callers that are let in besides local ones.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(transform = in_order::<Self>, extend("x-later" = {"clients": [[]]}))]
+#[schemars(transform = in_order::<Self>)]
 pub struct Callers {
     /// Further Host names to accept from apps that have a base URL, without ports. `localhost`, the listen addresses
     /// and the hosts of routes and upstreams are accepted anyway.
@@ -145,6 +145,28 @@ pub struct Callers {
     /// Web origins whose pages may call, such as `https://app.example.com`. Without any, no web page may.
     #[schemars(extend("default" = [], "format" = "origin"))]
     pub origins: OneOrMany<String>,
+    /// Callers that prove who they are. A route may be for some of them only (`callers`).
+    #[schemars(extend("default" = []))]
+    pub clients: Vec<Client>,
+}
+
+/// A caller with a name, and how it proves it: one of these, or any of several.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Client {
+    /// What `callers` of a route calls it, and the user name that goes with `password`.
+    #[schemars(required, extend("format" = "name"))]
+    pub name: Option<String>,
+    /// It sends this with its name: `Proxy-Authorization: Basic` where bearerd is its proxy, else `Authorization: Basic`.
+    /// Neither goes on to the upstream.
+    pub password: Option<SecretWord>,
+    /// It comes by a unix socket and runs as this user.
+    #[schemars(extend("minimum" = 0, "maximum" = 4_294_967_294_i64))]
+    pub uid: Option<u32>,
+    /// It comes by a listener with `tls.client_ca_file` and its certificate carries this DNS name or URI.
+    #[schemars(extend("format" = "visible"))]
+    pub cert_san: Option<String>,
 }
 
 /// Limits on apps, over all listeners.

@@ -12,15 +12,11 @@ use super::{Tls, in_order};
 #[schemars(
     transform = in_order::<Self>,
     extend("x-later" = {
-        "allow": [],
-        "callers": [],
         "proxy": [],
         "http": ["auto", "http1"],
         "intercept": [false],
-        "via": [false],
         "warm": [0],
         "stub_token": [],
-        "limits": [],
     })
 )]
 pub struct Route {
@@ -56,6 +52,15 @@ pub struct Route {
     /// What an `Authorization` header of the app's own gets.
     #[schemars(extend("default" = "replace"))]
     pub authorization: OnAuthorization,
+    /// What may be asked for, at the least one of these. Nothing listed is everything below the upstream. Methods other
+    /// than GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS and QUERY go through only where they are listed. With anything listed,
+    /// paths that servers read in different ways (`//`, `%2f`, `\\` and their kin) are refused, and headers that ask for
+    /// another method or path (`X-HTTP-Method-Override`, `X-Original-URL`) do not reach the upstream.
+    #[schemars(extend("default" = []))]
+    pub allow: Vec<Allow>,
+    /// Which of `callers.clients` may use the route. Nothing listed is whoever may use the listener.
+    #[schemars(extend("default" = [], "format" = "name"))]
+    pub callers: OneOrMany<String>,
     /// Which answers mean that the token was rejected. The token is then renewed and the request sent once more.
     #[schemars(extend("default" = {}))]
     pub renew_on: Switch<RenewOn>,
@@ -65,9 +70,50 @@ pub struct Route {
     /// Whether a token may go over `http://` to another machine, where everybody on the way can read it.
     #[schemars(extend("default" = false))]
     pub allow_plaintext: bool,
+    /// Whether `Via` (RFC 9110, 7.6.3) is put on requests and answers. Then a request that comes back by whatever way
+    /// ends with 508; without it only one that comes back directly. Some servers stop compressing when they see it.
+    #[schemars(extend("default" = false))]
+    pub via: bool,
     /// How long is waited for what.
     #[schemars(extend("default" = {}))]
     pub timeouts: Timeouts,
+    /// How much of bearerd and of the upstream the route may use at a time.
+    #[schemars(extend("default" = {}))]
+    pub limits: InFlight,
+}
+
+/// Requests that may be made.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Allow {
+    /// Their methods. Nothing listed is GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS and QUERY.
+    #[schemars(extend("default" = [], "format" = "method"))]
+    pub methods: OneOrMany<String>,
+    /// Their paths below the upstream, byte for byte as they are sent and without its base path. `*` is any part of a
+    /// segment, and `**` any number of segments: `/v2/reports/**` takes `/v2/reports` and everything below it.
+    #[schemars(extend("default" = "/**", "format" = "allow-path"))]
+    pub path: String,
+}
+
+/// What one route may use, so that a slow upstream keeps nobody else waiting.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct InFlight {
+    /// Requests under way, from when they are admitted to the end of their answers.
+    // Each has a connection to the upstream of its own; a thousand at once is more than one instance of most APIs
+    // serves, and a tenth of `limits.connections`.
+    #[schemars(extend("default" = 1024, "minimum" = 1, "maximum" = 1_000_000))]
+    pub in_flight: usize,
+    /// Requests that wait for their turn. Any more get 503 at once.
+    // As many again: at a steady rate the last of them waits as long as a request takes.
+    #[schemars(extend("default" = 1024, "minimum" = 0, "maximum" = 1_000_000))]
+    pub queue: usize,
+    /// How long one may wait for its turn before it gets 503.
+    // Below the ten seconds after which many apps give up by themselves, so that they learn why.
+    #[schemars(extend("default" = "5s", "x-min" = "0s", "x-max" = "10m"))]
+    pub queue_wait: Duration,
 }
 
 /// What a request must look like. Each key is optional, and all that are written must hold.

@@ -17,6 +17,7 @@ use std::future::Future;
 
 pub use endpoint::TokenEndpoint;
 pub use secret_file::{SecretError, read as read_secret};
+pub use secrets::read_once;
 
 use super::grant::{AskError, Grant};
 use crate::tls::TlsError;

@@ -86,6 +86,20 @@ impl Secrets {
     }
 }
 
+/// The secret as it is now.
+///
+/// # Errors
+/// Why it cannot be read, for the log.
+pub async fn read_once(source: &SecretSource) -> Result<Secret<String>, String> {
+    match source {
+        SecretSource::Exec(exec) => {
+            exec::run(exec).await.map(|printed| printed.secret).map_err(|error| error.to_string())
+        }
+        SecretSource::Inline(secret) => Ok(copied(secret)),
+        SecretSource::File(path) => secret_file::read(path).map_err(|error| error.to_string()),
+    }
+}
+
 fn look(source: &SecretSource) -> Result<Secret<String>, What> {
     match source {
         SecretSource::Inline(secret) => Ok(copied(secret)),

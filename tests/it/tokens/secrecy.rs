@@ -10,6 +10,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use bearerd::clock::Now;
 use bearerd::config::{self, Disk, Environment, Sources};
 use bearerd::demo::answer::Answer;
+use bearerd::files::Files;
 use bearerd::life::Readiness;
 use bearerd::observe::Observer;
 use bearerd::observe::log::{Format, Level, Log, LogSettings};
@@ -138,7 +139,7 @@ async fn no_secret_and_no_token_is_shown_by_debug() {
     let settings = LogSettings { level: Level::Trace, format: Format::Json };
     let observer = Observer::new(Log::to(settings, move |line| ear.lock().unwrap().push_str(line)));
     let readiness = Readiness::default();
-    let drivers = registry.start(&readiness, &observer);
+    let drivers = registry.start(&readiness, &observer, &Files::new(|_| ()));
     eventually("both are granted", || said.lock().unwrap().matches("token_granted").count() >= 2).await;
     let statuses = registry.statuses(Now::read());
     assert!(statuses.iter().all(|status| status.fingerprint.is_some()), "{statuses:?}");

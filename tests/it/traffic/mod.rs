@@ -3,7 +3,9 @@
 //! The oracle is the API's log: it holds exactly the requests that a test meant to send, or none.
 
 mod bodies;
+mod callers;
 mod connections;
+mod crowd;
 mod drain;
 mod faults;
 mod forms;
@@ -12,8 +14,11 @@ mod framing_app;
 mod guards;
 mod headers;
 mod limits;
+mod loops;
+mod places;
 mod review;
 mod routes;
+mod rules;
 mod streams;
 mod timeouts;
 

@@ -1,0 +1,109 @@
+//! Who calls: named by a password here, and which routes that opens. (Uids and certificates: `unix`, `tls`.)
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{last, rig_with, route, targets};
+use crate::support::{API, Answer, Rig, eventually};
+
+fn basic(pair: &str) -> String {
+    format!("Basic {}", STANDARD.encode(pair))
+}
+
+async fn rig(more: &str) -> Rig {
+    let more = more.to_owned();
+    rig_with(move |rig| {
+        rig.folder.write("billing", "b-canary-1\n");
+        let billing = route(rig, "billing", "", &format!("match: {{path: /billing}}\ncallers: [billing]\n{more}"));
+        let both = route(rig, "both", "/both", "match: {path: /both}\ncallers: [billing, batch]");
+        let open = route(rig, "open", "/open", "");
+        format!(
+            "callers:\n  clients:\n  - {{name: billing, password: {{file: billing}}}}\n  \
+             - {{name: batch, password: {{exec: [/bin/echo, b-canary-2]}}}}\nroutes:\n{billing}{both}{open}"
+        )
+    })
+    .await
+}
+
+async fn ask(rig: &Rig, path: &str, header: &str, pair: Option<&str>) -> Answer {
+    let line = pair.map_or(String::new(), |pair| format!("\n{header}: {}", basic(pair)));
+    let host = if path.starts_with("http") { API } else { "localhost" };
+    rig.app().await.ask(&format!("GET {path} HTTP/1.1\nHost: {host}{line}")).await
+}
+
+#[tokio::test]
+async fn a_password_opens_the_routes_of_its_client_and_no_others() {
+    let rig = rig("").await;
+    let (own, proxys) = ("Authorization", "Proxy-Authorization");
+    let absolute = format!("http://{API}/both/both");
+    for (path, header, pair) in [
+        ("/billing", own, Some("billing:b-canary-1")),
+        ("/both", own, Some("billing:b-canary-1")),
+        ("/both", own, Some("batch:b-canary-2")),
+        (&absolute, proxys, Some("batch:b-canary-2")),
+        ("/x", own, None),
+        ("/x", own, Some("billing:wrong")),
+        ("/x", own, Some("somebody:else")),
+    ] {
+        let answer = ask(&rig, path, header, pair).await;
+        assert_eq!(answer.status, 200, "{path} {pair:?}: {answer:?}");
+        let seen = last(&rig);
+        assert!(seen.header("proxy-authorization").is_empty(), "{seen:?}");
+        let [bearer] = &seen.header("authorization")[..] else { panic!("{seen:?}") };
+        assert!(bearer.starts_with("Bearer "), "{seen:?}");
+    }
+    rig.api.log().clear();
+    for (path, header, pair) in [
+        ("/billing", own, None),
+        ("/billing", own, Some("billing:wrong")),
+        ("/billing", own, Some("billing:")),
+        ("/billing", own, Some("batch:b-canary-1")),
+        ("/billing", proxys, Some("billing:b-canary-1")),
+        (&absolute, proxys, None),
+        (&absolute, proxys, Some("batch:b-canary-1")),
+        (&absolute, own, Some("batch:b-canary-2")),
+    ] {
+        let answer = ask(&rig, path, header, pair).await;
+        let (status, challenge) = match path {
+            "/billing" => (401, "www-authenticate"),
+            _ => (407, "proxy-authenticate"),
+        };
+        assert_eq!((answer.status, answer.reason().as_str()), (status, "caller_unknown"), "{path} {pair:?}");
+        assert_eq!(answer.header(challenge), Some("Basic realm=\"bearerd\", charset=\"UTF-8\""));
+    }
+    let answer = ask(&rig, "/billing", own, Some("batch:b-canary-2")).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (403, "not_allowed"));
+    assert!(targets(&rig).is_empty());
+    let metrics = rig.proxy.page("/metrics").await;
+    assert!(metrics.text().contains("bearerd_refused_total{reason=\"caller_unknown\"} 8\n"), "{}", metrics.text());
+    assert!(!rig.proxy.said().contains("b-canary"), "{}", rig.proxy.said());
+}
+
+#[tokio::test]
+async fn what_names_the_caller_is_no_credential_of_its_own() {
+    let rig = rig("authorization: reject").await;
+    assert_eq!(ask(&rig, "/billing", "Authorization", Some("billing:b-canary-1")).await.status, 200);
+    let mut app = rig.app().await;
+    let ours = basic("billing:b-canary-1");
+    let answer = app.ask(&format!("GET /billing HTTP/1.1\nAuthorization: {ours}\nAuthorization: {ours}")).await;
+    assert_eq!(answer.reason(), "caller_unknown", "two are none");
+    assert_eq!(targets(&rig).len(), 1);
+}
+
+#[tokio::test]
+async fn a_password_file_that_changes_is_read_again_and_a_broken_one_is_not_believed() {
+    let rig = rig("").await;
+    let ask = async |pair: &str| ask(&rig, "/billing", "Authorization", Some(pair)).await.status;
+    assert_eq!(ask("billing:b-canary-1").await, 200);
+    rig.folder.replace("billing", "");
+    eventually("the broken file is told of", || rig.proxy.said().contains("client billing: the password")).await;
+    assert_eq!(ask("billing:b-canary-1").await, 200);
+    rig.folder.replace("billing", "b-canary-3");
+    let deadline = tokio::time::Instant::now() + crate::support::PATIENCE;
+    while ask("billing:b-canary-3").await != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "the new password counts");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(ask("billing:b-canary-1").await, 401);
+    assert!(!rig.proxy.said().contains("b-canary"), "{}", rig.proxy.said());
+}
