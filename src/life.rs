@@ -1,15 +1,50 @@
 //! Readiness and drain, as things that are held and dropped rather than flags that are set and forgotten.
 //!
 //! `Readiness` is the absence of named blockers. `Drain` is a signal that everybody can wait for and a count of those
-//! who still have something to finish. `contained` lets a task outlive a panic. Must never know what is waited for.
+//! who still have something to finish. `Stock` is what there is only so much of. `contained` lets a task outlive a panic. Must never know what is waited for.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 
 use tokio::sync::{Notify, watch};
+
+/// So many of something, and no more; each is given back by being dropped. Clones share one stock.
+#[derive(Clone, Debug)]
+pub struct Stock {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// One of a [`Stock`].
+#[derive(Debug)]
+pub struct Taken(Arc<AtomicUsize>);
+
+impl Stock {
+    pub fn of(most: usize) -> Self {
+        Self { taken: Arc::default(), most }
+    }
+
+    /// How many are taken now.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// One, if there is one left.
+    pub fn take(&self) -> Option<Taken> {
+        let taken = Taken(Arc::clone(&self.taken));
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.most).then_some(taken)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Ready when nothing blocks it.
 #[derive(Clone, Debug, Default)]

@@ -3,6 +3,7 @@
 //! Must never know header names or OAuth.
 
 mod build;
+mod descriptors;
 pub mod harden;
 mod passwords;
 mod run;

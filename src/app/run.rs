@@ -9,12 +9,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::build::Bound;
+use super::descriptors;
 use super::passwords::Passwords;
 use crate::admin::{Admin, Pages, Statuses};
 use crate::files::Files;
 use crate::inbound::worker::Seed;
 use crate::inbound::{Acceptor, ConnectionLimit, Worker};
-use crate::life::{DrainSignal, Phase, Readiness};
+use crate::life::{DrainSignal, Phase, Readiness, Stock};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::wire::via::Via;
@@ -78,13 +79,18 @@ impl Bound {
         for bound in &listeners {
             observer.tell(&Event::Listening { name: &bound.name, address: bound.address });
         }
-        let limit = ConnectionLimit::new(limits.connections);
+        let shares = descriptors::share_out(limits.connections);
+        if shares.apps < limits.connections {
+            observer.tell(&Event::FewDescriptors { connections: shares.apps, wanted: limits.connections });
+        }
+        let limit = ConnectionLimit::new(shares.apps, shares.refusals);
         let seed = Seed {
             routes,
             destinations,
             observer: observer.clone(),
             via: Arc::new(Via::new(fastrand::u32(..))),
             limits,
+            upstreams: Stock::of(shares.upstreams),
             drain: drain.clone(),
             control: Handle::current(),
         };

@@ -3,16 +3,14 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::linger;
 use super::settings::{ListenAddress, ListenSettings};
-use crate::life::Drain;
+use crate::life::{Drain, Stock, Taken};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::reason::Reason;
@@ -78,35 +76,24 @@ impl Bound {
 /// How many connections apps may have open, all listeners together.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimit {
-    open: Arc<AtomicUsize>,
-    most: usize,
-    /// For those that are too many and are told so.
-    refusals: Arc<Semaphore>,
+    places: Stock,
+    /// For those that are too many and are told so: that takes descriptors as well.
+    refusals: Stock,
 }
 
-/// An open connection, counted while it lives.
-#[derive(Debug)]
-pub struct Counted(Arc<AtomicUsize>);
-
 impl ConnectionLimit {
-    pub fn new(most: usize) -> Self {
-        Self { open: Arc::default(), most, refusals: Arc::new(Semaphore::new(MOST_REFUSALS)) }
+    /// `refusals` is how many may be told at a time that they are too many.
+    pub fn new(most: usize, refusals: usize) -> Self {
+        Self { places: Stock::of(most), refusals: Stock::of(refusals) }
     }
 
     /// How many are open now.
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.places.taken()
     }
 
-    pub(super) fn take(&self) -> Option<Counted> {
-        let counted = Counted(Arc::clone(&self.open));
-        (self.open.fetch_add(1, Ordering::Relaxed) < self.most).then_some(counted)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn take(&self) -> Option<Taken> {
+        self.places.take()
     }
 }
 
@@ -124,12 +111,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long the answer to a connection too many may take: it fits into any socket's buffer.
 const REFUSAL: Duration = Duration::from_secs(1);
 
-/// Refusing takes descriptors as well, which `limits.connections` is there to keep.
-const MOST_REFUSALS: usize = 64;
-
 impl Acceptor {
     /// Hands every accepted connection to `hand`, until the drain begins.
-    pub async fn run(self, mut drain: Drain, hand: impl Fn(TcpStream, Counted)) {
+    pub async fn run(self, mut drain: Drain, hand: impl Fn(TcpStream, Taken)) {
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -142,7 +126,7 @@ impl Acceptor {
                     None => {
                         self.observer.refused(Reason::Overloaded, None, None);
                         // Who finds no place for that either learns it from the end of the connection.
-                        if let Ok(place) = Arc::clone(&self.limit.refusals).try_acquire_owned() {
+                        if let Some(place) = self.limit.refusals.take() {
                             tokio::spawn(refuse(stream, place));
                         }
                     }
@@ -158,7 +142,7 @@ impl Acceptor {
     }
 }
 
-async fn refuse(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
+async fn refuse(mut stream: TcpStream, _place: Taken) {
     const BODY: &str = concat!(
         r#"{"type":"urn:bearerd:problem:overloaded","title":"Too many connections","status":503,"#,
         r#""detail":"`limits.connections` are open","reason":"overloaded"}"#,

@@ -13,11 +13,11 @@ use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection;
-use super::listener::{Acceptor, Bound, ConnectionLimit, Counted};
+use super::listener::{Acceptor, Bound, ConnectionLimit};
 use super::settings::Limits;
 use crate::clock::Now;
 use crate::forward::Forward;
-use crate::life::{Drain, DrainSignal, contained};
+use crate::life::{Drain, DrainSignal, Stock, Taken, contained};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::outbound::{Destinations, Outbound};
@@ -32,6 +32,8 @@ pub struct Seed {
     pub observer: Observer,
     pub via: Arc<Via>,
     pub limits: Limits,
+    /// Of connections to upstreams.
+    pub upstreams: Stock,
     pub drain: DrainSignal,
     /// Where names are looked up.
     pub control: Handle,
@@ -53,7 +55,7 @@ pub struct Worker {
 struct Handed {
     stream: std::net::TcpStream,
     listener: usize,
-    counted: Counted,
+    counted: Taken,
     weight: Weight,
     /// It is something to finish before anybody has looked at it.
     drain: Drain,
@@ -108,7 +110,7 @@ impl Worker {
     }
 
     /// Hands a connection over.
-    pub fn hand(&self, stream: TcpStream, listener: usize, counted: Counted) {
+    pub fn hand(&self, stream: TcpStream, listener: usize, counted: Taken) {
         // A socket that cannot be moved is one that its app has left.
         if let Ok(stream) = stream.into_std() {
             let weight = Weight::on(&self.load);
@@ -162,8 +164,8 @@ async fn live(
     mut handed: mpsc::UnboundedReceiver<Handed>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let Seed { routes, destinations, observer, via, limits, drain, control } = seed;
-    let outbound = Rc::new(Outbound::new(destinations, control));
+    let Seed { routes, destinations, observer, via, limits, upstreams, drain, control } = seed;
+    let outbound = Rc::new(Outbound::new(destinations, upstreams, control));
     let forward =
         Rc::new(Forward { routes, outbound: Rc::clone(&outbound), observer: observer.clone(), via, clock: Now::read });
     let builder = connection::builder(&limits);
@@ -208,7 +210,7 @@ mod tests {
         let worker = Worker { sockets, load: Arc::default(), drain: drain.clone(), stop: None, thread: None };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        worker.hand(stream, 0, ConnectionLimit::new(1).take().unwrap());
+        worker.hand(stream, 0, ConnectionLimit::new(1, 1).take().unwrap());
         assert_eq!((drain.unfinished(), worker.load()), (1, 1));
         drop(handed.recv().await);
         assert_eq!((drain.unfinished(), worker.load()), (0, 0));

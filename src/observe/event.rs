@@ -94,6 +94,11 @@ pub enum Event<'a> {
     TaskPanicked {
         task: &'static str,
     },
+    /// `limits.connections` is more than this process may have descriptors for.
+    FewDescriptors {
+        connections: usize,
+        wanted: usize,
+    },
     AcceptFailed {
         listener: &'a str,
         error: &'a str,
@@ -166,6 +171,7 @@ impl Event<'_> {
             | Self::Draining { .. }
             | Self::Stopped { .. }
             | Self::TokenGranted(_)
+            | Self::FewDescriptors { .. }
             | Self::SecretChanged { .. } => Level::Info,
             Self::TokenAsked { .. } | Self::Exchange { .. } => Level::Debug,
         }
@@ -304,6 +310,14 @@ impl Event<'_> {
                 "task_panicked",
                 format!("a bug in bearerd: {task} panicked and was started again; please report it"),
                 vec![("task", (*task).into())],
+            ),
+            Self::FewDescriptors { connections, wanted } => (
+                "few_descriptors",
+                format!(
+                    "descriptors are limited: at most {connections} connections of apps, not {wanted}; raise the limit \
+                     (`ulimit -Hn`, `LimitNOFILE=`), or lower `limits.connections`"
+                ),
+                vec![("connections", (*connections).into()), ("wanted", (*wanted).into())],
             ),
             Self::AcceptFailed { listener, error } => (
                 "accept_failed",

@@ -71,6 +71,11 @@ impl Pool {
         !idle.is_empty()
     }
 
+    /// Closes all that is idle.
+    pub(super) fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     fn is_spent(&self, idle: &Idle, now: Instant) -> bool {
         idle.sender.is_closed() || now >= idle.since + self.idle_for || now >= idle.born + self.max_age
     }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::dial::{Destinations, Dialer};
 use super::outgoing::Outgoing;
 use super::pool::{Lease, Pool};
+use crate::life::{Stock, Taken};
 use crate::rules::Route;
 use crate::wire::fault::Fault;
 use crate::wire::replay::Replay;
@@ -33,6 +34,7 @@ const MAX_HEAD: usize = 256 * 1024;
 /// One worker's way out.
 pub struct Outbound {
     destinations: Arc<Destinations>,
+    places: Stock,
     control: Handle,
     upstreams: RefCell<HashMap<usize, Rc<Upstream>>>,
 }
@@ -57,9 +59,9 @@ pub enum SendError {
 }
 
 impl Outbound {
-    /// `control` is where names are looked up.
-    pub fn new(destinations: Arc<Destinations>, control: Handle) -> Self {
-        Self { destinations, control, upstreams: RefCell::default() }
+    /// `places` are for connections, shared by all workers; `control` is where names are looked up.
+    pub fn new(destinations: Arc<Destinations>, places: Stock, control: Handle) -> Self {
+        Self { destinations, places, control, upstreams: RefCell::default() }
     }
 
     /// Closes idle connections in time; runs until it is dropped.
@@ -90,7 +92,7 @@ impl Outbound {
             let idle = if fresh { None } else { upstream.pool.take() };
             let mut lease = match idle {
                 Some(lease) => lease,
-                None => upstream.connect(&route).await?,
+                None => upstream.connect(&route, self.place().await?).await?,
             };
             let sending = lease.sender.try_send_request(request);
             match head_in_time(sending, body, &route).await? {
@@ -112,6 +114,19 @@ impl Outbound {
         }
     }
 
+    /// A place for another connection. Where none is left, idle ones make room: one that works is worth more.
+    async fn place(&self) -> Result<Taken, SendError> {
+        if let Some(place) = self.places.take() {
+            return Ok(place);
+        }
+        for upstream in self.upstreams.borrow().values() {
+            upstream.pool.clear();
+        }
+        // They are closed by tasks of their own.
+        tokio::task::yield_now().await;
+        self.places.take().ok_or(SendError::Dial(Fault::Overloaded))
+    }
+
     fn upstream(&self, route: &Route) -> Result<Rc<Upstream>, SendError> {
         if let Some(upstream) = self.upstreams.borrow().get(&route.id) {
             return Ok(Rc::clone(upstream));
@@ -126,7 +141,7 @@ impl Outbound {
 }
 
 impl Upstream {
-    async fn connect(&self, route: &Route) -> Result<Lease, SendError> {
+    async fn connect(&self, route: &Route, place: Taken) -> Result<Lease, SendError> {
         let io = self.dialer.dial().await.map_err(SendError::Dial)?;
         let handshake = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await;
         let (sender, connection) = handshake.map_err(|error| SendError::Dial(Fault::of(&error)))?;
@@ -134,7 +149,7 @@ impl Upstream {
         tokio::task::spawn_local(async move {
             // What goes wrong is told to whoever waits for an answer.
             let _ = connection.await;
-            drop(counted);
+            drop((counted, place));
         });
         Ok(self.pool.lease(sender))
     }

@@ -6,6 +6,7 @@ mod stage;
 mod checking;
 mod configured;
 mod demo;
+mod descriptors;
 mod ending;
 mod examples;
 mod health;

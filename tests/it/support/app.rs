@@ -29,9 +29,14 @@ pub(crate) struct Answer {
 
 impl App {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::of(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// By a connection that is there.
+    pub(crate) fn of(stream: TcpStream) -> Self {
         // A head and a body that are sent one after the other do not wait for an acknowledgement in between.
         stream.set_nodelay(true).unwrap();
+        let address = stream.peer_addr().unwrap();
         Self { stream, address, pending: Vec::new() }
     }
 
