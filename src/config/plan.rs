@@ -12,6 +12,7 @@ use crate::observe::log::LogSettings;
 use crate::rules::RouteSettings;
 use crate::rules::settings::Callers;
 use crate::token;
+use crate::token::settings::SecretSource;
 
 #[derive(Debug)]
 pub struct Plan {
@@ -35,6 +36,20 @@ pub struct Plan {
     pub limits: Limits,
     /// Every file that was read for it, the configuration included: what to watch.
     pub files: BTreeSet<PathBuf>,
+}
+
+impl Plan {
+    /// No command that prints one secret is told these variables, which hold others.
+    pub(super) fn withhold(&mut self, variables: &BTreeSet<String>) {
+        let of_tokens = self.tokens.iter_mut().flat_map(|token| &mut token.credentials);
+        let of_tokens = of_tokens.filter_map(|credential| credential.proof.source_mut());
+        let of_clients = self.callers.clients.iter_mut().filter_map(|client| client.password.as_mut());
+        for source in of_tokens.chain(of_clients) {
+            if let SecretSource::Exec(exec) = source {
+                exec.withheld = variables.iter().cloned().collect();
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

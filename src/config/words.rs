@@ -218,7 +218,7 @@ impl<'de> Deserialize<'de> for SecretWord {
 
         let parts = deserializer.deserialize_map(Source)?;
         let exec = parts.command.zip(parts.timeout);
-        let exec = exec.map(|(command, timeout)| SecretSource::Exec(Exec { command, timeout }));
+        let exec = exec.map(|(command, timeout)| SecretSource::Exec(Exec { command, timeout, withheld: Vec::new() }));
         let source = parts.source.or(exec).ok_or_else(|| D::Error::custom("no source of a secret"))?;
         Ok(Self { source, algs: parts.algs })
     }

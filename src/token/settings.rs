@@ -154,6 +154,13 @@ impl Proof {
             Self::Certificate { .. } => None,
         }
     }
+
+    pub fn source_mut(&mut self) -> Option<&mut SecretSource> {
+        match self {
+            Self::Secret(source) | Self::Key { key: source, .. } | Self::Assertion(source) => Some(source),
+            Self::Certificate { .. } => None,
+        }
+    }
 }
 
 /// Where a secret is read from.
@@ -172,6 +179,8 @@ pub struct Exec {
     /// The program and its arguments; no shell reads them.
     pub command: Vec<String>,
     pub timeout: Duration,
+    /// Variables of our own environment that it does not get: they hold other secrets.
+    pub withheld: Vec<String>,
 }
 
 /// A forward proxy on the way to the provider. Its URL may hold a password.

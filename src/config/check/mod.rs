@@ -29,6 +29,8 @@ pub struct Checked {
     pub bad: HashSet<String>,
     /// Every file that was named.
     pub files: BTreeSet<PathBuf>,
+    /// The environment variables that secrets were taken from.
+    pub secret_variables: BTreeSet<String>,
 }
 
 pub fn check(schema: &Json, tree: &Node, outside: &Outside<'_>, report: &mut Report) -> Checked {
@@ -39,12 +41,13 @@ pub fn check(schema: &Json, tree: &Node, outside: &Outside<'_>, report: &mut Rep
         path: Path::default(),
         bad: HashSet::new(),
         files: BTreeSet::new(),
+        secret_variables: BTreeSet::new(),
         seen: HashMap::new(),
         defaults: HashMap::new(),
     };
     let json = Shape::root(schema).and_then(|shape| walk.value(shape, tree)).unwrap_or_default();
-    let Walk { bad, files, .. } = walk;
-    Checked { json, bad, files }
+    let Walk { bad, files, secret_variables, .. } = walk;
+    Checked { json, bad, files, secret_variables }
 }
 
 struct Walk<'a> {
@@ -53,6 +56,7 @@ struct Walk<'a> {
     path: Path,
     bad: HashSet<String>,
     files: BTreeSet<PathBuf>,
+    secret_variables: BTreeSet<String>,
     /// What was read so far: ten thousand routes may name one file.
     seen: HashMap<PathBuf, Result<Seen, String>>,
     /// The files that everybody may read, once told.

@@ -137,7 +137,12 @@ impl Walk<'_> {
             && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
         let name = if is_name { format!("`{text}`") } else { String::from("that is named here") };
         match self.outside.environment.get(text).map(|value| value.to_str()) {
-            Some(Some(value)) => Some(Resolved::Variable(value.to_owned())),
+            Some(Some(value)) => {
+                if shape.notes.sensitive {
+                    self.secret_variables.insert(text.clone());
+                }
+                Some(Resolved::Variable(value.to_owned()))
+            }
             Some(None) => {
                 self.wrong(&entry.value.place, Complaint::new(format!("the environment variable {name} is not UTF-8")))
             }

@@ -70,7 +70,11 @@ fn the_first_of_a_list_is_current() {
     ]);
     let ids: Vec<&str> = sets.credentials.iter().map(|credential| &*credential.client_id).collect();
     assert_eq!(ids, ["one", "two"]);
-    let exec = Exec { command: vec!["/usr/bin/vault".into(), "canary".into()], timeout: Duration::from_secs(3) };
+    let exec = Exec {
+        command: vec!["/usr/bin/vault".into(), "canary".into()],
+        timeout: Duration::from_secs(3),
+        withheld: Vec::new(),
+    };
     assert!(matches!(&sets.credentials[1].proof, Proof::Secret(SecretSource::Exec(own)) if *own == exec));
 }
 

@@ -35,6 +35,10 @@ pub(super) struct Printed {
     pub(super) life: Option<Duration>,
 }
 
+/// Another secret, and what systemd tells this process about itself: sockets, and where to say that it is ready.
+const NOT_FOR_CHILDREN: [&str; 5] =
+    ["BEARERD_CLIENT_SECRET", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
 /// As for a secret in a file.
 const MAX: usize = 64 * 1024;
 
@@ -52,10 +56,12 @@ struct Document {
 pub(super) async fn run(exec: &Exec) -> Result<Printed, ExecError> {
     let (program, arguments) = exec.command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let name = || program.to_owned();
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for variable in NOT_FOR_CHILDREN.into_iter().chain(exec.withheld.iter().map(String::as_str)) {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .args(arguments)
-        // Another token's secret is none of its business.
-        .env_remove("BEARERD_CLIENT_SECRET")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -105,7 +111,7 @@ mod tests {
 
     fn exec(script: &str) -> Exec {
         let command = ["sh", "-c", script].map(str::to_owned).to_vec();
-        Exec { command, timeout: Duration::from_secs(20) }
+        Exec { command, timeout: Duration::from_secs(20), withheld: Vec::new() }
     }
 
     async fn printed(script: &str) -> Result<(String, Option<Duration>), ExecError> {
@@ -135,7 +141,8 @@ mod tests {
             let error = printed(script).await.unwrap_err().to_string();
             assert!(error.contains(told) && !error.contains("canary"), "{script}: {error}");
         }
-        let missing = Exec { command: vec!["/nowhere/vault".to_owned()], timeout: Duration::from_secs(1) };
+        let missing =
+            Exec { command: vec!["/nowhere/vault".to_owned()], timeout: Duration::from_secs(1), withheld: Vec::new() };
         assert_eq!(
             run(&missing).await.unwrap_err().to_string(),
             "`/nowhere/vault` cannot be started: entity not found"

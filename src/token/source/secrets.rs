@@ -124,6 +124,7 @@ mod tests {
         SecretSource::Exec(Exec {
             command: ["sh", "-c", &script].map(str::to_owned).to_vec(),
             timeout: Duration::from_secs(20),
+            withheld: Vec::new(),
         })
     }
 

@@ -119,3 +119,34 @@ async fn a_secret_in_the_wrong_place_is_not_repeated() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_command_that_prints_one_secret_is_not_told_the_others() {
+    let stage = Stage::new().await;
+    let (secret, heard) = (stage.at("secret"), stage.at("heard"));
+    let document = stage
+        .usual()
+        .replace("{file: secret}", &format!("{{exec: [/bin/sh, -c, 'env > {heard}; cat {secret}']}}"))
+        .replace(
+            "tokens:\n",
+            "tokens:\n  other: {token_url: 'https://localhost:1', client_id: app, client_secret: {env: OTHERS}, required: off}\n",
+        );
+    let more =
+        "    headers: {X-Key: {env: HEADER}}\n  - {match: {path: /o}, upstream: 'https://localhost:1', token: other}\n";
+    stage.folder.write("bearerd.yaml", &(document + more));
+    let variables = [
+        ("OTHERS", SECRET),
+        ("HEADER", "x-canary-header"),
+        ("NOTIFY_SOCKET", "/nowhere"),
+        ("LISTEN_FDS", "1"),
+        ("VAULT_ADDR", "https://vault.example"),
+    ];
+    let file = stage.file();
+    let running = Running::of(Child::spawn(&["run", "--config", &file], &variables)).await.ready().await;
+    let heard = std::fs::read_to_string(&heard).unwrap();
+    assert!(heard.contains("VAULT_ADDR="), "what it needs itself it gets: {heard}");
+    for name in ["OTHERS", "HEADER", "NOTIFY_SOCKET", "LISTEN_FDS", "canary"] {
+        assert!(!heard.contains(name), "{name} in {heard}");
+    }
+    running.child.end_by(Signal::TERM).await.with(0);
+}
