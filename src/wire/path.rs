@@ -48,15 +48,14 @@ fn check_segment(segment: &str) -> Result<(), &'static str> {
         return Err("the path has a `%` without two hexadecimal digits behind it");
     }
     let once: Vec<u8> = decoded(segment.as_bytes()).collect();
-    check_decoded(&once)?;
-    // A server behind another one may decode what that one has decoded.
     if once.windows(3).any(|escape| matches!(escape, [b'%', b'2', b'e' | b'E' | b'5'])) {
         return Err("the path has a doubly encoded dot or percent sign (`%252e`, `%2525`)");
     }
+    // A server behind another one may decode what that one has decoded. What is wrong after one time stays so.
     check_decoded(&decoded(&once).collect::<Vec<_>>())
 }
 
-/// Checks a segment as a server has it that has decoded it once, or twice.
+/// Checks a segment as a server has it that has decoded it, and decoded it again.
 fn check_decoded(segment: &[u8]) -> Result<(), &'static str> {
     for byte in segment {
         match byte {
