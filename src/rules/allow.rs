@@ -143,7 +143,10 @@ impl fmt::Display for Pattern {
 mod tests {
     use std::cell::Cell;
 
+    use http::{Request, Uri};
+
     use super::*;
+    use crate::wire::form::{FormError, Target};
 
     fn matches(pattern: &str, path: &str) -> bool {
         Pattern::parse(pattern).unwrap().matches(path)
@@ -299,5 +302,67 @@ mod tests {
             taken += u32::from(expected);
         }
         assert!(replay.is_some() || taken > 2_000, "the sweep says next to nothing: {taken}");
+    }
+
+    /// The table of `tests/paths.tsv`, whose other half is real servers (`tests/decoders`).
+    #[test]
+    fn table() {
+        let rule = Pattern::parse("/public/**").unwrap();
+        let mut wrong = Vec::new();
+        let mut rows = 0;
+        let table = include_str!("../../tests/paths.tsv");
+        for line in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let [target, verdict, _trick] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let given = verdict_on(&bytes_of(target), &rule);
+            if given != verdict {
+                wrong.push(format!("{target}: {given} and not {verdict}"));
+            }
+            rows += 1;
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(rows >= 200, "{rows}");
+    }
+
+    /// What a route with this rule makes of a target, in the order in which a request comes by.
+    fn verdict_on(target: &[u8], rule: &Pattern) -> &'static str {
+        let Ok(uri) = Uri::try_from(target) else { return "refused" };
+        let head = Request::get(uri).header("host", UPSTREAM).body(()).unwrap().into_parts().0;
+        match Target::of(&head) {
+            Err(FormError::BadPath(_)) => "bad_path",
+            Err(FormError::BadRequest(_) | FormError::AmbiguousHost(_)) => "another",
+            Ok(target) => match (check_strict(target.path().path()), rule.matches(target.path().path())) {
+                (Err(_), _) => "bad_path",
+                (Ok(()), true) => "served",
+                (Ok(()), false) => "not_allowed",
+            },
+        }
+    }
+
+    const UPSTREAM: &str = "127.0.0.1:8080";
+
+    /// What the escapes of the table stand for; the table says which there are.
+    fn bytes_of(written: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = written;
+        while let Some((before, escape)) = rest.split_once('\\') {
+            bytes.extend(before.bytes());
+            rest = if let Some(after) = escape.strip_prefix('x') {
+                bytes.push(u8::from_str_radix(&after[..2], 16).unwrap());
+                &after[2..]
+            } else if let Some(after) = escape.strip_prefix('@') {
+                bytes.extend(UPSTREAM.bytes());
+                after
+            } else if let Some(after) = escape.strip_prefix('\\') {
+                bytes.push(b'\\');
+                after
+            } else {
+                let (times, after) = escape.split_once("*(").unwrap();
+                let (text, after) = after.split_once(')').unwrap();
+                bytes.extend(text.repeat(times.parse().unwrap()).bytes());
+                after
+            };
+        }
+        bytes.extend(rest.bytes());
+        bytes
     }
 }
