@@ -110,3 +110,40 @@ fn only_cli_prints_and_every_file_says_why_it_exists() {
         }
     }
 }
+
+/// Every test of the tree as `room::file::name`, those beside the code with `tests` in between.
+fn tests_of_the_tree() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in ["src", "tests/it"] {
+        let mut files = Vec::new();
+        sources(&root.join(folder), &mut files);
+        for file in files {
+            let within = file.strip_prefix(root.join(folder)).unwrap().with_extension("");
+            let room = within.iter().map(|part| part.to_str().unwrap()).filter(|part| *part != "mod");
+            let mut room = room.collect::<Vec<_>>().join("::");
+            if folder == "src" && !room.contains("::tests") {
+                room = format!("{}::tests", room.trim_end_matches("_tests"));
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            let functions = text.split("fn ").skip(1).filter_map(|rest| rest.split_once('(')).map(|(name, _)| name);
+            found.extend(functions.map(|name| format!("{room}::{name}")));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_test_that_the_security_page_names_exists() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let tests = tests_of_the_tree();
+    let is_path = |text: &&str| {
+        text.contains("::") && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte))
+    };
+    let named: Vec<&str> = page.split('`').filter(is_path).collect();
+    assert!(named.len() > 50, "{} are named", named.len());
+    for name in named {
+        assert!(tests.iter().any(|test| test == name), "docs/security.md names `{name}`, which is no test");
+    }
+}
