@@ -1,11 +1,10 @@
-// Debian's glewlwyd, unpacked into a folder of its own and never installed: its packages are fetched and verified by
-// apt, and found again in the cache folder the next time. Its own admin API makes the client and the token plugin.
+// Debian's glewlwyd. Its own admin API makes the client and the token plugin.
 import { execFile, spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import * as debian from '../oidc-provider/debian.mjs';
 import { curl, eventually, file, folder, track } from '../oidc-provider/rig.mjs';
 
 const run = promisify(execFile);
@@ -19,29 +18,9 @@ const PACKAGES = [
   'libpq5', 'librhonabwy1.1', 'libsqlite3-0', 'libulfius2.7', 'libyder2.0',
 ];
 
-const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'bearerd-rigs');
-
 /** Fetches and unpacks it. The error of one that cannot be had is the reason to skip the rig. */
 export async function unpacked() {
-  const root = join(cache, `glewlwyd-${VERSION}`);
-  if (!existsSync(root)) {
-    const making = `${root}.${process.pid}`;
-    mkdirSync(join(making, 'debs'), { recursive: true });
-    try {
-      await run('apt-get', ['download', ...PACKAGES], { cwd: join(making, 'debs'), timeout: 60_000 });
-      for (const deb of readdirSync(join(making, 'debs'))) {
-        await run('dpkg-deb', ['-x', join(making, 'debs', deb), making]);
-      }
-      rmSync(join(making, 'debs'), { recursive: true });
-      renameSync(making, root);
-    } catch (error) {
-      rmSync(making, { recursive: true, force: true });
-      // Another run of this rig may have been quicker.
-      if (!existsSync(root)) throw new Error(error.stderr?.trim().split('\n').at(-1) || error.message);
-    }
-  }
-  const architecture = readdirSync(join(root, 'usr/lib')).find((name) => name.endsWith('-linux-gnu'));
-  const env = { PATH: process.env.PATH, LD_LIBRARY_PATH: join(root, 'usr/lib', architecture) };
+  const { root, env } = await debian.unpacked(`glewlwyd-${VERSION}`, PACKAGES);
   const { stdout } = await run(join(root, 'usr/bin/glewlwyd'), ['--version'], { env }).catch((error) => error);
   if (!stdout?.includes(VERSION)) throw new Error(`glewlwyd ${VERSION} does not start here`);
   return { root, env };
