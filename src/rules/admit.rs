@@ -219,8 +219,9 @@ fn permit(rules: &[Allow], base: &str, method: &Method, path: &str) -> Result<()
     // A rule for what nobody can read in two ways is the only kind there is.
     path::check_strict(path).map_err(Refusal::BadPath)?;
     let below = match path.strip_prefix(base) {
-        Some("") | None => "/",
+        Some("") => "/",
         Some(below) => below,
+        None => return Err(Refusal::BadPath("the path is not below the upstream's")),
     };
     let takes_method = |rule: &&Allow| match &rule.methods[..] {
         [] => is_known(method),

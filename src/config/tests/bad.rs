@@ -547,6 +547,10 @@ fn rules_that_allow_nothing_sensible_are_told() {
     told_in_route("allow: [{path: v2}]", &["4:18: routes[0].allow[0].path: a path pattern starts with `/`"]);
     told_in_route("allow: [{}]", &["4:11: routes[0].allow[0]: neither `methods` nor `path` is there"]);
     told_in_route("allow: [{paths: /x}]", &["4:12: routes[0].allow[0].paths: unknown key (did you mean `path`?)"]);
+    told(
+        &format!("{TOKEN}routes: [{{upstream: 'https://a.example/a%2fb', allow: [{{path: /x}}]}}]\n"),
+        &["2:21: routes[0].upstream: beside `allow` no request gets there: the path has an encoded slash (`%2f`)"],
+    );
     told_in_route("limits: {in_flight: 0}", &["4:23: routes[0].limits.in_flight: out of range: from 1 to 1000000"]);
 }
 

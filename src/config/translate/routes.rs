@@ -15,6 +15,7 @@ use crate::rules::settings::{
     Allow, InFlight, Inject, Match, OnAuthorization, RenewOn, RouteSettings, Timeouts, Upstream,
 };
 use crate::wire::authority::{Authority, Host};
+use crate::wire::path::check_strict;
 
 pub(super) fn translate(
     scribe: &mut Scribe<'_>,
@@ -80,6 +81,11 @@ impl Walk<'_> {
         };
         let tls = scribe.tls(&path.with("tls"), route.tls);
         let upstream = upstream?;
+        if let Some(why) = check_strict(&upstream.base_path).err().filter(|_| !allow.is_empty()) {
+            let complaint = Complaint::new(format!("beside `allow` no request gets there: {why}"));
+            scribe
+                .problem(&path.with("upstream"), complaint.hint("leave `allow` out, or have the API at a plain path"));
+        }
         if strips_nothing(route.strip_prefix, &matching) && !scribe.any_bad(&path.with("match"), &["path"]) {
             let complaint = Complaint::new("there is no `match.path` to take off");
             scribe.key_problem(&path.with("strip_prefix"), complaint);
