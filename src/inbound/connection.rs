@@ -67,7 +67,7 @@ pub(super) async fn serve(
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut draining = pin!(drain.draining());
     let mut told = false;
-    let mut watchdog = pin!(tokio::time::sleep(limits.head.min(limits.idle)));
+    let mut watchdog = pin!(tokio::time::sleep(limits.first_byte()));
     loop {
         tokio::select! {
             biased;

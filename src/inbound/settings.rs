@@ -29,10 +29,17 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Header fields of a request.
     pub headers: usize,
-    /// From the first byte of a request to the end of its head.
+    /// From a connection's beginning to its first byte, and from the first byte of a request to the end of its head.
     pub head: Duration,
-    /// A connection without a request.
+    /// A connection between two requests.
     pub idle: Duration,
+}
+
+impl Limits {
+    /// How long a new connection may say nothing.
+    pub fn first_byte(&self) -> Duration {
+        self.head.min(self.idle)
+    }
 }
 
 impl Default for Limits {

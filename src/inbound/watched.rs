@@ -1,4 +1,5 @@
-//! Tells a connection that waits for a request from one that dawdles over it from one that is being served.
+//! Tells a connection that is new from one that waits for its next request, from one that dawdles over it, from one
+//! that is being served.
 //!
 //! hyper has one time limit for both waits and none for the beginning; here each has its own. Nothing is armed for a
 //! request: a transition is one store, and the connection's watchdog looks at it when it wakes.
@@ -36,6 +37,8 @@ pub(super) struct Activity {
 const IDLE: u64 = 0;
 const HEAD: u64 = 1;
 const BUSY: u64 = 2;
+/// Nothing came yet.
+const NEW: u64 = 3;
 const PHASE_BITS: u32 = 2;
 
 /// No such time.
@@ -54,7 +57,7 @@ impl Activity {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
-            packed: AtomicU64::new(IDLE),
+            packed: AtomicU64::new(NEW),
             stuck: AtomicU64::new(NONE),
             patience: AtomicU64::new(NONE),
             has_body: AtomicBool::default(),
@@ -76,7 +79,7 @@ impl Activity {
     /// Bytes came in; `within` says that they are not the end of anything.
     fn read(&self, within: bool) {
         self.within.store(within, Ordering::Relaxed);
-        if self.phase() == IDLE {
+        if matches!(self.phase(), IDLE | NEW) {
             self.enter(HEAD);
         }
     }
@@ -122,6 +125,7 @@ impl Activity {
         let (since, limit) = match packed & ((1 << PHASE_BITS) - 1) {
             IDLE => (packed >> PHASE_BITS, limits.idle),
             HEAD => (packed >> PHASE_BITS, limits.head),
+            NEW => (packed >> PHASE_BITS, limits.first_byte()),
             // All else that can keep it has limits of its own; hyper asks for none of the answer while none is taken.
             _ => match (stuck, self.patience.load(Ordering::Relaxed)) {
                 (NONE, _) => return Watch::LookAgainIn(limits.idle.min(limits.head)),
@@ -279,7 +283,12 @@ mod tests {
         let second = Duration::from_secs(1);
         let limits = |idle, head| Limits { idle, head, ..Limits::default() };
         let activity = Activity::new();
-        assert_eq!(activity.watch(&limits(Duration::ZERO, second)), Watch::Expired, "no request came");
+        assert_eq!(activity.watch(&limits(second, Duration::ZERO)), Watch::Expired, "nothing comes");
+        assert_eq!(
+            activity.watch(&limits(Duration::ZERO, second)),
+            Watch::Expired,
+            "nothing comes, and idle is shorter"
+        );
         activity.read(false);
         assert!(matches!(activity.watch(&limits(Duration::ZERO, second)), Watch::LookAgainIn(_)), "one has begun");
         assert_eq!(activity.watch(&limits(second, Duration::ZERO)), Watch::Expired, "and does not go on");
@@ -288,6 +297,7 @@ mod tests {
         assert!(matches!(activity.watch(&limits(Duration::ZERO, Duration::ZERO)), Watch::LookAgainIn(_)));
         drop(serving);
         assert_eq!(activity.watch(&limits(Duration::ZERO, second)), Watch::Expired);
+        assert!(matches!(activity.watch(&limits(second, Duration::ZERO)), Watch::LookAgainIn(_)), "it had a request");
     }
 
     #[test]

@@ -186,11 +186,12 @@ pub struct Limits {
     // Browsers send twenty; hashing thousands of names is work that a caller gets for free.
     #[schemars(extend("default" = 100, "minimum" = 10, "maximum" = 1_000))]
     pub headers: usize,
-    /// From the first byte of a request to the end of its head.
+    /// From the first byte of a request to the end of its head. A new connection has as long for its first byte, unless
+    /// `idle` is shorter.
     // Below 100 ms a garbage collection of the app fails requests; above 10 min slow callers hold connections for free.
     #[schemars(extend("default" = "10s", "x-min" = "100ms", "x-max" = "10m"))]
     pub head: Duration,
-    /// How long a connection may stay open without a request.
+    /// How long a connection may stay open between two requests.
     // A day is as good as for ever.
     #[schemars(extend("default" = "120s", "x-min" = "100ms", "x-max" = "24h"))]
     pub idle: Duration,

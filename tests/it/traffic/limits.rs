@@ -55,6 +55,20 @@ async fn a_connection_without_a_request_is_closed_and_one_that_is_served_is_not(
 }
 
 #[tokio::test]
+async fn a_connection_that_never_says_anything_has_as_long_as_a_head() {
+    let rig = Rig::ready(Options { top: "limits: {head: 300ms, idle: 60s}", ..Options::default() }).await;
+    let begun = Instant::now();
+    let mut silent = rig.app().await;
+    let mut served = rig.app().await;
+    assert_eq!(served.get("/").await.status, 200);
+    assert!(silent.is_closed().await);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    // Which is not what holds between two requests.
+    moment(600).await;
+    assert_eq!(served.get("/again").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_large_is_refused_without_reading_on() {
     let rig = Rig::ready(Options { top: "limits: {header_bytes: 8KiB, headers: 10}", ..Options::default() }).await;
     let long = "x".repeat(7 * 1024);
