@@ -23,7 +23,7 @@ use crate::clock::Now;
 use crate::life::{DrainSignal, Phase, Readiness};
 use crate::observe::Observer;
 use crate::observe::event::Event;
-use crate::rules::Routes;
+use crate::rules::{Arrival, Routes};
 use crate::token::{Registry, Status};
 use crate::wire::form::Target;
 
@@ -121,7 +121,7 @@ impl Admin {
     /// The rules that hold for the proxy hold here; a kubelet is no browser, and it calls by whatever address it has.
     fn guard(&self, target: &Target, headers: &HeaderMap, pages: Pages) -> Option<Response<Full<Bytes>>> {
         let guards = self.routes.guards();
-        if guards.is_foreign_page(headers, target.authority()) {
+        if guards.is_foreign_page(headers, target, &Arrival::default()) {
             return Some(text(StatusCode::FORBIDDEN, "web pages may not call\n"));
         }
         let ours = target.authority().is_none_or(|authority| guards.is_ours(&authority.host));

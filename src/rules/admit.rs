@@ -128,11 +128,12 @@ impl Routes {
             _ => {}
         }
         if let Form::Origin(Some(authority)) = target.form()
+            && !arrival.is_unix()
             && !self.guards.is_ours(&authority.host)
         {
             return Err((Refusal::HostNotOurs, None));
         }
-        if self.guards.is_foreign_page(headers, target.authority()) {
+        if self.guards.is_foreign_page(headers, target, arrival) {
             return Err((Refusal::WebOrigin, None));
         }
         let caller = self.clients.name(arrival, headers, target.form());

@@ -33,6 +33,13 @@ pub struct Arrival {
     pub names: Vec<Box<str>>,
 }
 
+impl Arrival {
+    /// Whether it came over a unix socket, which no name leads to.
+    pub fn is_unix(&self) -> bool {
+        self.uid.is_some()
+    }
+}
+
 /// The named clients of the configuration.
 #[derive(Debug, Default)]
 pub struct Clients(Vec<Client>);

@@ -8,8 +8,10 @@ use std::collections::HashSet;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::callers::Arrival;
 use super::settings::Callers;
 use crate::wire::authority::{Authority, Host};
+use crate::wire::form::{Form, Target};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -32,16 +34,26 @@ impl Guards {
         host.is_loopback() || self.hosts.contains(host)
     }
 
-    /// Whether a web page of another origin made the request. `came_to` is the authority that it named.
-    pub fn is_foreign_page(&self, headers: &HeaderMap, came_to: Option<&Authority>) -> bool {
+    /// Whether a web page of another origin made the request.
+    pub fn is_foreign_page(&self, headers: &HeaderMap, target: &Target, arrival: &Arrival) -> bool {
+        let https = match target.form() {
+            Form::Absolute { https, .. } => *https,
+            Form::Origin(_) | Form::Tunnel(_) => arrival.tls,
+        };
+        // Where any Host is taken it proves nothing: a page could be at home at a name that was made to point here.
+        let home = target.authority().filter(|authority| self.is_ours(&authority.host));
         let is_named = |origin: &HeaderValue| {
             origin.to_str().is_ok_and(|origin| self.origins.contains(&origin.to_ascii_lowercase()))
         };
         let is_own = |origin: &HeaderValue| {
             let origin = origin.to_str().ok();
-            origin.zip(came_to).is_some_and(|(origin, came_to)| is_same_origin(origin, came_to))
+            origin.zip(home).is_some_and(|(origin, home)| is_same_origin(origin, https, home))
         };
-        let foreign_site = |site: &HeaderValue| matches!(site.as_bytes(), b"cross-site" | b"same-site");
+        let foreign_site = |site: &HeaderValue| match site.as_bytes() {
+            b"cross-site" | b"same-site" => true,
+            b"same-origin" => home.is_none(),
+            _ => false,
+        };
         let mut origins = headers.get_all(header::ORIGIN).iter();
         origins.any(|origin| !is_named(origin) && !is_own(origin))
             || (headers.get_all(SEC_FETCH_SITE).iter().any(foreign_site)
@@ -50,10 +62,11 @@ impl Guards {
     }
 }
 
-/// We speak plain HTTP, so our own origin is `http://` and the authority that the request came to.
-fn is_same_origin(origin: &str, came_to: &Authority) -> bool {
-    let ours = origin.strip_prefix("http://").and_then(|authority| Authority::parse(authority).ok());
-    ours.is_some_and(|origin| origin.host == came_to.host && origin.port_or(80) == came_to.port_or(80))
+/// Our own origin (RFC 6454, section 4) is the scheme and the authority that the request came to.
+fn is_same_origin(origin: &str, https: bool, home: &Authority) -> bool {
+    let (scheme, port) = if https { ("https://", 443) } else { ("http://", 80) };
+    let origin = origin.strip_prefix(scheme).and_then(|authority| Authority::parse(authority).ok());
+    origin.is_some_and(|origin| origin.host == home.host && origin.port_or(port) == home.port_or(port))
 }
 
 #[cfg(test)]
@@ -69,11 +82,19 @@ mod tests {
         Guards::new(&callers, [Host::parse("api.example.com").unwrap()])
     }
 
-    fn is_foreign(headers: &[(&'static str, &'static str)]) -> bool {
+    type Headers = [(&'static str, &'static str)];
+
+    fn is_foreign(headers: &Headers) -> bool {
+        is_foreign_to("/", "localhost:4280", false, headers)
+    }
+
+    fn is_foreign_to(target: &str, host: &str, tls: bool, headers: &Headers) -> bool {
+        let request = http::Request::get(target).header(header::HOST, host).body(()).unwrap();
+        let target = Target::of(&request.into_parts().0).unwrap();
         let headers = headers.iter();
         let headers =
             headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
-        guards().is_foreign_page(&headers, Authority::parse("localhost:4280").ok().as_ref())
+        guards().is_foreign_page(&headers, &target, &Arrival { tls, ..Arrival::default() })
     }
 
     #[test]
@@ -114,5 +135,33 @@ mod tests {
         ] {
             assert!(is_foreign(headers), "{headers:?}");
         }
+    }
+
+    #[test]
+    fn our_own_origin_has_the_scheme_that_the_request_came_by() {
+        for (target, tls, origin, foreign) in [
+            ("/", false, "http://localhost:80", false),
+            ("/", false, "https://localhost:80", true),
+            ("/", true, "https://localhost:80", false),
+            ("/", true, "http://localhost:80", true),
+            ("/", true, "https://localhost", true),
+            // The URL says it where there is one.
+            ("http://localhost:80/", true, "http://localhost", false),
+            ("https://localhost:80/", false, "http://localhost", true),
+        ] {
+            let headers = [("origin", origin)];
+            assert_eq!(is_foreign_to(target, "localhost:80", tls, &headers), foreign, "{target} {tls} {origin}");
+        }
+        assert!(!is_foreign_to("/", "localhost", true, &[("origin", "https://localhost:443")]));
+    }
+
+    /// Over a unix socket any Host is taken, so what a page says of its own has to be worth something.
+    #[test]
+    fn a_page_at_a_name_that_is_not_ours_is_foreign_even_to_itself() {
+        for headers in [&[("origin", "http://evil.example")], &[("sec-fetch-site", "same-origin")]] {
+            assert!(is_foreign_to("/", "evil.example", false, headers), "{headers:?}");
+        }
+        assert!(!is_foreign_to("/", "evil.example", false, &[]), "no page at all");
+        assert!(!is_foreign_to("/", "evil.example", false, &[("origin", "https://app.example")]), "one that may call");
     }
 }
