@@ -1,6 +1,6 @@
-//! One crypto provider, one way to trust, one way to make a client configuration.
+//! One crypto provider, one way to trust, one way to make a client's configuration and one for a server's.
 //!
-//! Must never know who dials whom.
+//! Must never know who dials whom, nor who listens.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// A `tls` block.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +25,16 @@ pub struct TlsSettings {
     pub server_name: Option<ServerName<'static>>,
 }
 
+/// The `tls` block of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificate chain that is shown, PEM.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Whoever shows no certificate of these authorities is refused; without a file none is asked for.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// Why a `tls` block cannot be used. Every message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -35,6 +46,10 @@ pub enum TlsError {
     Certificate { file: PathBuf, error: Box<rustls::Error> },
     #[error("`{}` and `{}` do not make a client certificate: {error}", .certificate.display(), .key.display())]
     Identity { certificate: PathBuf, key: PathBuf, error: Box<rustls::Error> },
+    #[error("`{}` and `{}` do not make a server's certificate: {error}", .certificate.display(), .key.display())]
+    Server { certificate: PathBuf, key: PathBuf, error: Box<rustls::Error> },
+    #[error("`{}` holds no authority that clients could be checked by: {error}", file.display())]
+    ClientCa { file: PathBuf, error: rustls::server::VerifierBuilderError },
     #[error("the crypto provider offers no TLS version: {0}")]
     Versions(Box<rustls::Error>),
 }
@@ -87,13 +102,38 @@ fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
         .map_err(|error| TlsError::Versions(Box::new(error)))?
         .with_root_certificates(roots);
     let Some((certificate, key)) = &settings.identity else { return Ok(builder.with_no_client_auth()) };
-    let chain = certificates(certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::Pem { file: key.clone(), error })?;
-    builder.with_client_auth_cert(chain, private).map_err(|error| TlsError::Identity {
+    builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?).map_err(|error| TlsError::Identity {
         certificate: certificate.clone(),
         key: key.clone(),
         error: Box::new(error),
     })
+}
+
+/// TLS 1.2 and 1.3, `http/1.1` by ALPN (RFC 7301), from the files as they are now.
+///
+/// # Errors
+/// A file cannot be read or is not what it should be, or the key is another certificate's.
+pub fn server_config(settings: &ServerTls) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(crypto())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Versions(Box::new(error)))?;
+    let builder = match &settings.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let roots = Arc::new(roots_from(file, RootCertStore::empty())?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, crypto()).build();
+            builder
+                .with_client_cert_verifier(verifier.map_err(|error| TlsError::ClientCa { file: file.clone(), error })?)
+        }
+    };
+    let (chain, key) = (certificates(&settings.certificate)?, private_key(&settings.key)?);
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| TlsError::Server {
+        certificate: settings.certificate.clone(),
+        key: settings.key.clone(),
+        error: Box::new(error),
+    })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), or Mozilla's where there are none, as in an image that
@@ -119,6 +159,10 @@ fn roots_from(file: &Path, mut roots: RootCertStore) -> Result<RootCertStore, Tl
             .map_err(|error| TlsError::Certificate { file: file.to_owned(), error: Box::new(error) })?;
     }
     Ok(roots)
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(file).map_err(|error| TlsError::Pem { file: file.to_owned(), error })
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -7,7 +7,6 @@ mod status;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -16,13 +15,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::Now;
 use crate::life::{DrainSignal, Phase, Readiness};
 use crate::observe::Observer;
-use crate::observe::event::Event;
 use crate::rules::{Arrival, Routes};
 use crate::token::{Registry, Status};
 use crate::wire::form::Target;
@@ -57,49 +54,25 @@ pub enum Pages {
     Health,
 }
 
-/// Probes and scrapers need a handful; whoever opens more waits.
-const MOST_CONNECTIONS: usize = 64;
-
-/// For one request, its answer and the end: what takes longer is nobody's probe, and would keep others' out.
-const WHOLE: Duration = Duration::from_secs(10);
-
-const PAUSE: Duration = Duration::from_millis(100);
+/// How a caller who has neither uid nor certificate names itself (RFC 7617).
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"bearerd\", charset=\"UTF-8\"");
 
 impl Admin {
-    /// Serves until it is dropped; it goes on through a drain, so that the end can be watched.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, pages: Pages) {
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let admin = Arc::clone(&self);
-                    tokio::spawn(async move {
-                        admin.connection(stream, pages).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    self.observer.tell(&Event::AcceptFailed { listener: "admin", error: &error.to_string() });
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn connection(&self, stream: TcpStream, pages: Pages) {
-        let service =
-            service_fn(|request: Request<Incoming>| async move { Ok::<_, Infallible>(self.answer(request, pages)) });
+    /// Serves one request, which came in so.
+    pub async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin, arrival: &Arrival, pages: Pages) {
+        let service = service_fn(|request: Request<Incoming>| async move {
+            Ok::<_, Infallible>(self.answer(request, arrival, pages))
+        });
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).keep_alive(false);
         // How it ends is the client's business.
-        let _ = tokio::time::timeout(WHOLE, builder.serve_connection(TokioIo::new(stream), service)).await;
+        let _ = builder.serve_connection(TokioIo::new(stream), service).await;
     }
 
-    fn answer(&self, request: Request<Incoming>, pages: Pages) -> Response<Full<Bytes>> {
+    fn answer(&self, request: Request<Incoming>, arrival: &Arrival, pages: Pages) -> Response<Full<Bytes>> {
         let (head, _) = request.into_parts();
         let Ok(target) = Target::of(&head) else { return text(StatusCode::BAD_REQUEST, "bad request\n") };
-        if let Some(refusal) = self.guard(&target, &head.headers, pages) {
+        if let Some(refusal) = self.guard(&target, &head.headers, arrival, pages) {
             return refusal;
         }
         if head.method != Method::GET && head.method != Method::HEAD {
@@ -119,14 +92,26 @@ impl Admin {
     }
 
     /// The rules that hold for the proxy hold here; a kubelet is no browser, and it calls by whatever address it has.
-    fn guard(&self, target: &Target, headers: &HeaderMap, pages: Pages) -> Option<Response<Full<Bytes>>> {
+    fn guard(
+        &self,
+        target: &Target,
+        headers: &HeaderMap,
+        arrival: &Arrival,
+        pages: Pages,
+    ) -> Option<Response<Full<Bytes>>> {
         let guards = self.routes.guards();
-        if guards.is_foreign_page(headers, target, &Arrival::default()) {
+        let any_host = pages == Pages::Health || arrival.is_unix();
+        let ours = target.authority().is_none_or(|authority| guards.is_ours(&authority.host));
+        if !any_host && !ours {
+            return Some(text(StatusCode::MISDIRECTED_REQUEST, "the Host is not one of ours; use localhost\n"));
+        }
+        if guards.is_foreign_page(headers, target, arrival) {
             return Some(text(StatusCode::FORBIDDEN, "web pages may not call\n"));
         }
-        let ours = target.authority().is_none_or(|authority| guards.is_ours(&authority.host));
-        if pages == Pages::All && !ours {
-            return Some(text(StatusCode::MISDIRECTED_REQUEST, "the Host is not one of ours; use localhost\n"));
+        if arrival.must_be_named && self.routes.clients().name(arrival, headers, target.form()).is_none() {
+            let mut response = text(StatusCode::UNAUTHORIZED, "name yourself as one of `callers.clients`\n");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+            return Some(response);
         }
         None
     }
@@ -166,4 +151,55 @@ fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::observe::log::{Format, Level, Log, LogSettings};
+    use crate::rules::settings::Callers;
+    use crate::rules::{Clients, Guards};
+    use crate::tls::ClientConfigs;
+
+    fn admin() -> Admin {
+        let registry = Registry::new(Vec::new(), &BTreeMap::new(), None, &ClientConfigs::default()).unwrap();
+        let guards = Guards::new(&Callers::default(), []);
+        Admin {
+            routes: Arc::new(Routes::new(Vec::new(), guards, Clients::default())),
+            tokens: Statuses::of(Arc::new(registry)),
+            readiness: Readiness::default(),
+            drain: DrainSignal::default(),
+            observer: Observer::new(Log::to(LogSettings { level: Level::Error, format: Format::Pretty }, |_| {})),
+        }
+    }
+
+    /// The head of the answer to a `GET /status` with one more line, by one who came in so.
+    async fn asked(line: &str, arrival: &Arrival) -> String {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let request = format!("GET /status HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        admin().connection(server, arrival, Pages::All).await;
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).await.unwrap();
+        heard.split("\r\n\r\n").next().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn who_must_have_a_name_and_has_none_is_asked_for_it() {
+        let open = Arrival::default();
+        let named = Arrival { must_be_named: true, tls: true, ..Arrival::default() };
+        assert!(asked("X: y", &open).await.starts_with("HTTP/1.1 200 "));
+        // Nobody has this name, whatever the password.
+        for line in ["X: y", "Authorization: Basic bm9ib2R5Om5vdGhpbmc="] {
+            let head = asked(line, &named).await;
+            assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
+            assert!(head.contains("www-authenticate: Basic realm=\"bearerd\", charset=\"UTF-8\""), "{head}");
+        }
+        let head = asked("Origin: https://evil.test", &named).await;
+        assert!(head.starts_with("HTTP/1.1 403 "), "a web page is not even asked: {head}");
+    }
 }

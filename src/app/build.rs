@@ -10,17 +10,19 @@ use http::HeaderValue;
 use crate::config::{Plan, Shutdown};
 use crate::inbound::listener::BindError;
 use crate::inbound::settings::{Limits, ListenAddress, ListenSettings};
-use crate::inbound::{self};
+use crate::inbound::{self, Address, Door};
 use crate::observe::Observer;
 use crate::outbound::{AddressGuard, DestinationError, Destinations};
 use crate::rules::settings::ClientSettings;
 use crate::rules::{Clients, Gate, Guards, Route, RouteSettings, Routes};
-use crate::tls::ClientConfigs;
+use crate::tls::{ClientConfigs, TlsError};
 use crate::token::{Registry, RegistryError};
 use crate::wire::authority::Host;
 
 /// An app that could run.
 pub struct Bound {
+    /// One for each listener, admin and health.
+    pub(super) doors: Vec<Arc<Door>>,
     pub(super) listeners: Vec<inbound::Bound>,
     pub(super) admin: Vec<inbound::Bound>,
     pub(super) health: Vec<inbound::Bound>,
@@ -39,6 +41,12 @@ pub struct Bound {
 pub enum AppError {
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("listener `{listener}`: tls: {error}")]
+    Listener {
+        listener: Arc<str>,
+        #[source]
+        error: TlsError,
+    },
     #[error(transparent)]
     Token(#[from] RegistryError),
     #[error("route `{route}`: {error}")]
@@ -71,7 +79,7 @@ impl Bound {
         }
         let registry = Arc::new(Registry::new(tokens, &schemes, state_dir, &configs)?);
 
-        let guards = Guards::new(&callers, hosts(&listeners, &routes));
+        let guards = Guards::new(&callers, hosts(listeners.iter().chain(&admin), &routes));
         let named = Clients::new(&callers.clients);
         let mut destinations = Destinations::default();
         let mut compiled = Vec::with_capacity(routes.len());
@@ -91,20 +99,24 @@ impl Bound {
             compiled.push((route(id, settings, &registry, &observer).map_err(wrong)?, listener));
         }
 
-        let bind = |address: Option<ListenAddress>, name: &str| {
-            let settings = address.map(|addresses| ListenSettings { name: name.into(), addresses });
-            settings.map_or(Ok(Vec::new()), |settings| inbound::Bound::all(&settings, 0, &observer))
+        let mut doors = Vec::new();
+        let mut bind = |settings: &ListenSettings, index| {
+            let name = Arc::clone(&settings.name);
+            let door = Door::new(settings, index).map_err(|error| AppError::Listener { listener: name, error })?;
+            let door = Arc::new(door);
+            doors.push(Arc::clone(&door));
+            Ok::<_, AppError>(inbound::Bound::all(&settings.addresses, &door, &observer)?)
         };
-        let (admin, health) = (bind(admin, "admin")?, bind(health, "health")?);
+        let mut page =
+            |settings: Option<ListenSettings>| settings.map_or(Ok(Vec::new()), |settings| bind(&settings, 0));
+        let (admin, health) = (page(admin)?, page(health)?);
         let mut bound = Vec::new();
         for (index, listener) in listeners.iter().enumerate() {
-            bound.extend(inbound::Bound::all(listener, index, &observer)?);
+            bound.extend(bind(listener, index)?);
         }
-        let addresses = |bound: &[&Vec<inbound::Bound>]| {
-            bound.iter().flat_map(|bound| bound.iter()).map(|bound| bound.address).collect()
-        };
-        let guard = AddressGuard::new(addresses(&[&bound]), addresses(&[&admin, &health]));
+        let guard = AddressGuard::new(sockets(&bound), [sockets(&admin), sockets(&health)].concat());
         Ok(Self {
+            doors,
             listeners: bound,
             admin,
             health,
@@ -119,18 +131,26 @@ impl Bound {
         })
     }
 
-    /// Where apps connect, in the order of the configuration.
+    /// Where apps connect by TCP, in the order of the configuration; a unix socket is where that says.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|bound| bound.address).collect()
+        tcp(&self.listeners)
     }
 
     pub fn admin_addresses(&self) -> Vec<SocketAddr> {
-        self.admin.iter().map(|bound| bound.address).collect()
+        tcp(&self.admin)
     }
 
     pub fn health_addresses(&self) -> Vec<SocketAddr> {
-        self.health.iter().map(|bound| bound.address).collect()
+        tcp(&self.health)
     }
+}
+
+fn tcp(bounds: &[inbound::Bound]) -> Vec<SocketAddr> {
+    let address = |bound: &inbound::Bound| match bound.address {
+        Address::Tcp(address) => Some(address),
+        Address::Unix(_) => None,
+    };
+    bounds.iter().filter_map(address).collect()
 }
 
 fn route(id: usize, settings: RouteSettings, registry: &Registry, observer: &Observer) -> Result<Route, &'static str> {
@@ -146,11 +166,21 @@ fn route(id: usize, settings: RouteSettings, registry: &Registry, observer: &Obs
     Ok(Route { id, settings, token, metrics, gate, host })
 }
 
+/// Where something can be dialled: no upstream is a unix socket.
+fn sockets(bound: &[inbound::Bound]) -> Vec<SocketAddr> {
+    let socket = |bound: &inbound::Bound| match bound.address {
+        Address::Tcp(address) => Some(address),
+        Address::Unix(_) => None,
+    };
+    bound.iter().filter_map(socket).collect()
+}
+
 /// The hosts that the configuration itself makes ours.
-fn hosts(listeners: &[ListenSettings], routes: &[RouteSettings]) -> Vec<Host> {
-    let listening = listeners.iter().filter_map(|listener| match listener.addresses {
-        ListenAddress::At(address) => Some(Host::Ip(address.ip())),
-        ListenAddress::Localhost(_) => None,
+fn hosts<'a>(listeners: impl Iterator<Item = &'a ListenSettings>, routes: &[RouteSettings]) -> Vec<Host> {
+    let listening = listeners.filter_map(|listener| match listener.addresses {
+        // Every address of this machine is none that a Host could be compared with.
+        ListenAddress::At(address) => Some(address.ip()).filter(|ip| !ip.is_unspecified()).map(Host::Ip),
+        ListenAddress::Localhost(_) | ListenAddress::Unix(_) => None,
     });
     let upstream = routes.iter().map(|route| route.upstream.authority.host.clone());
     let matched = routes.iter().filter_map(|route| route.matching.host.clone());

@@ -5,6 +5,7 @@
 mod build;
 mod descriptors;
 pub mod harden;
+mod pages;
 mod passwords;
 mod run;
 

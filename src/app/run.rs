@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::build::Bound;
-use super::descriptors;
 use super::passwords::Passwords;
+use super::{descriptors, pages};
 use crate::admin::{Admin, Pages, Statuses};
 use crate::files::Files;
 use crate::inbound::worker::Seed;
-use crate::inbound::{Acceptor, ConnectionLimit, Worker};
+use crate::inbound::{self, Acceptor, ConnectionLimit, Worker};
 use crate::life::{DrainSignal, Phase, Readiness, Stock};
 use crate::observe::Observer;
 use crate::observe::event::Event;
@@ -35,6 +35,7 @@ impl Bound {
     /// The system gives no thread, or no runtime for one.
     pub async fn run(self, mut stop: mpsc::Receiver<&'static str>) -> io::Result<Ended> {
         let Self {
+            doors,
             listeners,
             admin,
             health,
@@ -57,11 +58,15 @@ impl Bound {
         let drivers = registry.start(&readiness, &observer, &files);
         let passwords = Passwords::new(clients, Arc::clone(&routes), observer.clone());
         let changed = files.watch(passwords.files());
-        // Before the first caller comes.
-        let complete = passwords.read().await;
-        let mut pages = JoinSet::new();
         let mut keepers = JoinSet::new();
-        keepers.spawn(passwords.keep(changed, complete));
+        for renewal in doors.iter().filter_map(|door| door.renewal(&files, &observer)) {
+            keepers.spawn(renewal);
+        }
+        let shares = descriptors::share_out(limits.connections);
+        if shares.apps < limits.connections {
+            observer.tell(&Event::FewDescriptors { connections: shares.apps, wanted: limits.connections });
+        }
+        let mut shown_by = JoinSet::new();
         let shown = Arc::new(Admin {
             routes: Arc::clone(&routes),
             tokens: Statuses::of(Arc::clone(&registry)),
@@ -71,18 +76,19 @@ impl Bound {
         });
         for (bounds, which) in [(admin, Pages::All), (health, Pages::Health)] {
             for bound in bounds {
-                observer.tell(&Event::Listening { name: &bound.name, address: bound.address });
-                pages.spawn(Arc::clone(&shown).serve(bound.into_tokio()?, which));
+                listening(&observer, &bound);
+                let door = Arc::clone(&bound.door);
+                let listener = bound.into_tokio()?;
+                shown_by.spawn(pages::serve(Arc::clone(&shown), door, listener, which, shares.pages));
             }
         }
 
         for bound in &listeners {
-            observer.tell(&Event::Listening { name: &bound.name, address: bound.address });
+            listening(&observer, bound);
         }
-        let shares = descriptors::share_out(limits.connections);
-        if shares.apps < limits.connections {
-            observer.tell(&Event::FewDescriptors { connections: shares.apps, wanted: limits.connections });
-        }
+        // Before the first caller comes, and after the probes may: a password may be a command's to print.
+        let complete = passwords.read().await;
+        keepers.spawn(passwords.keep(changed, complete));
         let limit = ConnectionLimit::new(shares.apps, shares.refusals);
         let seed = Seed {
             routes,
@@ -103,13 +109,13 @@ impl Bound {
         let workers = Arc::new(workers?);
         let mut acceptors = JoinSet::new();
         for bound in shared {
-            let (name, listener) = (Arc::clone(&bound.name), bound.listener);
-            let acceptor =
-                Acceptor { name, socket: bound.into_tokio()?, limit: limit.clone(), observer: observer.clone() };
+            let (door, limit, observer) = (Arc::clone(&bound.door), limit.clone(), observer.clone());
+            let listener = bound.into_tokio()?;
+            let acceptor = Acceptor { door: Arc::clone(&door), listener, limit, observer };
             let workers = Arc::clone(&workers);
-            acceptors.spawn(acceptor.run(drain.hold(), move |stream, counted| {
+            acceptors.spawn(acceptor.run(drain.hold(), move |socket, counted| {
                 if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
-                    worker.hand(stream, listener, counted);
+                    worker.hand(socket, &door, counted);
                 }
             }));
         }
@@ -138,13 +144,19 @@ impl Bound {
         // Who accepts holds the drain as well, and a connection that has just ended may still be counted as open.
         let ended = Ended { cut_off: drain.unfinished().min(limit.open()) };
         // Traffic ends before the tokens that it carries, and the pages last.
-        drop(acceptors);
+        acceptors.shutdown().await;
         drop(workers);
         drop((drivers, keepers));
         observer.tell(&Event::Stopped { cut_off: ended.cut_off });
-        drop(pages);
+        // Waited for, because a socket's file goes with whoever listens on it.
+        shown_by.shutdown().await;
         Ok(ended)
     }
+}
+
+fn listening(observer: &Observer, bound: &inbound::Bound) {
+    let (name, address) = (&bound.door.name, &bound.address.to_string());
+    observer.tell(&Event::Listening { name, address, tls: bound.door.has_tls() });
 }
 
 /// The next wish to end.

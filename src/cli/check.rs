@@ -5,7 +5,7 @@ use clap::ArgMatches;
 use super::{Failed, complain, load, print};
 use crate::config::{Plan, redacted};
 use crate::outbound::Destinations;
-use crate::tls::{ClientConfigs, TlsSettings};
+use crate::tls::{ClientConfigs, TlsSettings, server_config};
 use crate::token::settings::Proof;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
@@ -35,7 +35,11 @@ pub(super) fn files(plan: &Plan) -> Result<(), Failed> {
     let routes = plan.routes.iter().filter_map(|route| {
         destinations.add(route, configs).err().map(|error| format!("route `{}`: tls: {error}", route.name))
     });
-    let problems: Vec<_> = tokens.chain(routes).collect();
+    let listeners = plan.listeners.iter().chain(&plan.admin).filter_map(|listener| {
+        let error = server_config(listener.tls.as_ref()?).err()?;
+        Some(format!("listener `{}`: tls: {error}", listener.name))
+    });
+    let problems: Vec<_> = listeners.chain(tokens).chain(routes).collect();
     if problems.is_empty() {
         return Ok(());
     }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Failed, check, load};
 use crate::app::{AppError, Bound};
+use crate::inbound::listener::{Address, BindError, BindFault};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::log::Log;
@@ -51,22 +52,44 @@ fn run_on(runtime: &Runtime, matches: &ArgMatches, hardened: io::Result<()>) -> 
 fn failed(error: &AppError) -> Failed {
     match error {
         // The error holds its cause already.
-        AppError::Bind(bind) => Failed::Because(format!("{error}{}", cure(bind.error.kind()))),
-        AppError::Token(_) | AppError::Route { .. } | AppError::Plan { .. } => {
+        AppError::Bind(bind) => {
+            let told = format!("{error}{}", cure(bind));
+            match bind.error {
+                BindFault::NoUser(_) | BindFault::NoGroup(_) => Failed::Configuration(format!("error: {told}")),
+                BindFault::Taken | BindFault::Occupied | BindFault::NotGiven(_) | BindFault::System(_) => {
+                    Failed::Because(told)
+                }
+            }
+        }
+        AppError::Listener { .. } | AppError::Token(_) | AppError::Route { .. } | AppError::Plan { .. } => {
             Failed::Configuration(format!("error: {error}"))
         }
     }
 }
 
-fn cure(kind: io::ErrorKind) -> &'static str {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "of an open enum")]
-    match kind {
-        io::ErrorKind::AddrInUse => {
-            "\n  hint: another program has it, perhaps another bearerd; end that one, or choose another address with \
-             `listen` (`--listen`), `admin` (`--admin`) or `health`"
+fn cure(bind: &BindError) -> &'static str {
+    const TAKEN: &str = "\n  hint: another program has it, perhaps another bearerd; end that one, or choose another \
+                         address with `listen` (`--listen`), `admin` (`--admin`) or `health`";
+    let error = match &bind.error {
+        BindFault::Taken => return TAKEN,
+        BindFault::Occupied => return "\n  hint: move it away, or choose another path for the socket",
+        BindFault::NoUser(_) | BindFault::NoGroup(_) => {
+            return "\n  hint: write its number where names are not known, as in an image without `/etc/passwd`";
         }
-        io::ErrorKind::AddrNotAvailable => "\n  hint: it is not an address of this machine",
-        io::ErrorKind::PermissionDenied => "\n  hint: ports below 1024 need a privilege; choose a higher one",
+        BindFault::NotGiven(_) => {
+            return "\n  hint: `owner` takes root; `group` takes root, or a user that is in the group";
+        }
+        BindFault::System(error) => error,
+    };
+    match (error.kind(), &bind.address) {
+        (io::ErrorKind::AddrInUse, _) => TAKEN,
+        (io::ErrorKind::AddrNotAvailable, _) => "\n  hint: it is not an address of this machine",
+        (io::ErrorKind::PermissionDenied, Address::Tcp(_)) => {
+            "\n  hint: ports below 1024 need a privilege; choose a higher one"
+        }
+        (io::ErrorKind::PermissionDenied, Address::Unix(_)) => {
+            "\n  hint: the folder, and a socket that is there already, must be this user's to write to"
+        }
         _ => "",
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::inbound::settings::{Limits, ListenAddress, ListenSettings};
+use crate::inbound::settings::{Limits, ListenSettings};
 use crate::observe::log::LogSettings;
 use crate::rules::RouteSettings;
 use crate::rules::settings::Callers;
@@ -19,9 +19,9 @@ pub struct Plan {
     /// At least one; names and addresses differ.
     pub listeners: Vec<ListenSettings>,
     /// `None` is `admin: off`.
-    pub admin: Option<ListenAddress>,
+    pub admin: Option<ListenSettings>,
     /// `None` is `health: off`.
-    pub health: Option<ListenAddress>,
+    pub health: Option<ListenSettings>,
     /// Threads that carry traffic; `auto` is already counted out.
     pub workers: usize,
     pub log: LogSettings,

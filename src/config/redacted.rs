@@ -8,13 +8,13 @@ use std::fmt::Write as _;
 
 use url::Url;
 
-use super::formats::{duration_text, rate_text, size_text};
+use super::formats::{duration_text, mode_text, rate_text, size_text};
 use super::plan::Plan;
 use super::translate::in_clear;
-use crate::inbound::settings::ListenAddress;
+use crate::inbound::settings::{ListenAddress, ListenSettings};
 use crate::observe::log::{Format, Level};
 use crate::rules::settings::{Allow, ClientSettings, OnAuthorization, RouteSettings};
-use crate::tls::TlsSettings;
+use crate::tls::{ServerTls, TlsSettings};
 use crate::token::Settings;
 use crate::token::settings::{BasicEncoding, ClientAuth, Credential, Proof, RequestFormat, SecretSource};
 use crate::token::source::assertion::AssertionSettings;
@@ -26,10 +26,13 @@ pub fn text(plan: &Plan) -> String {
     let mut page = Page { text: String::new(), depth: 0 };
     page.list("listen", &plan.listeners, |page, listener| {
         page.key("name", quoted(&listener.name));
-        page.key("address", address(&listener.addresses));
+        listen(page, listener);
     });
-    page.key("admin", plan.admin.as_ref().map_or_else(off, address));
-    page.key("health", plan.health.as_ref().map_or_else(off, address));
+    match &plan.admin {
+        None => page.key("admin", off()),
+        Some(admin) => page.map("admin", |page| listen(page, admin)),
+    }
+    page.key("health", plan.health.as_ref().map_or_else(off, |health| address(&health.addresses)));
     page.key("workers", plan.workers);
     page.map("log", |page| {
         page.key("level", level(plan.log.level));
@@ -83,6 +86,27 @@ fn allow(rule: &Allow) -> String {
     let methods = rule.methods.iter().map(|method| quoted(method.as_str()));
     let methods = (!rule.methods.is_empty()).then(|| ("methods", flow(methods)));
     braces(methods.into_iter().chain([("path", quoted(&rule.path.to_string()))]))
+}
+
+fn listen(page: &mut Page, listener: &ListenSettings) {
+    page.key("address", address(&listener.addresses));
+    match &listener.addresses {
+        ListenAddress::Unix(socket) => {
+            page.key("mode", mode_text(socket.mode));
+            for (key, name) in [("owner", &socket.owner), ("group", &socket.group)] {
+                if let Some(name) = name {
+                    page.key(key, quoted(name));
+                }
+            }
+        }
+        ListenAddress::Localhost(_) | ListenAddress::At(_) => page.key("allow_remote", listener.allow_remote),
+    }
+    if let Some(ServerTls { certificate, key, client_ca }) = &listener.tls {
+        let path = |path: &std::path::Path| quoted(&path.display().to_string());
+        let own = [("cert_file", path(certificate)), ("key_file", path(key))];
+        let clients = client_ca.as_deref().map(|file| ("client_ca_file", path(file)));
+        page.key("tls", braces(own.into_iter().chain(clients)));
+    }
 }
 
 fn assertion(page: &mut Page, own: &AssertionSettings) {
@@ -274,8 +298,8 @@ fn off() -> String {
 
 fn address(address: &ListenAddress) -> String {
     match address {
-        ListenAddress::Localhost(port) => format!("localhost:{port}"),
-        ListenAddress::At(at) => quoted(&at.to_string()),
+        ListenAddress::Localhost(_) => address.to_string(),
+        ListenAddress::At(_) | ListenAddress::Unix(_) => quoted(&address.to_string()),
     }
 }
 

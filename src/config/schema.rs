@@ -150,7 +150,7 @@ fn publish_later(object: &mut Map<String, Value>) {
 fn widen(object: &mut Map<String, Value>) {
     let unquoted = match object.get("format").and_then(Value::as_str) {
         None => !object.contains_key("enum") && !object.contains_key("const"),
-        Some(format) => matches!(format, "size" | "text" | "header-value"),
+        Some(format) => matches!(format, "size" | "text" | "mode" | "header-value"),
     };
     match object.get("type").and_then(Value::as_str) {
         Some("boolean") => {

@@ -75,6 +75,11 @@ text_word! {
     Percent(f64), "percent", formats::percent
 }
 
+text_word! {
+    /// `0660`: permission bits, in octal with or without the zero in front.
+    Mode(u32), "mode", formats::mode
+}
+
 /// A number of threads, or `auto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workers {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::settings::Limits;
+use super::stream::Stream;
 use super::watched::{Activity, Serving, Watch, Watched};
 use crate::forward::{Forward, Reply};
 use crate::life::Drain;
@@ -36,22 +37,18 @@ pub(super) fn builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-/// Serves until the app leaves, dawdles, or the drain has let it finish.
+/// Serves until the app leaves, dawdles, or the drain has let it finish. `activity` began when it was accepted.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     arrival: Arrival,
+    activity: Arc<Activity>,
     forward: Rc<Forward>,
     builder: &http1::Builder,
     limits: &Limits,
     mut drain: Drain,
 ) {
-    // Answers are whole messages already; waiting to merge them only delays. Best effort: it is about speed alone.
-    let _ = stream.set_nodelay(true);
     let arrival = Rc::new(arrival);
-    let activity = Activity::new();
-    // Where that cannot be done the app is told no worse than it was.
-    let reset = |stream: &TcpStream| _ = stream.set_zero_linger();
-    let io = TokioIo::new(Watched::new(stream, activity.clone(), reset));
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), Stream::reset));
     let service = service_fn(|request: Request<Incoming>| {
         let serving = activity.serve(request.body().size_hint().exact());
         let is_old = request.version() == Version::HTTP_10;

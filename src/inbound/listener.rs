@@ -1,37 +1,80 @@
 //! Binds and accepts: owns the connection limit, running out of descriptors, and the end.
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 
+use super::door::Door;
 use super::linger;
-use super::settings::{ListenAddress, ListenSettings};
+use super::settings::ListenAddress;
+use super::stream::Socket;
+use super::unix::{self, SocketFile};
 use crate::life::{Drain, Stock, Taken};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::reason::Reason;
 
-/// A bound address, accepting nothing yet.
+/// A bound address, accepting nothing yet. Dropped, a unix socket's file is removed.
 #[derive(Debug)]
 pub struct Bound {
-    pub name: Arc<str>,
-    /// The place of its listener in the configuration.
-    pub listener: usize,
-    pub address: SocketAddr,
-    socket: StdListener,
+    pub door: Arc<Door>,
+    pub address: Address,
+    socket: Bindings,
+}
+
+/// Where somebody can connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Debug)]
+enum Bindings {
+    Tcp(StdListener),
+    Unix(StdUnixListener, SocketFile),
 }
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {error}")]
 pub struct BindError {
-    pub address: SocketAddr,
+    pub address: Address,
     /// Part of the message already, so not its source.
-    pub error: io::Error,
+    pub error: BindFault,
+}
+
+/// Why not.
+#[derive(Debug, thiserror::Error)]
+pub enum BindFault {
+    #[error("another program listens there")]
+    Taken,
+    #[error("what is there is not a socket")]
+    Occupied,
+    #[error("no user is called `{0}`")]
+    NoUser(String),
+    #[error("no group is called `{0}`")]
+    NoGroup(String),
+    #[error("the socket cannot be given to its `owner` and `group`: {0}")]
+    NotGiven(io::Error),
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => fmt::Display::fmt(address, f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl Bound {
@@ -39,28 +82,36 @@ impl Bound {
     ///
     /// # Errors
     /// An address is taken, or not this machine's. A machine without IPv6 is fine with `localhost`.
-    pub fn all(settings: &ListenSettings, listener: usize, observer: &Observer) -> Result<Vec<Self>, BindError> {
-        let bind = |address: SocketAddr| {
-            let bound = StdListener::bind(address).and_then(|socket| {
-                socket.set_nonblocking(true)?;
-                Ok(Self { name: Arc::clone(&settings.name), listener, address: socket.local_addr()?, socket })
-            });
-            bound.map_err(|error| BindError { address, error })
+    pub fn all(addresses: &ListenAddress, door: &Arc<Door>, observer: &Observer) -> Result<Vec<Self>, BindError> {
+        let by_tcp = |(address, socket)| Self {
+            door: Arc::clone(door),
+            address: Address::Tcp(address),
+            socket: Bindings::Tcp(socket),
         };
-        match settings.addresses {
-            ListenAddress::At(address) => Ok(vec![bind(address)?]),
+        let failed = |address, error: io::Error| BindError { address: Address::Tcp(address), error: error.into() };
+        let bind = |address| tcp(address).map_err(|error| failed(address, error));
+        match addresses {
+            ListenAddress::At(address) => Ok(vec![by_tcp(bind(*address)?)]),
             ListenAddress::Localhost(port) => {
-                let first = bind((Ipv4Addr::LOCALHOST, port).into())?;
+                let first = bind((Ipv4Addr::LOCALHOST, *port).into())?;
                 // Port 0 was a wish for any; both families get the one that came.
-                let second = bind((Ipv6Addr::LOCALHOST, first.address.port()).into());
-                let is_absent = |error: &io::Error| error.kind() != io::ErrorKind::AddrInUse || port == 0;
-                match second {
-                    Ok(second) => Ok(vec![first, second]),
-                    Err(BindError { address, error }) if is_absent(&error) => {
+                let address = (Ipv6Addr::LOCALHOST, first.0.port()).into();
+                match tcp(address) {
+                    Ok(second) => Ok(vec![by_tcp(first), by_tcp(second)]),
+                    Err(error) if error.kind() != io::ErrorKind::AddrInUse || *port == 0 => {
                         observer.tell(&Event::ListenSkipped { address, error: &error.to_string() });
-                        Ok(vec![first])
+                        Ok(vec![by_tcp(first)])
                     }
-                    Err(error) => Err(error),
+                    Err(error) => Err(failed(address, error)),
+                }
+            }
+            ListenAddress::Unix(settings) => {
+                let address = Address::Unix(settings.path.clone());
+                match unix::bind(settings) {
+                    Ok((socket, file)) => {
+                        Ok(vec![Self { door: Arc::clone(door), address, socket: Bindings::Unix(socket, file) }])
+                    }
+                    Err(error) => Err(BindError { address, error }),
                 }
             }
         }
@@ -68,8 +119,40 @@ impl Bound {
 
     /// # Errors
     /// The socket cannot be handed to the current runtime.
-    pub fn into_tokio(self) -> io::Result<TcpListener> {
-        TcpListener::from_std(self.socket)
+    pub fn into_tokio(self) -> io::Result<Listener> {
+        Ok(match self.socket {
+            Bindings::Tcp(socket) => Listener(Accepts::Tcp(TcpListener::from_std(socket)?)),
+            Bindings::Unix(socket, file) => {
+                Listener(Accepts::Unix { socket: UnixListener::from_std(socket)?, _file: file })
+            }
+        })
+    }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<(SocketAddr, StdListener)> {
+    let socket = StdListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    Ok((socket.local_addr()?, socket))
+}
+
+/// A bound address on a runtime. Dropped, a unix socket's file is removed.
+#[derive(Debug)]
+pub struct Listener(Accepts);
+
+#[derive(Debug)]
+enum Accepts {
+    Tcp(TcpListener),
+    Unix { socket: UnixListener, _file: SocketFile },
+}
+
+impl Listener {
+    /// # Errors
+    /// The app was gone before it was accepted, or the system gives no descriptor.
+    pub async fn accept(&self) -> io::Result<Socket> {
+        match &self.0 {
+            Accepts::Tcp(socket) => Ok(Socket::Tcp(socket.accept().await?.0)),
+            Accepts::Unix { socket, .. } => Ok(Socket::Unix(socket.accept().await?.0)),
+        }
     }
 }
 
@@ -99,8 +182,8 @@ impl ConnectionLimit {
 
 /// Accepts on one address.
 pub struct Acceptor {
-    pub name: Arc<str>,
-    pub socket: TcpListener,
+    pub door: Arc<Door>,
+    pub listener: Listener,
     pub limit: ConnectionLimit,
     pub observer: Observer,
 }
@@ -113,28 +196,31 @@ const REFUSAL: Duration = Duration::from_secs(1);
 
 impl Acceptor {
     /// Hands every accepted connection to `hand`, until the drain begins.
-    pub async fn run(self, mut drain: Drain, hand: impl Fn(TcpStream, Taken)) {
+    pub async fn run(self, mut drain: Drain, hand: impl Fn(Socket, Taken)) {
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = drain.draining() => return,
-                accepted = self.socket.accept() => accepted,
+                accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => match self.limit.take() {
-                    Some(counted) => hand(stream, counted),
+                Ok(socket) => match self.limit.take() {
+                    Some(counted) => hand(socket, counted),
                     None => {
                         self.observer.refused(Reason::Overloaded, None, None);
-                        // Who finds no place for that either learns it from the end of the connection.
-                        if let Some(place) = self.limit.refusals.take() {
-                            tokio::spawn(refuse(stream, place));
+                        // Who finds no place for that either, or would have to shake hands first, learns it from the end
+                        // of the connection.
+                        if !self.door.has_tls()
+                            && let Some(place) = self.limit.refusals.take()
+                        {
+                            tokio::spawn(refuse(socket, place));
                         }
                     }
                 },
                 // The app was gone before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.observer.tell(&Event::AcceptFailed { listener: &self.name, error: &error.to_string() });
+                    self.observer.tell(&Event::AcceptFailed { listener: &self.door.name, error: &error.to_string() });
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -142,7 +228,7 @@ impl Acceptor {
     }
 }
 
-async fn refuse(mut stream: TcpStream, _place: Taken) {
+async fn refuse(mut stream: Socket, _place: Taken) {
     const BODY: &str = concat!(
         r#"{"type":"urn:bearerd:problem:overloaded","title":"Too many connections","status":503,"#,
         r#""detail":"`limits.connections` are open","reason":"overloaded"}"#,

@@ -8,20 +8,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use hyper::server::conn::http1;
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection;
+use super::door::Door;
 use super::listener::{Acceptor, Bound, ConnectionLimit};
 use super::settings::Limits;
+use super::stream::{Parked, Socket};
+use super::watched::Activity;
 use crate::clock::Now;
 use crate::forward::Forward;
 use crate::life::{Drain, DrainSignal, Stock, Taken, contained};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::outbound::{Destinations, Outbound};
-use crate::rules::{Arrival, Routes};
+use crate::rules::Routes;
 use crate::wire::via::Via;
 
 /// What every worker needs to begin.
@@ -53,8 +55,8 @@ pub struct Worker {
 /// A connection on its way to a worker.
 #[derive(Debug)]
 struct Handed {
-    stream: std::net::TcpStream,
-    listener: usize,
+    socket: Parked,
+    door: Arc<Door>,
     counted: Taken,
     weight: Weight,
     /// It is something to finish before anybody has looked at it.
@@ -110,13 +112,14 @@ impl Worker {
     }
 
     /// Hands a connection over.
-    pub fn hand(&self, stream: TcpStream, listener: usize, counted: Taken) {
+    pub fn hand(&self, socket: Socket, door: &Arc<Door>, counted: Taken) {
         // A socket that cannot be moved is one that its app has left.
-        if let Ok(stream) = stream.into_std() {
+        if let Ok(socket) = socket.park() {
+            let door = Arc::clone(door);
             let weight = Weight::on(&self.load);
             // A worker that has ended is drained, and so is everything else.
             let drain = self.drain.hold();
-            let _ = self.sockets.send(Handed { stream, listener, counted, weight, drain });
+            let _ = self.sockets.send(Handed { socket, door, counted, weight, drain });
         }
     }
 }
@@ -143,12 +146,15 @@ struct World {
 
 impl World {
     /// `drain` is held from before the connection's task first runs: the end must not come in between.
-    fn carry(self: &Rc<Self>, stream: TcpStream, listener: usize, drain: Drain, held: impl Sized + 'static) {
-        let world = Rc::clone(self);
+    fn carry(self: &Rc<Self>, socket: Socket, door: &Arc<Door>, drain: Drain, held: impl Sized + 'static) {
+        let (world, door, activity) = (Rc::clone(self), Arc::clone(door), Activity::new());
         tokio::task::spawn_local(async move {
             let World { forward, builder, limits, observer, .. } = &*world;
-            let arrival = Arrival { listener, ..Arrival::default() };
-            let serving = connection::serve(stream, arrival, Rc::clone(forward), builder, limits, drain);
+            let serving = async {
+                if let Some((stream, arrival)) = door.open(socket, limits.first_byte(), observer).await {
+                    connection::serve(stream, arrival, activity, Rc::clone(forward), builder, limits, drain).await;
+                }
+            };
             if contained(serving).await.is_none() {
                 observer.tell(&Event::TaskPanicked { task: "an app's connection" });
             }
@@ -172,22 +178,23 @@ async fn live(
     let world = Rc::new(World { forward, builder, limits, drain, observer: observer.clone() });
     tokio::task::spawn_local(async move { outbound.sweep().await });
     for bound in own {
-        let (name, listener) = (Arc::clone(&bound.name), bound.listener);
+        let door = Arc::clone(&bound.door);
         match bound.into_tokio() {
-            Ok(socket) => {
-                let acceptor = Acceptor { name, socket, limit: limit.clone(), observer: observer.clone() };
+            Ok(listener) => {
+                let (limit, observer) = (limit.clone(), observer.clone());
+                let acceptor = Acceptor { door: Arc::clone(&door), listener, limit, observer };
                 let (world, drain) = (Rc::clone(&world), world.drain.hold());
-                tokio::task::spawn_local(acceptor.run(drain, move |stream, counted| {
-                    world.carry(stream, listener, world.drain.hold(), counted);
+                tokio::task::spawn_local(acceptor.run(drain, move |socket, counted| {
+                    world.carry(socket, &door, world.drain.hold(), counted);
                 }));
             }
-            Err(error) => observer.tell(&Event::AcceptFailed { listener: &name, error: &error.to_string() }),
+            Err(error) => observer.tell(&Event::AcceptFailed { listener: &door.name, error: &error.to_string() }),
         }
     }
     let take = async {
-        while let Some(Handed { stream, listener, counted, weight, drain }) = handed.recv().await {
-            if let Ok(stream) = TcpStream::from_std(stream) {
-                world.carry(stream, listener, drain, (counted, weight));
+        while let Some(Handed { socket, door, counted, weight, drain }) = handed.recv().await {
+            if let Ok(socket) = socket.resume() {
+                world.carry(socket, &door, drain, (counted, weight));
             }
         }
         std::future::pending::<()>().await;
@@ -201,6 +208,7 @@ async fn live(
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::{ListenAddress, ListenSettings};
     use super::*;
 
     #[tokio::test]
@@ -209,8 +217,10 @@ mod tests {
         let drain = DrainSignal::default();
         let worker = Worker { sockets, load: Arc::default(), drain: drain.clone(), stop: None, thread: None };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        worker.hand(stream, 0, ConnectionLimit::new(1, 1).take().unwrap());
+        let socket = Socket::Tcp(tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let settings =
+            ListenSettings { name: "x".into(), addresses: ListenAddress::Localhost(0), allow_remote: false, tls: None };
+        worker.hand(socket, &Arc::new(Door::new(&settings, 0).unwrap()), ConnectionLimit::new(1, 1).take().unwrap());
         assert_eq!((drain.unfinished(), worker.load()), (1, 1));
         drop(handed.recv().await);
         assert_eq!((drain.unfinished(), worker.load()), (0, 0));

@@ -21,7 +21,9 @@ pub enum Event<'a> {
     },
     Listening {
         name: &'a str,
-        address: SocketAddr,
+        /// `127.0.0.1:4280`, `unix:/run/bearerd/app.sock`.
+        address: &'a str,
+        tls: bool,
     },
     /// A loopback address that the machine does not have, such as `::1`.
     ListenSkipped {
@@ -103,6 +105,22 @@ pub enum Event<'a> {
         listener: &'a str,
         error: &'a str,
     },
+    /// A connection that was closed before anything was asked on it.
+    TurnedAway {
+        reason: Reason,
+        listener: &'a str,
+        why: &'a str,
+        suppressed: u64,
+    },
+    /// New connections get the new certificate.
+    CertificateRenewed {
+        listener: &'a str,
+    },
+    /// The TLS files of a listener changed, and are not what they should be.
+    CertificateUnusable {
+        listener: &'a str,
+        why: &'a str,
+    },
     Refused {
         reason: Reason,
         route: Option<&'a str>,
@@ -164,6 +182,8 @@ impl Event<'_> {
             | Self::TokenTypeOdd { .. }
             | Self::FilesUnwatched { .. }
             | Self::AcceptFailed { .. }
+            | Self::TurnedAway { .. }
+            | Self::CertificateUnusable { .. }
             | Self::Refused { .. }
             | Self::UpstreamFailed { .. } => Level::Warn,
             Self::Listening { .. }
@@ -172,6 +192,7 @@ impl Event<'_> {
             | Self::Stopped { .. }
             | Self::TokenGranted(_)
             | Self::FewDescriptors { .. }
+            | Self::CertificateRenewed { .. }
             | Self::SecretChanged { .. } => Level::Info,
             Self::TokenAsked { .. } | Self::Exchange { .. } => Level::Debug,
         }
@@ -180,10 +201,10 @@ impl Event<'_> {
     pub fn line(&self) -> Line {
         let (event, message, fields): (_, String, Vec<(&'static str, Value)>) = match self {
             Self::ConfigWarning { text } => ("config_warning", (*text).to_owned(), vec![]),
-            Self::Listening { name, address } => (
+            Self::Listening { name, address, tls } => (
                 "listening",
-                format!("{name} listens on {address}"),
-                vec![("listener", (*name).into()), ("address", address.to_string().into())],
+                format!("{name} listens on {address}{}", if *tls { ", with TLS" } else { "" }),
+                vec![("listener", (*name).into()), ("address", (*address).into()), ("tls", (*tls).into())],
             ),
             Self::ListenSkipped { address, error } => (
                 "listen_skipped",
@@ -323,6 +344,28 @@ impl Event<'_> {
                 "accept_failed",
                 format!("{listener}: a connection could not be accepted: {error}"),
                 vec![("listener", (*listener).into()), ("error", (*error).into())],
+            ),
+            Self::TurnedAway { reason, listener, why, suppressed } => (
+                "turned_away",
+                format!("{listener}: a connection was closed: {why}{}", also(*suppressed)),
+                vec![
+                    ("reason", reason.as_str().into()),
+                    ("listener", (*listener).into()),
+                    ("why", (*why).into()),
+                    ("suppressed", (*suppressed).into()),
+                ],
+            ),
+            Self::CertificateRenewed { listener } => (
+                "certificate_renewed",
+                format!("{listener}: its TLS files changed; new connections get what they hold now"),
+                vec![("listener", (*listener).into())],
+            ),
+            Self::CertificateUnusable { listener, why } => (
+                "certificate_unusable",
+                format!(
+                    "{listener}: its TLS files changed and cannot be used: {why}; what they held before still serves"
+                ),
+                vec![("listener", (*listener).into()), ("why", (*why).into())],
             ),
             Self::Refused { reason, route, detail, suppressed } => (
                 "refused",

@@ -170,7 +170,11 @@ impl Metrics {
             "Token requests that the provider refused for their credential",
             metrics.rejections.clone(),
         );
-        registry.register("refused", "Requests that bearerd answered itself, by reason", metrics.refused.clone());
+        registry.register(
+            "refused",
+            "Requests that bearerd answered itself and connections that it closed, by reason",
+            metrics.refused.clone(),
+        );
         registry.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         // A rate over a counter that is not there yet misses its first event.
         for reason in Reason::ALL {

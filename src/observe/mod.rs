@@ -79,6 +79,14 @@ impl Observer {
         }
     }
 
+    /// A connection that is closed before anything was asked on it; `why` is in our own words.
+    pub fn turned_away(&self, reason: Reason, listener: &str, why: &str) {
+        self.0.metrics.refused(reason);
+        if let Some(suppressed) = self.may_say(reason) {
+            self.tell(&Event::TurnedAway { reason, listener, why, suppressed });
+        }
+    }
+
     /// One exchange, at its very end.
     pub fn exchange(
         &self,

@@ -1,14 +1,18 @@
-//! The words for why bearerd answered a request itself: one word for the response, the log and the metrics.
+//! The words for why bearerd answered a request itself, or turned a connection away: one word for the response, the log
+//! and the metrics.
 
 use std::fmt;
 
-/// Why an app got bearerd's own answer instead of the API's.
+/// Why an app got bearerd's own answer instead of the API's, or none at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     BadRequest,
     AmbiguousHost,
     BadPath,
+    /// A connection or a request of somebody whom nobody let in.
     CallerUnknown,
+    /// A TLS handshake of an app that did not come to its end; there is nobody to answer.
+    AppTls,
     NoRoute,
     NotAllowed,
     WebOrigin,
@@ -28,11 +32,12 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::AmbiguousHost,
         Self::BadPath,
         Self::CallerUnknown,
+        Self::AppTls,
         Self::NoRoute,
         Self::NotAllowed,
         Self::WebOrigin,
@@ -57,6 +62,7 @@ impl Reason {
             Self::AmbiguousHost => "ambiguous_host",
             Self::BadPath => "bad_path",
             Self::CallerUnknown => "caller_unknown",
+            Self::AppTls => "app_tls",
             Self::NoRoute => "no_route",
             Self::NotAllowed => "not_allowed",
             Self::WebOrigin => "web_origin",

@@ -82,6 +82,7 @@ impl Walk<'_> {
             }
             let inner = shape.switched()?;
             return match (inner.kind(), &node.value) {
+                ("object", Value::Scalar(_)) if inner.has("x-short") => self.value(inner, node),
                 ("object", Value::Scalar(_) | Value::List(_)) => self.unexpected(shape, node),
                 _ => self.value(inner, node),
             };

@@ -77,6 +77,7 @@ impl Walk<'_> {
         match format {
             "file" => self.file(shape, &text, &node.place),
             "folder" => self.folder(&text, &node.place),
+            "listen-address" => self.listen_address(text, &node.place),
             _ => Some(Json::String(text)),
         }
     }
@@ -203,6 +204,20 @@ impl Walk<'_> {
                 }
                 Some(Json::String(path.to_str()?.to_owned()))
             }
+        }
+    }
+
+    /// A unix socket is made in a folder, which has to be there and to take it.
+    fn listen_address(&mut self, text: String, place: &Place) -> Option<Json> {
+        let folder = text.strip_prefix("unix:").and_then(|path| FilePath::new(path).parent());
+        match folder.map(|folder| (folder, self.outside.files.folder(folder))) {
+            Some((folder, Err(error))) => {
+                let complaint = Complaint::new(format!("the socket's folder `{}` {}", folder.display(), why(&error)));
+                let hint = "make it for the user that bearerd runs as: `install -d -m 0755 -o USER FOLDER`; systemd does \
+                            it with `RuntimeDirectory=`";
+                self.wrong(place, complaint.hint(hint))
+            }
+            Some((_, Ok(_))) | None => Some(Json::String(text)),
         }
     }
 

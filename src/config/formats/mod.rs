@@ -10,10 +10,9 @@ mod secret;
 
 pub use http::{allow_path, header_name, header_value, inject_scheme, method, origin, param_name, scope, visible};
 pub use net::{
-    absolute_uri, any_address, dial_address, host, issuer, loopback_address, match_path, proxy, server_name, token_url,
-    upstream,
+    absolute_uri, dial_address, host, issuer, listen_address, match_path, proxy, server_name, token_url, upstream,
 };
-pub use number::{duration, duration_text, percent, rate, rate_text, size, size_text};
+pub use number::{duration, duration_text, mode, mode_text, percent, rate, rate_text, size, size_text};
 pub use secret::{private_key, secret, x5t, x5t_s256};
 
 use super::problem::Complaint;
@@ -49,8 +48,8 @@ const FORMATS: &[Format] = &[
     format!("x5t-s256", "the SHA-256 of a certificate in base64url", x5t_s256),
     format!("visible", "a string without spaces", visible),
     format!("proxy", "a URL such as `http://proxy.example.com:3128`", proxy),
-    format!("loopback-address", "an address such as `localhost:5280`", loopback_address),
-    format!("any-address", "an address such as `0.0.0.0:4282`", any_address),
+    format!("listen-address", "an address such as `localhost:5280`", listen_address),
+    format!("mode", "permissions such as `0660`", mode),
     format!("dial-address", "a host and port such as `203.0.113.5:443`", dial_address),
     format!("upstream", "a URL such as `https://api.example.com`", upstream),
     format!("token-url", "a URL such as `https://id.example.com/oauth2/token`", token_url),

@@ -4,6 +4,7 @@
 //! two spellings of one place through, or change the bytes that are sent.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -11,25 +12,22 @@ use url::Url;
 
 use super::super::problem::Complaint;
 use super::NOT_YET;
-use crate::inbound::settings::ListenAddress;
+use crate::inbound::settings::{ListenAddress, UnixSocket};
 use crate::rules::settings::Upstream;
 use crate::wire::authority::{Authority, Host};
 
-/// A TCP address that only this machine can reach.
-pub fn loopback_address(text: &str) -> Result<ListenAddress, Complaint> {
-    let address = any_address(text)?;
-    match address {
-        ListenAddress::At(at) if !at.ip().to_canonical().is_loopback() => Err(Complaint::new(format!(
-            "an address that other machines can reach needs `allow_remote`, which is {NOT_YET}"
-        ))
-        .hint(format!("listen on `localhost:{}`", at.port()))),
-        ListenAddress::At(_) | ListenAddress::Localhost(_) => Ok(address),
-    }
-}
+/// The longest path that fits into a `sockaddr_un` with the zero behind it (unix(7); macOS has four bytes less).
+const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-pub fn any_address(text: &str) -> Result<ListenAddress, Complaint> {
-    if text.starts_with("unix:") {
-        return Err(Complaint::new(format!("a unix socket is {NOT_YET}")).hint("listen on `localhost:PORT`"));
+/// Where to listen. A unix socket's is private until somebody says otherwise.
+pub fn listen_address(text: &str) -> Result<ListenAddress, Complaint> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(ListenAddress::Unix(UnixSocket {
+            path: socket_path(path)?,
+            mode: UnixSocket::PRIVATE,
+            owner: None,
+            group: None,
+        }));
     }
     if let Some(port) = text.strip_prefix("localhost:") {
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -40,9 +38,34 @@ pub fn any_address(text: &str) -> Result<ListenAddress, Complaint> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) => Ok(ListenAddress::At(address)),
-        Err(_) => Err(Complaint::new("not an address to listen on")
-            .hint("write `localhost:PORT`, or an IP address and a port: `127.0.0.1:5280`, `[::1]:5280`")),
+        Err(_) => Err(Complaint::new("not an address to listen on").hint(
+            "write `localhost:PORT`, an IP address and a port (`127.0.0.1:5280`, `[::1]:5280`), or `unix:/PATH`",
+        )),
     }
+}
+
+fn socket_path(path: &str) -> Result<PathBuf, Complaint> {
+    if path.starts_with(['@', '\0']) {
+        return Err(Complaint::new("an abstract unix socket has no permissions, so every user could connect")
+            .hint("write `unix:` and the absolute path of a file"));
+    }
+    if path.starts_with("//") {
+        return Err(Complaint::new("`unix:` is followed by a path, and not by `//`").hint("write `unix:/PATH`"));
+    }
+    if !path.starts_with('/') {
+        return Err(Complaint::new("the path of a unix socket starts with `/`"));
+    }
+    if path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..") {
+        return Err(Complaint::new("the path of a unix socket ends with the name of a file"));
+    }
+    if path.chars().any(char::is_control) {
+        return Err(Complaint::new("has a line break or another control character in it"));
+    }
+    if path.len() > MAX_SOCKET_PATH {
+        let what = format!("the path is longer than the {MAX_SOCKET_PATH} bytes that a system takes for a socket");
+        return Err(Complaint::new(what).hint("choose a shorter one, such as `unix:/run/bearerd/app.sock`"));
+    }
+    Ok(PathBuf::from(path))
 }
 
 /// `host` or `host:port`; what it is for knows the port that stands for its absence.

@@ -81,6 +81,25 @@ pub fn size_text(size: usize) -> String {
     }
 }
 
+/// Permission bits of a file that its owner may read and write: without that not even bearerd's own probe gets in, and
+/// what a decimal number would mean is mostly told so. Bits above 0777 have no meaning for a socket.
+pub fn mode(text: &str) -> Result<u32, Complaint> {
+    let wrong = || Complaint::new("not permissions").hint("write them as `chmod` takes them: `0600`, `0660`, `0666`");
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    if !(3..=4).contains(&digits.len()) || !digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte)) {
+        return Err(wrong());
+    }
+    let mode = u32::from_str_radix(digits, 8).map_err(|_| wrong())?;
+    if mode & 0o600 != 0o600 || mode > 0o777 {
+        return Err(Complaint::new("out of range: from 0600 to 0777, with both rights for the owner"));
+    }
+    Ok(mode)
+}
+
+pub fn mode_text(mode: u32) -> String {
+    format!("{mode:04o}")
+}
+
 /// A share of one.
 pub fn percent(text: &str) -> Result<f64, Complaint> {
     let number = text.strip_suffix('%').filter(|number| is_number(number.replacen('.', "", 1).as_str()));
@@ -143,6 +162,19 @@ mod tests {
             assert!(size(text).is_err(), "{text}");
         }
         assert_eq!((size_text(65_536), size_text(1000), size_text(0)), ("64KiB".into(), "1000".into(), "0".into()));
+    }
+
+    #[test]
+    fn permissions_are_octal_whatever_they_look_like() {
+        for (text, bits) in [("0600", 0o600), ("660", 0o660), ("0o777", 0o777), ("0606", 0o606)] {
+            assert_eq!(mode(text).unwrap(), bits, "{text}");
+        }
+        assert_eq!(mode_text(0o660), "0660");
+        // 432, 384 and 438 are 0660, 0600 and 0666 in decimal.
+        for text in ["", "0", "66", "432", "384", "438", "0066", "0400", "1777", "00660", "0x1b0", "rw-", "-660", "0o"]
+        {
+            assert!(mode(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ routes:
   match: {path: v2}
 ",
         &[
-            "1:9: listen: an address that other machines can reach needs `allow_remote`, which is not supported yet",
+            "1:9: listen: other machines can reach this address",
             "2:10: workers: out of range: from 1 to 64",
             "5:5: tokens.a.tokenurl: unknown key (did you mean `token_url`?)",
             "6:16: tokens.a.client_id: expected a string, found a list",
@@ -138,20 +138,11 @@ fn listeners_stay_on_this_machine_and_apart() {
     told_with("listen: example.com:80", &["1:9: listen: not an address to listen on"]);
     told_with("listen: 4280", &["1:9: listen: not an address to listen on"]);
     told_with("listen: localhost:65536", &["1:9: listen: the port is not a number from 0 to 65535"]);
-    told_with("listen: unix:/run/x.sock", &["1:9: listen: a unix socket is not supported yet"]);
-    told_with("admin: unix:/run/x.sock", &["1:8: admin: a unix socket is not supported yet"]);
+    told_with("admin: 0.0.0.0:1", &["1:8: admin: other machines can reach this address"]);
+    told_with("listen: [{address: '[::]:1'}]", &["1:20: listen[0].address: other machines can reach this address"]);
     told_with(
-        "admin: 0.0.0.0:1",
-        &["1:8: admin: an address that other machines can reach needs `allow_remote`, which is not supported yet"],
-    );
-    told_with(
-        "listen: [{address: 'localhost:1', mode: 0660, group: app, allow_remote: true, tls: {cert_file: x}}]",
-        &[
-            "1:35: listen[0].mode: not supported yet",
-            "1:47: listen[0].group: not supported yet",
-            "1:59: listen[0].allow_remote: not supported yet",
-            "1:79: listen[0].tls: not supported yet",
-        ],
+        "listen: [{address: '192.0.2.1:1', allow_remote: off, tls: {cert_file: ca.pem, key_file: key.pem}}]",
+        &["1:20: listen[0].address: other machines can reach this address"],
     );
     told_with("listen: ['localhost:1', '127.0.0.1:1']", &["1:25: listen[1]: the same address as `listen[0]`"]);
     told_with(
@@ -171,6 +162,91 @@ fn listeners_stay_on_this_machine_and_apart() {
         ),
         &["3:58: routes[0].match.listen: no listener is called that (did you mean `legacy`?)"],
     );
+}
+
+#[test]
+fn what_other_machines_reach_speaks_tls_and_knows_its_callers() {
+    let needs = "needs `tls.client_ca_file`, or at least one of `callers.clients`";
+    told_with(
+        "listen: [{address: '0.0.0.0:1', allow_remote: true}]",
+        &["1:33: listen[0].allow_remote: needs `tls` beside it"],
+    );
+    for (key, at) in [("listen", "10: listen"), ("admin", "9: admin")] {
+        let line =
+            format!("{key}: {{allow_remote: on, address: '0.0.0.0:1', tls: {{cert_file: ca.pem, key_file: key.pem}}}}");
+        told_with(&line, &[&format!("1:{at}.allow_remote: {needs}")]);
+        told_with(
+            &format!("{key}: {{allow_remote: on, address: '0.0.0.0:1'}}"),
+            &[&format!("1:{at}.allow_remote: needs `tls` beside it")],
+        );
+    }
+    // It is a promise, whatever the address.
+    told_with(
+        "listen: [{address: 'localhost:1', allow_remote: on}]",
+        &["1:35: listen[0].allow_remote: needs `tls` beside it"],
+    );
+    told_with(
+        "listen: [{address: '0.0.0.0:1', allow_remote: on, tls: {cert_file: ca.pem, client_ca_file: gone.pem, x: 1}}]",
+        &[
+            "1:56: listen[0].tls: `key_file` is missing",
+            "1:92: listen[0].tls.client_ca_file: `/etc/bearerd/gone.pem` does not exist",
+            "1:102: listen[0].tls.x: unknown key",
+        ],
+    );
+    told_with("listen: [{address: 'localhost:1', tls: on}]", &["1:40: listen[0].tls: expected a map, found a string"]);
+    // Named clients are enough.
+    let named = "callers: {clients: [{name: a, password: {file: secret}}]}\nlisten: {address: '0.0.0.0:1', allow_remote: true, tls: {cert_file: ca.pem, key_file: key.pem}}";
+    Given::document(&format!("{named}\n{}", good_document())).good();
+    told_with("admin: {}", &["1:8: admin: `address` is missing"]);
+    told_with("admin: {name: pages, address: 'localhost:1'}", &["1:9: admin.name: no route can name this listener"]);
+    for listener in ["'127.0.0.1:1'", "{address: '[::1]:1', tls: {cert_file: ca.pem, key_file: key.pem}}"] {
+        Given::document(&format!("listen: {listener}\n{}", good_document())).good();
+    }
+}
+
+#[test]
+fn unix_sockets_have_a_place_and_permissions() {
+    let long = format!("unix:/run/bearerd/{}", "x".repeat(100));
+    for (address, what) in [
+        ("unix:@app", "an abstract unix socket has no permissions, so every user could connect"),
+        ("unix:run/app.sock", "the path of a unix socket starts with `/`"),
+        ("unix:", "the path of a unix socket starts with `/`"),
+        ("unix:///run/bearerd/app.sock", "`unix:` is followed by a path, and not by `//`"),
+        ("unix:/run/bearerd/", "the path of a unix socket ends with the name of a file"),
+        (&long, "the path is longer than the 107 bytes that a system takes for a socket"),
+        ("unix:/nowhere/app.sock", "the socket's folder `/nowhere` does not exist"),
+    ] {
+        for (key, column) in [("listen", 9), ("admin", 8), ("health", 9)] {
+            told_with(&format!("{key}: '{address}'"), &[&format!("1:{column}: {key}: {what}")]);
+        }
+    }
+    let socket = |keys: &str| format!("listen: [{{address: 'unix:/run/bearerd/a', {keys}}}]");
+    for (mode, what) in [
+        ("rw-rw----", "not permissions"),
+        ("432", "out of range: from 0600 to 0777, with both rights for the owner"),
+        ("0400", "out of range: from 0600 to 0777, with both rights for the owner"),
+        ("01777", "not permissions"),
+        ("1777", "out of range: from 0600 to 0777, with both rights for the owner"),
+        ("[0660]", "expected permissions such as `0660`, found a list"),
+    ] {
+        told_with(&socket(&format!("mode: {mode}")), &[&format!("1:49: listen[0].mode: {what}")]);
+    }
+    told_with(&socket("owner: ''"), &["1:50: listen[0].owner: is empty"]);
+    told_with(&socket("allow_remote: true"), &["1:43: listen[0].allow_remote: no other machine reaches a unix socket"]);
+    told_with(
+        "admin: {address: 'localhost:1', mode: 0660, owner: root, group: app}",
+        &[
+            "1:33: admin.mode: only a unix socket has one",
+            "1:45: admin.owner: only a unix socket has one",
+            "1:58: admin.group: only a unix socket has one",
+        ],
+    );
+    for (other, taken) in [("admin", "/run/bearerd//a"), ("health", "/run/bearerd/./a")] {
+        told_with(
+            &format!("listen: 'unix:/run/bearerd/a'\n{other}: 'unix:{taken}'"),
+            &[&format!("2:{}: {other}: the same address as `listen[0]`", other.len() + 3)],
+        );
+    }
 }
 
 #[test]

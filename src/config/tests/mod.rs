@@ -37,10 +37,10 @@ impl Files for Shelf {
         }
     }
 
-    /// Only two there are, and one of them is open to others.
+    /// Only three there are, and one of them is open to others.
     fn folder(&self, path: &FilePath) -> io::Result<bool> {
         match path.to_str() {
-            Some("/var/lib/bearerd") => Ok(false),
+            Some("/var/lib/bearerd" | "/run/bearerd") => Ok(false),
             Some("/etc/bearerd/open") => Ok(true),
             _ => Err(io::ErrorKind::NotFound.into()),
         }

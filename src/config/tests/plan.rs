@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Given, TOKEN, good_document, shelf};
 use crate::config::{DEFAULT_FILE, Origin, redacted};
-use crate::inbound::settings::{Limits, ListenAddress};
+use crate::inbound::settings::{Limits, ListenAddress, UnixSocket};
 use crate::token::policy::Refresh;
 use crate::token::settings::{BasicEncoding, ClientAuth, Endpoint, Proof, SecretSource};
 
@@ -29,7 +29,10 @@ fn nothing_written_gives_the_documented_defaults() {
 listen:
   - name: localhost:4280
     address: localhost:4280
-admin: localhost:4281
+    allow_remote: false
+admin:
+  address: localhost:4281
+  allow_remote: false
 health: off
 workers: 1
 log:
@@ -135,6 +138,16 @@ fn everything_that_can_be_written_arrives() {
     assert_eq!(&*plan.routes[0].name, "api.example.com/v2");
     assert_eq!(plan.routes[0].connect_to.as_ref().unwrap().to_string(), "203.0.113.5:443");
     assert_eq!(plan.callers.origins, ["https://app.corp"]);
+    let unix = |path: &str, mode, owner: Option<&str>, group: Option<&str>| {
+        let (owner, group) = (owner.map(Into::into), group.map(Into::into));
+        ListenAddress::Unix(UnixSocket { path: path.into(), mode, owner, group })
+    };
+    assert_eq!(plan.listeners[2].addresses, unix("/run/bearerd/app.sock", 0o620, Some("1001"), Some("app")));
+    assert_eq!(plan.listeners[3].addresses, unix("/run/bearerd/group.sock", 0o660, None, Some("app")));
+    let egress = &plan.listeners[4];
+    assert_eq!((egress.allow_remote, egress.must_be_named(), egress.tls.is_some()), (true, false, true));
+    let admin = plan.admin.unwrap();
+    assert_eq!((&*admin.name, &admin.addresses), ("admin", &unix("/run/bearerd/admin.sock", 0o600, None, None)));
     let files: Vec<&str> = plan.files.iter().filter_map(|file| file.to_str()).collect();
     assert_eq!(
         files,
@@ -150,6 +163,26 @@ fn the_resolved_plan_shows_no_secret() {
         text.contains("params: {z: \"[redacted]\", organization: [\"[redacted]\", \"[redacted]\"], a: \"[redacted]\"}"),
         "{text}"
     );
+    let sockets = "
+  - name: socket
+    address: unix:/run/bearerd/app.sock
+    mode: 0620
+    owner: \"1001\"
+    group: app
+  - name: unix:/run/bearerd/group.sock
+    address: unix:/run/bearerd/group.sock
+    mode: 0660
+    group: app
+  - name: egress
+    address: \"0.0.0.0:8443\"
+    allow_remote: true
+    tls: {cert_file: /etc/bearerd/ca.pem, key_file: /etc/bearerd/key.pem, client_ca_file: /etc/bearerd/ca.pem}
+admin:
+  address: unix:/run/bearerd/admin.sock
+  mode: 0600
+health: \"0.0.0.0:4282\"
+";
+    assert!(text.contains(sockets), "{text}");
     assert!(text.contains("token_url: \"http://localhost:9/t?[redacted]\""), "{text}");
     assert!(text.contains("    match: {listen: legacy, host: app.example, path: /v2}"), "{text}");
 }

@@ -1,15 +1,18 @@
-//! Where bearerd listens: no two at one address, no two of one name.
+//! Where bearerd listens: no two at one address, no two of one name, and nothing that other machines reach unasked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use super::super::formats;
 use super::super::problem::{Complaint, Path};
-use super::super::written::Listen;
+use super::super::tree::Value;
+use super::super::written::{Listen, ListenTls};
 use super::Scribe;
-use crate::inbound::settings::{ListenAddress, ListenSettings};
+use crate::inbound::settings::{ListenAddress, ListenSettings, UnixSocket};
+use crate::tls::ServerTls;
 
 /// Listeners, admin and health.
-pub(super) type Listening = (Vec<ListenSettings>, Option<ListenAddress>, Option<ListenAddress>);
+pub(super) type Listening = (Vec<ListenSettings>, Option<ListenSettings>, Option<ListenSettings>);
 
 /// What `match.listen` may say, what is wrong elsewhere with a listener or not.
 pub(super) fn names(listen: &[Listen]) -> Vec<String> {
@@ -18,64 +21,154 @@ pub(super) fn names(listen: &[Listen]) -> Vec<String> {
 
 pub(super) fn translate(
     scribe: &mut Scribe<'_>,
-    listen: &[Listen],
-    admin: Option<String>,
+    listen: Vec<Listen>,
+    admin: Option<Listen>,
     health: Option<String>,
-) -> Option<Listening> {
+) -> Listening {
     let root = Path::default();
     let mut taken = Vec::new();
     let mut listeners: Vec<ListenSettings> = Vec::new();
-    for (index, written) in listen.iter().enumerate() {
+    for (index, written) in listen.into_iter().enumerate() {
         let path = root.with("listen").with(index);
         let Some(address) = &written.address else { continue };
-        let addresses = take(scribe, &mut taken, &path, formats::loopback_address(address).ok());
-        let name = written.name.as_ref().unwrap_or(address);
-        if written.name.is_some() && listeners.iter().any(|other| *other.name == **name) {
+        let name = written.name.clone().unwrap_or_else(|| address.clone());
+        if written.name.is_some() && listeners.iter().any(|other| *other.name == *name) {
             let complaint = Complaint::new(format!("another listener is called `{name}`"));
             scribe.problem(&path.with("name"), complaint);
         }
-        if let Some(addresses) = addresses {
-            listeners.push(ListenSettings { name: name.as_str().into(), addresses });
-        }
+        listeners.extend(one(scribe, &mut taken, &path, &name, written));
     }
-    let admin = admin.and_then(|address| formats::loopback_address(&address).ok());
-    let admin = take(scribe, &mut taken, &root.with("admin"), admin);
-    let health = health.and_then(|address| formats::any_address(&address).ok());
-    let health = take(scribe, &mut taken, &root.with("health"), health);
-    Some((listeners, admin, health))
+    let admin = admin.and_then(|written| {
+        let path = root.with("admin");
+        if written.name.is_some() {
+            let complaint = Complaint::new("no route can name this listener");
+            scribe.key_problem(&path.with("name"), complaint.hint("remove the key"));
+        }
+        one(scribe, &mut taken, &path, "admin", written)
+    });
+    let health = health.and_then(|address| {
+        let addresses = formats::listen_address(&address).ok()?;
+        take(scribe, &mut taken, &root.with("health"), &addresses)?;
+        // Its pages are for whoever reaches them.
+        Some(ListenSettings { name: "health".into(), addresses, allow_remote: false, tls: None })
+    });
+    (listeners, admin, health)
 }
 
-/// Notes that an address is taken, or by whom it is already.
+fn one(
+    scribe: &mut Scribe<'_>,
+    taken: &mut Vec<(ListenAddress, Path)>,
+    path: &Path,
+    name: &str,
+    written: Listen,
+) -> Option<ListenSettings> {
+    let addresses = formats::listen_address(written.address.as_deref()?).ok()?;
+    take(scribe, taken, path, &addresses)?;
+    // One entry need not be a list.
+    let path = &match scribe.written.tree.find(path) {
+        None if path.0.len() == 2 => Path(path.0[..1].to_vec()),
+        Some(_) | None => path.clone(),
+    };
+    let Listen { mode, owner, group, allow_remote, tls, .. } = written;
+    let addresses = match addresses {
+        ListenAddress::Unix(UnixSocket { path: file, .. }) => {
+            if allow_remote {
+                let complaint = Complaint::new("no other machine reaches a unix socket");
+                scribe.key_problem(&path.with("allow_remote"), complaint.hint("remove the key"));
+            }
+            let usual = if group.is_some() { UnixSocket::OF_GROUP } else { UnixSocket::PRIVATE };
+            let mode = mode.map_or(usual, |mode| mode.0);
+            ListenAddress::Unix(UnixSocket {
+                path: file,
+                mode,
+                owner: owner.map(Into::into),
+                group: group.map(Into::into),
+            })
+        }
+        tcp @ (ListenAddress::Localhost(_) | ListenAddress::At(_)) => {
+            for (key, is_there) in [("mode", mode.is_some()), ("owner", owner.is_some()), ("group", group.is_some())] {
+                if is_there {
+                    let complaint = Complaint::new("only a unix socket has one");
+                    let hint = "remove the key, or write `unix:/PATH` as the address";
+                    scribe.key_problem(&path.with(key), complaint.hint(hint));
+                }
+            }
+            remote(scribe, path, &tcp, allow_remote, tls.as_ref());
+            tcp
+        }
+    };
+    let tls = tls.and_then(|ListenTls { cert_file, key_file, client_ca_file }| {
+        let client_ca = client_ca_file.map(PathBuf::from);
+        Some(ServerTls { certificate: cert_file?.into(), key: key_file?.into(), client_ca })
+    });
+    Some(ListenSettings { name: name.into(), addresses, allow_remote, tls })
+}
+
+/// What other machines can reach says so, speaks TLS, and knows its callers.
+fn remote(scribe: &mut Scribe<'_>, path: &Path, address: &ListenAddress, allowed: bool, tls: Option<&ListenTls>) {
+    let remote = match address {
+        ListenAddress::At(at) => Some(at).filter(|at| !at.ip().to_canonical().is_loopback()),
+        ListenAddress::Localhost(_) | ListenAddress::Unix(_) => None,
+    };
+    if let (Some(at), false) = (remote, allowed) {
+        if !scribe.any_bad(path, &["allow_remote"]) {
+            let complaint = Complaint::new("other machines can reach this address");
+            let hint =
+                format!("listen on `localhost:{}`, or write `allow_remote: true` and `tls` beside it", at.port());
+            let written = path.with("address");
+            let at = if scribe.is_there(&written) { written } else { path.clone() };
+            scribe.problem(&at, complaint.hint(hint));
+        }
+        return;
+    }
+    if !allowed || scribe.any_bad(path, &["tls"]) {
+        return;
+    }
+    let flag = path.with("allow_remote");
+    let Some(tls) = tls else {
+        let complaint = Complaint::new("needs `tls` beside it");
+        scribe.key_problem(&flag, complaint.hint("write `tls: {cert_file: …, key_file: …, client_ca_file: …}`"));
+        return;
+    };
+    let clients = Path::default().with("callers").with("clients");
+    let named = matches!(scribe.written.tree.find(&clients).map(|node| &node.value), Some(Value::List(list)) if !list.is_empty());
+    if tls.client_ca_file.is_none() && !named && !scribe.any_bad(&path.with("tls"), &["client_ca_file"]) {
+        let complaint = Complaint::new("needs `tls.client_ca_file`, or at least one of `callers.clients`");
+        scribe.key_problem(&flag, complaint.hint("without one of the two every machine could use the tokens"));
+    }
+}
+
+/// Notes that an address is taken; `None` if it was, and is told with whom.
 fn take(
     scribe: &mut Scribe<'_>,
     taken: &mut Vec<(ListenAddress, Path)>,
     path: &Path,
-    address: Option<ListenAddress>,
-) -> Option<ListenAddress> {
-    let address = address?;
-    if let Some((_, by)) = taken.iter().find(|(other, _)| overlap(&address, other)) {
+    address: &ListenAddress,
+) -> Option<()> {
+    if let Some((_, by)) = taken.iter().find(|(other, _)| overlap(address, other)) {
         // Of an address that nobody wrote, the problem is the other's.
         let (at, other) = match scribe.is_written(path) {
             true => (path, by.to_string()),
-            false => (by, format!("{path}`, whose default it is: `{}", text(&address))),
+            false => (by, format!("{path}`, whose default it is: `{address}")),
         };
         let complaint = Complaint::new(format!("the same address as `{other}`"));
-        scribe.problem(at, complaint.hint("give each its own port"));
+        let own = match address {
+            ListenAddress::Unix(_) => "give each its own path",
+            ListenAddress::Localhost(_) | ListenAddress::At(_) => "give each its own port",
+        };
+        scribe.problem(at, complaint.hint(own));
         return None;
     }
     taken.push((address.clone(), path.clone()));
-    Some(address)
-}
-
-fn text(address: &ListenAddress) -> String {
-    match address {
-        ListenAddress::Localhost(port) => format!("localhost:{port}"),
-        ListenAddress::At(at) => at.to_string(),
-    }
+    Some(())
 }
 
 /// Whether one socket would be in the way of the other.
 fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
+    if let (ListenAddress::Unix(one), ListenAddress::Unix(other)) = (one, other) {
+        // By parts, so that `//` and `/./` are no difference.
+        return one.path.components().eq(other.path.components());
+    }
     let (one, other) = (sockets(one), sockets(other));
     one.iter().any(|(ip, port)| {
         other.iter().any(|(other_ip, other_port)| {
@@ -95,5 +188,6 @@ fn sockets(address: &ListenAddress) -> Vec<(IpAddr, u16)> {
             vec![(IpAddr::V4(Ipv4Addr::LOCALHOST), *port), (IpAddr::V6(Ipv6Addr::LOCALHOST), *port)]
         }
         ListenAddress::At(at) => vec![(at.ip(), at.port())],
+        ListenAddress::Unix(_) => Vec::new(),
     }
 }

@@ -41,23 +41,17 @@ pub struct Written<'a> {
 }
 
 /// The plan, as far as it goes: it may be used only if `report` has no problem.
-pub fn translate(
-    document: Document,
-    written: &Written<'_>,
-    files: BTreeSet<PathBuf>,
-    report: &mut Report,
-) -> Option<Plan> {
+pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<PathBuf>, report: &mut Report) -> Plan {
     let mut scribe = Scribe { written, report };
     let Document { listen, admin, health, workers, log, shutdown, state_dir, tokens, routes, callers, limits } =
         document;
     let names = listeners::names(&listen.0);
-    let listening = listeners::translate(&mut scribe, &listen.0, admin.on(), health.on());
+    let (listeners, admin, health) = listeners::translate(&mut scribe, listen.0, admin.on(), health.on());
     let tokens = tokens::translate(&mut scribe, tokens);
     let clients = callers::names(&callers.clients);
     let routes = routes::translate(&mut scribe, routes.unwrap_or_default(), &names, &clients);
     let callers = callers::translate(&mut scribe, callers);
-    let (listeners, admin, health) = listening?;
-    Some(Plan {
+    Plan {
         listeners,
         admin,
         health,
@@ -92,7 +86,7 @@ pub fn translate(
             idle: limits.idle.0,
         },
         files,
-    })
+    }
 }
 
 /// Notes problems at the places of paths.

@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 pub use self::route::{Allow, InFlight, Inject, Match, OnAuthorization, RenewOn, Route, Timeouts};
 pub use self::token::{Assertion, Auth, BasicEncoding, Credential, Refresh, RequestFormat, Token};
-use super::words::{Duration, Named, OneOrMany, SecretWord, Size, Switch, Workers};
+use super::words::{Duration, Mode, Named, OneOrMany, SecretWord, Size, Switch, Workers};
 
 /// The configuration of bearerd.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -32,12 +32,13 @@ pub struct Document {
     /// Where apps connect. A string is short for `{address: …}`.
     #[schemars(extend("default" = ["localhost:4280"], "minItems" = 1))]
     pub listen: OneOrMany<Listen>,
-    /// Where health, metrics and status (JSON) are served; an address that only this machine can reach.
-    #[schemars(extend("default" = "localhost:4281", "format" = "loopback-address"))]
-    pub admin: Switch<String>,
+    /// Where health, metrics and status (JSON) are served, by the same rules as for apps. A string is short for
+    /// `{address: …}`.
+    #[schemars(extend("default" = "localhost:4281"))]
+    pub admin: Switch<Listen>,
     /// A second address that serves `/livez`, `/startupz`, `/readyz` and `/metrics` and nothing else, for a kubelet.
-    /// Other machines may reach it, as in `0.0.0.0:4282`.
-    #[schemars(extend("default" = "off", "format" = "any-address"))]
+    /// Other machines may reach it, as in `0.0.0.0:4282`; a unix socket is for our own user and root.
+    #[schemars(extend("default" = "off", "format" = "listen-address"))]
     pub health: Switch<String>,
     /// Threads that carry traffic. `auto` is what the machine or the cgroup grants, at most 4.
     #[schemars(extend("default" = 1))]
@@ -72,15 +73,50 @@ pub struct Document {
 #[serde(deny_unknown_fields)]
 #[schemars(
     transform = in_order::<Self>,
-    extend("x-short" = "address", "x-later" = {"mode": [], "group": [], "allow_remote": [false], "tls": []})
+    extend("x-short" = "address")
 )]
 pub struct Listen {
-    /// What `match.listen` of a route calls it. Without one it is called by its address.
+    /// What `match.listen` of a route calls it. Without one it is called by its address. Not for `admin`.
     #[schemars(extend("format" = "name"))]
     pub name: Option<String>,
-    /// `localhost:PORT` (127.0.0.1 and ::1), or a loopback IP address and a port. Port 0 takes a free one.
-    #[schemars(required, extend("format" = "loopback-address"))]
+    /// `localhost:PORT` (127.0.0.1 and ::1), an IP address and a port, or `unix:PATH` with an absolute path. Port 0
+    /// takes a free one. A socket that a dead process left is replaced, and ours is removed at the end.
+    #[schemars(required, extend("format" = "listen-address"))]
     pub address: Option<String>,
+    /// Who may connect to a unix socket, as `chmod` writes it; that takes the right to write. Without it the socket is
+    /// 0600, or 0660 where `group` is written. Where neither it nor `owner` lets others in, bearerd itself refuses every
+    /// user but its own and root.
+    pub mode: Option<Mode>,
+    /// The user that a unix socket belongs to, by name or number. Takes root.
+    #[schemars(extend("format" = "text"))]
+    pub owner: Option<String>,
+    /// The group that a unix socket belongs to, by name or number. Takes root, or a user that is in it.
+    #[schemars(extend("format" = "text"))]
+    pub group: Option<String>,
+    /// Lets the address be one that other machines can reach. Needs `tls`, and there `client_ca_file` or at least one of
+    /// `callers.clients`, one of which every caller then has to be. The name that they call by goes into
+    /// `callers.hosts`.
+    #[schemars(extend("default" = false))]
+    pub allow_remote: bool,
+    /// Has HTTPS spoken here; without it, HTTP.
+    pub tls: Option<ListenTls>,
+}
+
+/// How TLS (1.2 and 1.3) is spoken to those who connect. The files are read again when they change, for new connections. What cannot be used is told in the log, and what was
+/// there before goes on serving.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct ListenTls {
+    /// This server's certificate chain, PEM.
+    #[schemars(required, extend("format" = "file"))]
+    pub cert_file: Option<String>,
+    /// The key of `cert_file`, PEM.
+    #[schemars(required, extend("format" = "file", "x-sensitive" = true))]
+    pub key_file: Option<String>,
+    /// PEM certificates of authorities. With it, whoever shows no certificate of one of them is refused.
+    #[schemars(extend("format" = "file"))]
+    pub client_ca_file: Option<String>,
 }
 
 /// The program's own log.
@@ -186,8 +222,8 @@ pub struct Limits {
     // Browsers send twenty; hashing thousands of names is work that a caller gets for free.
     #[schemars(extend("default" = 100, "minimum" = 10, "maximum" = 1_000))]
     pub headers: usize,
-    /// From the first byte of a request to the end of its head. A new connection has as long for its first byte, unless
-    /// `idle` is shorter.
+    /// From the first byte of a request to the end of its head. A new connection has as long for its first byte, TLS
+    /// handshake included, unless `idle` is shorter.
     // Below 100 ms a garbage collection of the app fails requests; above 10 min slow callers hold connections for free.
     #[schemars(extend("default" = "10s", "x-min" = "100ms", "x-max" = "10m"))]
     pub head: Duration,

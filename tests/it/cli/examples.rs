@@ -1,5 +1,7 @@
 //! What is published is what the program takes: the schema, and every example in the documents.
 
+use bearerd::demo::certs::Ca;
+
 use super::child::bearerd;
 use crate::support::Folder;
 
@@ -55,9 +57,20 @@ async fn what_init_prints_passes_the_check() {
 #[tokio::test]
 async fn every_configuration_in_the_documents_loads() {
     let folder = Folder::new();
+    let ca = Ca::new().unwrap();
+    let identity = ca.identity(&["egress.example.com"]).unwrap();
+    for (name, content) in [("tls.crt", &identity.cert_pem), ("tls.key", &identity.key_pem), ("clients.pem", &ca.pem())]
+    {
+        folder.write(name, content);
+    }
     let mut seen = 0;
     for page in ["README.md", "docs/configuration.md", "docs/providers.md"] {
-        for block in blocks(page, "yaml") {
+        for mut block in blocks(page, "yaml") {
+            // A part of a configuration, and where its sockets are to be.
+            if !block.contains("routes:") {
+                block.push_str("routes: [{upstream: 'https://api.example.com', token: none}]\n");
+            }
+            let block = block.replace("/run/bearerd/", &folder.path("").display().to_string());
             folder.write("bearerd.yaml", &with_secrets(&block, &folder));
             let file = folder.path("bearerd.yaml").display().to_string();
             let checked = bearerd(&["check", "--config", &file], &[]).await.with(0);

@@ -1,17 +1,19 @@
 //! An app that speaks in bytes: what a test says is what is sent, and what it reads is what came.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::PATIENCE;
 
 /// One connection.
-pub(crate) struct App {
-    stream: TcpStream,
-    address: SocketAddr,
+pub(crate) struct App<S = TcpStream> {
+    stream: S,
+    /// The Host that it sends where a test gives none.
+    host: String,
     /// What came and was not read yet.
     pending: Vec<u8>,
 }
@@ -37,7 +39,20 @@ impl App {
         // A head and a body that are sent one after the other do not wait for an acknowledgement in between.
         stream.set_nodelay(true).unwrap();
         let address = stream.peer_addr().unwrap();
-        Self { stream, address, pending: Vec::new() }
+        Self::over(stream, &address)
+    }
+}
+
+impl App<UnixStream> {
+    pub(crate) async fn connect_to(path: &Path) -> Self {
+        Self::over(UnixStream::connect(path).await.unwrap(), &"localhost")
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> App<S> {
+    /// Speaks over what is connected already.
+    pub(crate) fn over(stream: S, host: &impl ToString) -> Self {
+        Self { stream, host: host.to_string(), pending: Vec::new() }
     }
 
     /// Sends bytes as they are; a connection that is closed already is no error here.
@@ -60,7 +75,7 @@ impl App {
         let host = if head.to_ascii_lowercase().contains("\nhost:") {
             String::new()
         } else {
-            format!("\nHost: {}", self.address)
+            format!("\nHost: {}", self.host)
         };
         format!("{head}{host}\n\n").replace('\n', "\r\n")
     }
@@ -161,7 +176,7 @@ impl App {
     }
 
     /// Takes the connection as it is.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> S {
         self.stream
     }
 }

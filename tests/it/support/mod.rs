@@ -142,6 +142,11 @@ impl Proxy {
 
     /// The same in an environment.
     pub(crate) fn start_in(folder: &Folder, environment: &Environment) -> Self {
+        Self::start_after(folder, environment, || {})
+    }
+
+    /// The same, with something done between the binding of its sockets and its start.
+    pub(crate) fn start_after(folder: &Folder, environment: &Environment, done: impl FnOnce()) -> Self {
         let file = folder.path("bearerd.yaml").display().to_string();
         let flags = [("config".to_owned(), file)];
         let sources = Sources { flags: &flags, environment, files: &Disk, parallelism: 2 };
@@ -151,10 +156,14 @@ impl Proxy {
         let settings = LogSettings { level: Level::Trace, format: Format::Pretty };
         let observer = Observer::new(Log::to(settings, move |line| ear.lock().unwrap().push_str(line)));
         let bound = Bound::new(plan, observer).unwrap();
-        let (addresses, admin, health) = (bound.addresses(), bound.admin_addresses()[0], bound.health_addresses());
+        let (addresses, admins, health) = (bound.addresses(), bound.admin_addresses(), bound.health_addresses());
+        // What listens on a unix socket alone has none.
+        let first = |addresses: &[SocketAddr]| addresses.first().copied().unwrap_or(([0, 0, 0, 0], 0).into());
+        let (address, admin) = (first(&addresses), first(&admins));
         let (stop, stopped) = mpsc::channel(2);
+        done();
         let running = tokio::spawn(bound.run(stopped));
-        Self { address: addresses[0], addresses, admin, health, said, stop, running }
+        Self { address, addresses, admin, health, said, stop, running }
     }
 
     /// Everything that was logged so far.

@@ -139,7 +139,7 @@ async fn no_secret_and_no_token_is_shown_by_debug() {
     let settings = LogSettings { level: Level::Trace, format: Format::Json };
     let observer = Observer::new(Log::to(settings, move |line| ear.lock().unwrap().push_str(line)));
     let readiness = Readiness::default();
-    let drivers = registry.start(&readiness, &observer, &Files::new(|_| ()));
+    let drivers = registry.start(&readiness, &observer, &Files::new(|error| panic!("{error}")));
     eventually("both are granted", || said.lock().unwrap().matches("token_granted").count() >= 2).await;
     let statuses = registry.statuses(Now::read());
     assert!(statuses.iter().all(|status| status.fingerprint.is_some()), "{statuses:?}");

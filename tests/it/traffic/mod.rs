@@ -21,6 +21,8 @@ mod routes;
 mod rules;
 mod streams;
 mod timeouts;
+mod tls;
+mod unix;
 
 use std::time::Duration;
 
@@ -34,14 +36,16 @@ use crate::support::{API, Options, PATIENCE, Proxy, Rig};
 async fn rig_with(document: impl FnOnce(&Rig) -> String) -> Rig {
     let mut rig = Rig::ready(Options::default()).await;
     let token = format!(
-        "admin: 127.0.0.1:0\ntokens:\n  main:\n    token_url: {}\n    client_id: {}\n    \
+        "tokens:\n  main:\n    token_url: {}\n    client_id: {}\n    \
          client_secret: {{file: secret}}\n    tls: {{ca_file: ca.pem}}\n",
         rig.provider.token_url(),
         crate::support::CLIENT,
     );
     let mut document = document(&rig);
-    if !document.contains("listen:") {
-        document.push_str("listen: 127.0.0.1:0\n");
+    for key in ["listen", "admin"] {
+        if !document.lines().any(|line| line.starts_with(key)) {
+            document.push_str(&format!("{key}: 127.0.0.1:0\n"));
+        }
     }
     rig.folder.write("bearerd.yaml", &(token + &document));
     rig.proxy = Proxy::start(&rig.folder);

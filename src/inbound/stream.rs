@@ -1,0 +1,142 @@
+//! What apps are spoken to over: TCP or a unix socket, with TLS or without.
+//!
+//! Enums, because this is the hot path: a call is a branch and no indirection, and one server of HTTP is compiled and
+//! not four. Must never know what is spoken.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+/// An app's connection as it was accepted.
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The same on its way from one runtime to another.
+#[derive(Debug)]
+pub(super) enum Parked {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// What HTTP is spoken over.
+#[derive(Debug)]
+pub enum Stream {
+    Plain(Socket),
+    /// Boxed, so that plain connections, which are most, do not carry its size.
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl Socket {
+    /// Takes it off its runtime.
+    ///
+    /// # Errors
+    /// It cannot be moved; the app has left it.
+    pub(super) fn park(self) -> io::Result<Parked> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Parked::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Parked::Unix),
+        }
+    }
+
+    /// Best effort: it is about speed alone. Answers are whole messages, and waiting to merge them only delays.
+    pub(super) fn without_delay(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ = stream.set_nodelay(true);
+        }
+    }
+}
+
+impl Parked {
+    /// Puts it onto the current runtime.
+    ///
+    /// # Errors
+    /// The runtime does not take it.
+    pub(super) fn resume(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(Socket::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Socket::Unix),
+        }
+    }
+}
+
+impl Stream {
+    /// Makes the end of the connection one that cannot be taken for the end of an answer. A unix socket has no such end;
+    /// where that cannot be done the app is told no worse than it was.
+    pub(super) fn reset(&self) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        if let Socket::Tcp(stream) = socket {
+            let _ = stream.set_zero_linger();
+        }
+    }
+}
+
+macro_rules! either {
+    ($type:ty: $one:ident | $other:ident) => {
+        impl AsyncRead for $type {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                buffer: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::$one(inner) => Pin::new(inner).poll_read(context, buffer),
+                    Self::$other(inner) => Pin::new(inner).poll_read(context, buffer),
+                }
+            }
+        }
+
+        impl AsyncWrite for $type {
+            fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    Self::$one(inner) => Pin::new(inner).poll_write(context, bytes),
+                    Self::$other(inner) => Pin::new(inner).poll_write(context, bytes),
+                }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::$one(inner) => Pin::new(inner).poll_flush(context),
+                    Self::$other(inner) => Pin::new(inner).poll_flush(context),
+                }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::$one(inner) => Pin::new(inner).poll_shutdown(context),
+                    Self::$other(inner) => Pin::new(inner).poll_shutdown(context),
+                }
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    Self::$one(inner) => inner.is_write_vectored(),
+                    Self::$other(inner) => inner.is_write_vectored(),
+                }
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                bytes: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    Self::$one(inner) => Pin::new(inner).poll_write_vectored(context, bytes),
+                    Self::$other(inner) => Pin::new(inner).poll_write_vectored(context, bytes),
+                }
+            }
+        }
+    };
+}
+
+either!(Socket: Tcp | Unix);
+either!(Stream: Plain | Tls);

@@ -1,0 +1,213 @@
+//! Unix sockets: a file that says who may connect, and a kernel that says who did.
+//!
+//! What only unix has is here and nowhere else in this room. Must never know what is spoken over a socket.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, lchown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nix::unistd::{Group, User};
+use rustix::fs::Mode;
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
+use rustix::process::{geteuid, umask};
+use tokio::net::UnixStream;
+
+use super::listener::BindFault;
+use super::settings::UnixSocket;
+
+/// The file of a bound socket; dropped, it is removed, unless it is another's by now.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// The mask is the process's, so two that bind at once would undo each other's.
+static MASK: Mutex<()> = Mutex::new(());
+
+/// Binds a socket, at no moment more open than it will be. A file that a dead process left is replaced.
+///
+/// # Errors
+/// Somebody listens there already, something else than a socket is there, a user or group does not exist or cannot be
+/// given the socket, or the system refuses.
+pub(super) fn bind(settings: &UnixSocket) -> Result<(UnixListener, SocketFile), BindFault> {
+    // First what can be wrong without leaving anything behind.
+    let owner = settings.owner.as_deref().map(user).transpose()?;
+    let group = settings.group.as_deref().map(group).transpose()?;
+    clear(&settings.path)?;
+    let socket = {
+        let _alone = MASK.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = umask(Mode::RWXG | Mode::RWXO);
+        let socket = UnixListener::bind(&settings.path);
+        umask(before);
+        socket.map_err(|error| match error.kind() == io::ErrorKind::AddrInUse {
+            true => BindFault::Taken,
+            false => error.into(),
+        })?
+    };
+    let file = SocketFile::of(&settings.path)?;
+    if owner.is_some() || group.is_some() {
+        lchown(&settings.path, owner, group).map_err(BindFault::NotGiven)?;
+    }
+    std::fs::set_permissions(&settings.path, std::fs::Permissions::from_mode(settings.mode))?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, file))
+}
+
+/// Makes room where a dead process left its socket.
+fn clear(path: &Path) -> Result<(), BindFault> {
+    let there = match path.symlink_metadata() {
+        Ok(there) => there,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if !there.file_type().is_socket() {
+        return Err(BindFault::Occupied);
+    }
+    if answers(path)? {
+        return Err(BindFault::Taken);
+    }
+    // Another start may have cleared it as well, and bound already.
+    if path.symlink_metadata().is_ok_and(|now| identity(&now) == identity(&there)) {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// Whether somebody listens. Never waits: one whose queue is full listens all the same.
+fn answers(path: &Path) -> Result<bool, BindFault> {
+    let asking = socket(AddressFamily::UNIX, SocketType::STREAM, None).map_err(io::Error::from)?;
+    ioctl_fionbio(&asking, true).map_err(io::Error::from)?;
+    match connect(&asking, &SocketAddrUnix::new(path).map_err(io::Error::from)?) {
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        // The last is a socket of another kind, and so another program's.
+        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => Ok(true),
+        Err(error) => Err(io::Error::from(error).into()),
+    }
+}
+
+fn user(name: &str) -> Result<u32, BindFault> {
+    match name.parse() {
+        Ok(number) => Ok(number),
+        Err(_) => {
+            let user = User::from_name(name).map_err(io::Error::from)?;
+            Ok(user.ok_or_else(|| BindFault::NoUser(name.to_owned()))?.uid.as_raw())
+        }
+    }
+}
+
+fn group(name: &str) -> Result<u32, BindFault> {
+    match name.parse() {
+        Ok(number) => Ok(number),
+        Err(_) => {
+            let group = Group::from_name(name).map_err(io::Error::from)?;
+            Ok(group.ok_or_else(|| BindFault::NoGroup(name.to_owned()))?.gid.as_raw())
+        }
+    }
+}
+
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(&path.symlink_metadata()?) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.path.symlink_metadata().is_ok_and(|now| identity(&now) == self.identity) {
+            // Best effort: what is left answers nobody, and the next start clears it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The user at the other end, as the kernel noted it when the connection was made (`SO_PEERCRED`).
+///
+/// # Errors
+/// The system does not say.
+pub(super) fn peer(stream: &UnixStream) -> io::Result<u32> {
+    Ok(stream.peer_cred()?.uid())
+}
+
+/// Whether that is our own user, or root, who could read our memory anyway.
+pub(super) fn is_ours(uid: u32) -> bool {
+    uid == 0 || uid == geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn settings(path: &Path, mode: u32) -> UnixSocket {
+        UnixSocket { path: path.to_owned(), mode, owner: None, group: None }
+    }
+
+    /// A folder of its own for a test.
+    fn folder() -> PathBuf {
+        let path = std::env::temp_dir().join(format!("bearerd-unix-{}-{}", std::process::id(), fastrand::u64(..)));
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
+    /// Watched by a thread that does nothing else: a rare moment is seen in the end.
+    #[test]
+    fn at_no_moment_is_a_socket_more_open_than_it_will_be() {
+        let folder = folder();
+        let path = folder.join("app.sock");
+        let (watched, over, seen) = (path.clone(), AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    if let Ok(metadata) = watched.symlink_metadata() {
+                        assert_eq!(metadata.permissions().mode() & 0o077, 0, "{:o}", metadata.permissions().mode());
+                        seen.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+            // Until enough was seen, however busy the machine is.
+            let mut rounds = 0;
+            while rounds < 500 || (seen.load(Ordering::Relaxed) < 1_000 && !looks.is_finished()) {
+                let (socket, file) = bind(&settings(&path, 0o600)).unwrap();
+                assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+                drop((socket, file));
+                rounds += 1;
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_file_of_another_is_not_removed() {
+        let folder = folder();
+        let path = folder.join("app.sock");
+        let (socket, file) = bind(&settings(&path, 0o600)).unwrap();
+        std::fs::rename(&path, folder.join("kept")).unwrap();
+        let (other, others) = bind(&settings(&path, 0o600)).unwrap();
+        drop((socket, file));
+        assert!(path.exists());
+        drop((other, others));
+        assert!(!path.exists());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn names_and_numbers_lead_to_users_and_groups() {
+        assert_eq!((user("root").unwrap(), user("1234").unwrap(), group("5678").unwrap()), (0, 1234, 5678));
+        assert!(matches!(user("no-such-user"), Err(BindFault::NoUser(name)) if name == "no-such-user"));
+        assert!(matches!(group("no-such-group"), Err(BindFault::NoGroup(_))));
+    }
+}
