@@ -5,6 +5,7 @@
 mod bodies;
 mod callers;
 mod connections;
+mod corpus;
 mod crowd;
 mod drain;
 mod faults;
