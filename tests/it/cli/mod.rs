@@ -10,6 +10,7 @@ mod descriptors;
 mod ending;
 mod examples;
 mod health;
+mod hints;
 mod listeners;
 mod logs;
 mod memory;
