@@ -30,7 +30,7 @@ use crate::rules::way_back::{CameTo, way_back};
 use crate::rules::{Admitted, Arrival, Routes};
 use crate::wire::fault::Fault;
 use crate::wire::form::{Form, Target};
-use crate::wire::headers::{is_framed_twice, is_plain_length, strip_response};
+use crate::wire::headers::{is_framed_twice, is_plain_coding, is_plain_length, strip_response};
 use crate::wire::replay::Replay;
 use crate::wire::via::Via;
 
@@ -121,6 +121,9 @@ impl Forward {
         // What asks for an upgrade is not forwarded, so nobody can agree to one.
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::BadUpstream("the upstream switches protocols without being asked"));
+        }
+        if !is_plain_coding(response.headers()) {
+            return Err(Failure::BadUpstream("the upstream's Transfer-Encoding is not exactly `chunked`"));
         }
         let length = response.body().size_hint().exact();
         let has_body = *prepared.method() != Method::HEAD && response.status() != StatusCode::NOT_MODIFIED;

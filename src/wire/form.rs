@@ -8,6 +8,7 @@ use http::uri::{self, PathAndQuery};
 use http::{HeaderMap, Method, Version, header};
 
 use super::authority::Authority;
+use super::headers::is_plain_coding;
 use super::path::has_dot_segment;
 
 /// A valid and unambiguous authority and path: an allegation of what the request is for, and no more.
@@ -107,12 +108,10 @@ fn agreed(authority: &uri::Authority, host: Option<Authority>, port: u16) -> Res
 /// Exactly one `chunked` or no Transfer-Encoding at all. (With a Content-Length beside it, hyper has dropped that and
 /// will close the connection after this request.)
 fn check_framing(headers: &HeaderMap) -> Result<(), FormError> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        (Some(_), _) => Err(FormError::BadRequest("Transfer-Encoding is not exactly `chunked`")),
+    if is_plain_coding(headers) {
+        return Ok(());
     }
+    Err(FormError::BadRequest("Transfer-Encoding is not exactly `chunked`"))
 }
 
 fn host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, FormError> {

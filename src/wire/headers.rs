@@ -67,6 +67,13 @@ pub fn is_framed_twice(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
 }
 
+/// Whether Transfer-Encoding, if it is there, stands once and says `chunked` alone. hyper reads whatever ends in it (and of
+/// an answer, whatever does not); what other codings did to a body nobody here undoes.
+pub fn is_plain_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
+}
+
 /// Whether Content-Length, if it is there, stands once and in digits alone.
 pub fn is_plain_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
@@ -146,6 +153,16 @@ mod tests {
             )])));
         }
         assert!(!is_plain_length(&map(&[("content-length", "2"), ("content-length", "2")])));
+    }
+
+    #[test]
+    fn a_coding_is_chunked_alone() {
+        assert!(is_plain_coding(&map(&[])) && is_plain_coding(&map(&[("transfer-encoding", "Chunked")])));
+        for value in ["", "gzip", "gzip, chunked", "chunked, chunked", ",chunked", "chunked;q=1"] {
+            assert!(!is_plain_coding(&map(&[("transfer-encoding", value)])), "{value}");
+        }
+        let twice = [("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+        assert!(!is_plain_coding(&map(&twice)));
     }
 
     #[test]

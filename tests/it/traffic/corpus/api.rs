@@ -18,7 +18,7 @@ const AGAIN: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r
 
 #[tokio::test]
 async fn what_an_upstream_answers_is_relayed_as_what_it_is_or_not_at_all() {
-    let classes = classes("api", &KEYS, 52);
+    let classes = classes("api", &KEYS, 55);
     let rig = rig_with(|rig| {
         let patient = crate::traffic::route(rig, "patient", "", "");
         let impatient = "match: {path: /impatient}\ntimeouts: {headers: 300ms}";
