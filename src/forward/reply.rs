@@ -35,6 +35,8 @@ struct Relay {
     lease: Option<Lease>,
     idle_for: Duration,
     idle: Option<Pin<Box<Sleep>>>,
+    /// It broke off, and the app is told so the next time.
+    broken: bool,
 }
 
 /// The upstream's body did not come to its end. The app must not take what it got for all of it.
@@ -50,7 +52,7 @@ pub(super) fn relay(response: Response<Incoming>, lease: Lease, mut exchange: Ex
     exchange.answered(response.status());
     let idle_for = exchange.body_idle();
     response.map(|body| {
-        let mut relay = Relay { body, lease: Some(lease), idle_for, idle: None };
+        let mut relay = Relay { body, lease: Some(lease), idle_for, idle: None, broken: false };
         if relay.body.is_end_stream() {
             relay.finish();
         }
@@ -81,6 +83,9 @@ impl Relay {
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        if self.broken {
+            return Poll::Ready(Some(Err(ReplyError::Broken)));
+        }
         loop {
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
                 ready!(self.poll_idle(context));
@@ -96,7 +101,13 @@ impl Relay {
                 }
                 // Trailers are not relayed.
                 Some(Ok(_)) => {}
-                Some(Err(_)) => return Poll::Ready(Some(Err(ReplyError::Broken))),
+                Some(Err(_)) => {
+                    // At an error hyper forgets what it has not written, the head too, and the app would be left without
+                    // any answer. While there is nothing to write it flushes.
+                    self.broken = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 None => {
                     self.finish();
                     return Poll::Ready(None);
