@@ -50,12 +50,17 @@ impl Forward {
         let body = Replay::new(body);
         let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
         let failure = match contained(self.exchange(arrival, head, &body, &mut exchange)).await {
-            Some(Ok((response, lease))) => return reply::relay(response, lease, exchange),
+            Some(Ok((mut response, lease))) => {
+                if body.has_trailers() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                return reply::relay(response, lease, exchange);
+            }
             Some(Err(failure)) => failure,
             None => Failure::Internal,
         };
         // hyper closes a connection with an unread body in it; an app that is not told sends its next request into that.
-        let ends = !body.is_over().await;
+        let ends = !body.is_over().await || body.has_trailers();
         failure.respond(exchange, ends)
     }
 

@@ -32,6 +32,8 @@ struct Shared {
     /// Something went out that was not kept.
     lost: bool,
     broken: bool,
+    /// There was something behind the last chunk.
+    trailed: bool,
     waits_for_app: bool,
     moved: Instant,
     /// Attempts so far; only the last may read.
@@ -83,6 +85,7 @@ impl Replay {
             limit: 0,
             lost: false,
             broken: false,
+            trailed: false,
             waits_for_app: false,
             moved: Instant::now(),
             attempts: 0,
@@ -141,6 +144,12 @@ impl Replay {
         })
     }
 
+    /// Whether trailers were read behind it. hyper reads on for them from an empty line that is a bare LF up to one that is
+    /// not, and what it drops there may be the next request to others: nothing behind it is to be believed.
+    pub fn has_trailers(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| shared.borrow().trailed)
+    }
+
     /// `None` if there is no body.
     pub fn progress(&self) -> Option<Progress> {
         self.0.as_ref().map(|shared| {
@@ -176,7 +185,10 @@ impl Shared {
                 }
                 Some(Ok(frame)) => {
                     // Trailers of a request are dropped: one of them could be an Authorization.
-                    let Ok(data) = frame.into_data() else { continue };
+                    let Ok(data) = frame.into_data() else {
+                        self.trailed = true;
+                        continue;
+                    };
                     self.keep(&data);
                     if self.rest.as_ref().is_some_and(Body::is_end_stream) {
                         self.rest = None;

@@ -25,7 +25,7 @@ type Streams = Arc<Mutex<Vec<Vec<u8>>>>;
 
 #[tokio::test]
 async fn what_an_app_sends_arrives_as_what_it_is_or_not_at_all() {
-    let classes = classes("app", &KEYS, 106);
+    let classes = classes("app", &KEYS, 107);
     let way = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = way.local_addr().unwrap();
     let route =
