@@ -15,5 +15,6 @@ mod architecture;
 mod basics;
 #[cfg(unix)]
 mod cli;
+mod endurance;
 mod tokens;
 mod traffic;

@@ -2,6 +2,7 @@
 
 mod app;
 mod folder;
+mod scale;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use bearerd::demo::provider::{self, Provider};
 use bearerd::observe::Observer;
 use bearerd::observe::log::{Format, Level, Log, LogSettings};
 pub(crate) use folder::Folder;
+pub(crate) use scale::{report, scaled, seed};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -147,13 +149,22 @@ impl Proxy {
 
     /// The same, with something done between the binding of its sockets and its start.
     pub(crate) fn start_after(folder: &Folder, environment: &Environment, done: impl FnOnce()) -> Self {
+        Self::start_at(Level::Trace, folder, environment, done)
+    }
+
+    /// At log level info, which says nothing of a request that goes well: for loads of them.
+    pub(crate) fn start_quietly(folder: &Folder) -> Self {
+        Self::start_at(Level::Info, folder, &Environment::new(), || {})
+    }
+
+    fn start_at(level: Level, folder: &Folder, environment: &Environment, done: impl FnOnce()) -> Self {
         let file = folder.path("bearerd.yaml").display().to_string();
         let flags = [("config".to_owned(), file)];
         let sources = Sources { flags: &flags, environment, files: &Disk, parallelism: 2 };
         let plan = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).plan;
         let said = Arc::new(Mutex::new(String::new()));
         let ear = Arc::clone(&said);
-        let settings = LogSettings { level: Level::Trace, format: Format::Pretty };
+        let settings = LogSettings { level, format: Format::Pretty };
         let observer = Observer::new(Log::to(settings, move |line| ear.lock().unwrap().push_str(line)));
         let bound = Bound::new(plan, observer).unwrap();
         let (addresses, admins, health) = (bound.addresses(), bound.admin_addresses(), bound.health_addresses());

@@ -1,0 +1,204 @@
+//! Messages read in bytes, cheaply enough for a million of them, and an API that is made of them.
+//!
+//! Must never be kinder than a strict peer: a head that is not what it should be ends the test.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+
+/// One end of a connection, and what came over it and was not taken yet.
+pub(super) struct Wire {
+    pub(super) stream: TcpStream,
+    unread: BytesMut,
+}
+
+/// A message's first line and fields, as they came.
+pub(super) struct Head(Bytes);
+
+/// What stands behind a head.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Body {
+    pub(super) data: Vec<u8>,
+    /// There were fields behind the last chunk.
+    pub(super) has_trailers: bool,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        // A head and a body that are sent one after the other do not wait for an acknowledgement in between.
+        stream.set_nodelay(true).unwrap();
+        Self { stream, unread: BytesMut::with_capacity(16 * 1024) }
+    }
+
+    pub(super) async fn connect(address: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// # Errors
+    /// The peer is gone.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// The next message's head, or the error or end that came instead.
+    pub(super) async fn head(&mut self) -> io::Result<Option<Head>> {
+        let mut looked_at = 0;
+        loop {
+            let from = usize::saturating_sub(looked_at, 3);
+            if let Some(end) = self.unread[from..].windows(4).position(|window| window == b"\r\n\r\n") {
+                return Ok(Some(Head(self.unread.split_to(from + end + 4).freeze())));
+            }
+            looked_at = self.unread.len();
+            if !self.more().await? {
+                return if self.unread.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+
+    /// What stands behind it: as long as it says, or in chunks, or nothing.
+    pub(super) async fn body(&mut self, head: &Head) -> io::Result<Body> {
+        let mut body = Body { data: Vec::new(), has_trailers: false };
+        if head.only(b"transfer-encoding").is_some() {
+            assert_eq!(head.only(b"content-length"), None, "{head:?}");
+            loop {
+                let size = self.line().await?;
+                let size = usize::from_str_radix(str::from_utf8(&size).unwrap(), 16).unwrap();
+                if size == 0 {
+                    break;
+                }
+                body.data.extend_from_slice(&self.exactly(size).await?);
+                assert_eq!(self.line().await?, "", "{head:?}");
+            }
+            while !self.line().await?.is_empty() {
+                body.has_trailers = true;
+            }
+        } else if let Some(length) = head.only(b"content-length") {
+            let length = str::from_utf8(length).unwrap().parse().unwrap();
+            body.data = self.exactly(length).await?.to_vec();
+        }
+        Ok(body)
+    }
+
+    /// Takes a line without its end.
+    async fn line(&mut self) -> io::Result<Bytes> {
+        loop {
+            if let Some(end) = self.unread.windows(2).position(|window| window == b"\r\n") {
+                let line = self.unread.split_to(end).freeze();
+                self.unread.advance(2);
+                return Ok(line);
+            }
+            if !self.more().await? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    async fn exactly(&mut self, length: usize) -> io::Result<Bytes> {
+        while self.unread.len() < length {
+            if !self.more().await? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(self.unread.split_to(length).freeze())
+    }
+
+    /// Reads something; `false` at the end.
+    async fn more(&mut self) -> io::Result<bool> {
+        Ok(self.stream.read_buf(&mut self.unread).await? > 0)
+    }
+}
+
+impl Head {
+    pub(super) fn first_line(&self) -> &[u8] {
+        self.lines().next().unwrap()
+    }
+
+    /// Of a request, the word after the method.
+    pub(super) fn target(&self) -> &str {
+        let mut words = self.first_line().split(|byte| *byte == b' ');
+        str::from_utf8(words.nth(1).unwrap()).unwrap()
+    }
+
+    /// Of an answer.
+    pub(super) fn status(&self) -> u16 {
+        self.target().parse().unwrap()
+    }
+
+    /// Names as they were spelt, values without the space around.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.lines().skip(1).map(move |line| {
+            let colon = line.iter().position(|byte| *byte == b':').unwrap_or_else(|| panic!("no field: {self:?}"));
+            (&line[..colon], line[colon + 1..].trim_ascii())
+        })
+    }
+
+    /// A field's value, which may not stand twice.
+    pub(super) fn only(&self, name: &[u8]) -> Option<&[u8]> {
+        let mut values = self.fields().filter(|(one, _)| one.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let value = values.next();
+        assert!(values.next().is_none(), "twice in {self:?}");
+        value
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let lines = self.0[..self.0.len() - 4].split(|byte| *byte == b'\n');
+        lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+impl std::fmt::Debug for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.escape_ascii().to_string())
+    }
+}
+
+/// An API on plain TCP that does `serve` with every connection. Dropped, it is gone with all of them.
+pub(super) struct Api {
+    pub(super) address: SocketAddr,
+    serving: JoinHandle<()>,
+}
+
+impl Api {
+    pub(super) async fn start<F>(serve: impl Fn(Wire) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => connections.spawn(serve(Wire::new(accepted.unwrap().0))),
+                    Some(ended) = connections.join_next() => {
+                        told(ended);
+                        continue;
+                    }
+                };
+            }
+        });
+        Self { address, serving }
+    }
+
+    /// Never comes back, and panics when a connection does: that is how an API says what is wrong.
+    pub(super) async fn lives<T>(&mut self) -> T {
+        told((&mut self.serving).await);
+        panic!("it serves for as long as the test lasts");
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// What a task came to; its panic goes on here, without being told twice.
+pub(super) fn told<T>(ended: Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
