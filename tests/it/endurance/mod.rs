@@ -5,6 +5,7 @@
 //! printed, and `SEED=n` begins there again. The APIs here speak in bytes: nothing in between can mend what arrives.
 
 mod one_credential;
+mod right_token;
 mod wire;
 
 use std::fmt::Write as _;
