@@ -6,6 +6,7 @@
 
 mod one_credential;
 mod right_token;
+mod stale_connections;
 mod wire;
 
 use std::fmt::Write as _;
