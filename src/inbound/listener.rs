@@ -131,6 +131,8 @@ impl Bound {
 
 fn tcp(address: SocketAddr) -> io::Result<(SocketAddr, StdListener)> {
     let socket = StdListener::bind(address)?;
+    // Once more, on a socket that listens: that is how its queue grows.
+    rustix::net::listen(&socket, BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok((socket.local_addr()?, socket))
 }
@@ -179,6 +181,10 @@ impl ConnectionLimit {
         self.places.take()
     }
 }
+
+/// Connections that wait to be accepted; the system may allow fewer. The 128 that std asks for are less than an app's
+/// pool may open at once, and one that finds no place tries again after a second.
+pub(super) const BACKLOG: i32 = 1024;
 
 /// Accepts on one address.
 pub struct Acceptor {
@@ -247,4 +253,31 @@ async fn refuse(mut stream: Socket, _place: Taken) {
         tokio::io::copy(&mut stream.take(linger::MOST as u64), &mut tokio::io::sink()).await
     })
     .await;
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use tokio::net::TcpStream;
+
+    use super::super::ListenSettings;
+    use crate::observe::log::{Format, Level, Log, LogSettings};
+
+    #[tokio::test]
+    async fn a_burst_of_connections_waits_to_be_accepted() {
+        let log = Log::to(LogSettings { level: Level::Error, format: Format::Json }, |_| {});
+        let addresses = ListenAddress::At((Ipv4Addr::LOCALHOST, 0).into());
+        let settings = ListenSettings { name: "app".into(), addresses, allow_remote: false, tls: None };
+        let door = Arc::new(Door::new(&settings, 0).unwrap());
+        let bound = Bound::all(&settings.addresses, &door, &Observer::new(log)).unwrap();
+        let Address::Tcp(address) = bound[0].address else { panic!("{:?}", bound[0].address) };
+        let connecting = async {
+            let mut burst = Vec::new();
+            for _ in 0..500 {
+                burst.push(TcpStream::connect(address).await.unwrap());
+            }
+        };
+        // Nobody accepts: what has no place in the queue tries for minutes.
+        tokio::time::timeout(Duration::from_secs(10), connecting).await.expect("a place for each");
+    }
 }

@@ -12,11 +12,11 @@ use std::sync::{Mutex, PoisonError};
 use nix::unistd::{Group, User};
 use rustix::fs::Mode;
 use rustix::io::{Errno, ioctl_fionbio};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, listen, socket};
 use rustix::process::{geteuid, umask};
 use tokio::net::UnixStream;
 
-use super::listener::BindFault;
+use super::listener::{BACKLOG, BindFault};
 use super::settings::UnixSocket;
 
 /// The file of a bound socket; dropped, it is removed, unless it is another's by now.
@@ -56,6 +56,7 @@ pub(super) fn bind(settings: &UnixSocket) -> Result<(UnixListener, SocketFile), 
     if owner.is_some() || group.is_some() {
         lchown(&settings.path, owner, group).map_err(BindFault::NotGiven)?;
     }
+    listen(&socket, BACKLOG).map_err(io::Error::from)?;
     std::fs::set_permissions(&settings.path, std::fs::Permissions::from_mode(settings.mode))?;
     socket.set_nonblocking(true)?;
     Ok((socket, file))
