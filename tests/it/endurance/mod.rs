@@ -6,6 +6,7 @@
 
 mod one_credential;
 mod right_token;
+mod slow_clients;
 mod stale_connections;
 mod wire;
 

@@ -168,7 +168,14 @@ impl Api {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), serve)
+    }
+
+    /// The same on a listener of the test's own.
+    pub(super) fn on<F>(listener: TcpListener, serve: impl Fn(Wire) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
