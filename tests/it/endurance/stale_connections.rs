@@ -12,27 +12,55 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bearerd::demo::certs::Ca;
 use fastrand::Rng;
 use tokio::task::JoinSet;
 
 use super::Stage;
 use super::wire::{Api, Head, Wire, told};
-use crate::support::{report, scaled, seed};
+use crate::support::{API, Folder, report, scaled, seed};
 
 const APPS: usize = 16;
 
 #[tokio::test]
 async fn no_get_fails_and_no_post_is_sent_twice_when_idle_connections_end() {
-    let (seed, gets, posts) = (seed(), scaled(3_200, 200_000), scaled(800, 50_000));
-    let begun = Instant::now();
+    hold("stale connections", scaled(3_200, 200_000), scaled(800, 50_000), None).await;
+}
+
+/// With TLS there is more between a request and its bytes, and a connection can also end without saying so.
+#[tokio::test]
+async fn nor_over_tls() {
+    let ca = Ca::new().unwrap();
+    hold("stale connections with TLS", scaled(800, 40_000), scaled(200, 10_000), Some(ca)).await;
+}
+
+async fn hold(what: &str, gets: usize, posts: usize, ca: Option<Ca>) {
+    let (seed, begun) = (seed(), Instant::now());
     let books = Arc::new(Books::default());
     let ledger = Arc::clone(&books);
+    let tls = ca.as_ref().map(|ca| Arc::new(ca.server(&[API]).unwrap()));
     let mut api = Api::start(move |wire| {
         let number = ledger.connections.fetch_add(1, Ordering::Relaxed);
-        serve(wire, Rng::with_seed(seed.wrapping_add(number)), Arc::clone(&ledger))
+        let (random, ledger, tls) = (Rng::with_seed(seed.wrapping_add(number)), Arc::clone(&ledger), tls.clone());
+        async move {
+            let wire = match tls {
+                Some(config) => wire.shake_hands(config).await,
+                None => wire,
+            };
+            serve(wire, random, ledger).await;
+        }
     })
     .await;
-    let rest = format!("routes:\n  - {{name: api, upstream: 'http://{}', token: app}}\n", api.address);
+    let folder = Folder::new();
+    let place = match &ca {
+        None => format!("upstream: 'http://{}'", api.address),
+        Some(ca) => {
+            folder.write("ca.pem", &ca.pem());
+            let file = folder.path("ca.pem").display().to_string();
+            format!("upstream: 'https://{API}', connect_to: '{}', tls: {{ca_file: '{file}'}}", api.address)
+        }
+    };
+    let rest = format!("routes:\n  - {{name: api, token: app, {place}}}\n");
     let stage = Stage::new(Duration::from_secs(3_600), &["app".to_owned()], "", &rest).await;
 
     let mut apps = JoinSet::new();
@@ -81,7 +109,7 @@ async fn no_get_fails_and_no_post_is_sent_twice_when_idle_connections_end() {
     assert!(unseen <= resets, "{unseen} were lost in {resets} resets");
     assert!(repeated > 0 && taken > 0, "nothing happened at a bad moment");
     report(&format!(
-        "stale connections: {gets} GETs, none failed ({repeated} sent a second time); {posts} POSTs, none sent twice, \
+        "{what}: {gets} GETs, none failed ({repeated} sent a second time); {posts} POSTs, none sent twice, \
          {} answered, {} told 502 ({taken} read by the API, {unread} came as it closed, {unseen} lost in a reset); {} \
          connections; {:.1} s",
         posts - failed.len(),
@@ -167,12 +195,12 @@ async fn serve(mut wire: Wire, mut random: Rng, books: Arc<Books>) {
                 return end(wire, &mut random, &books).await;
             }
             Next::EndAfter(time) => {
-                if tokio::time::timeout(time, wire.stream.readable()).await.is_err() {
+                if tokio::time::timeout(time, wire.tcp().readable()).await.is_err() {
                     return end(wire, &mut random, &books).await;
                 }
             }
             Next::EndAtBytes => {
-                let _ = wire.stream.readable().await;
+                let _ = wire.tcp().readable().await;
                 return end(wire, &mut random, &books).await;
             }
         }
@@ -210,7 +238,7 @@ async fn serve(mut wire: Wire, mut random: Rng, books: Arc<Books>) {
 async fn end(mut wire: Wire, random: &mut Rng, books: &Books) {
     if random.bool() {
         // Whoever sends a FIN may go on reading, as careful servers do.
-        let _ = tokio::io::AsyncWriteExt::shutdown(&mut wire.stream).await;
+        wire.finish(random.bool()).await;
         let _ = tokio::time::timeout(Duration::from_millis(100), async {
             while let Ok(Some(head)) = wire.head().await {
                 let Some(target) = target(head.first_line()) else { continue };
@@ -224,14 +252,14 @@ async fn end(mut wire: Wire, random: &mut Rng, books: &Books) {
     let mut there = [0; 256];
     let length = tokio::select! {
         biased;
-        length = wire.stream.peek(&mut there) => length.unwrap_or_default(),
+        length = wire.tcp().peek(&mut there) => length.unwrap_or_default(),
         () = std::future::ready(()) => 0,
     };
     match target(&there[..length]) {
         Some(target) => books.late(target),
         None => _ = books.resets.fetch_add(1, Ordering::Relaxed),
     }
-    let _ = wire.stream.set_zero_linger();
+    let _ = wire.tcp().set_zero_linger();
 }
 
 /// The target in a request line; the rest of a body has none.

@@ -5,16 +5,25 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// One end of a connection, and what came over it and was not taken yet.
 pub(super) struct Wire {
-    pub(super) stream: TcpStream,
+    link: Link,
     unread: BytesMut,
+}
+
+enum Link {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A message's first line and fields, as they came.
@@ -32,7 +41,32 @@ impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
         // A head and a body that are sent one after the other do not wait for an acknowledgement in between.
         stream.set_nodelay(true).unwrap();
-        Self { stream, unread: BytesMut::with_capacity(16 * 1024) }
+        Self { link: Link::Plain(stream), unread: BytesMut::with_capacity(16 * 1024) }
+    }
+
+    /// The server's end, after the handshake.
+    pub(super) async fn shake_hands(self, config: Arc<ServerConfig>) -> Self {
+        let Link::Plain(stream) = self.link else { panic!("once") };
+        let stream = TlsAcceptor::from(config).accept(stream).await.unwrap();
+        Self { link: Link::Tls(Box::new(stream)), ..self }
+    }
+
+    /// What is below TLS.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        match &self.link {
+            Link::Plain(stream) => stream,
+            Link::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Ends our side by FIN, with a close_notify before it if there is TLS; `rudely`, without one.
+    pub(super) async fn finish(&mut self, rudely: bool) {
+        // Whoever left first needs no end.
+        let _ = match &mut self.link {
+            Link::Plain(stream) => stream.shutdown().await,
+            Link::Tls(stream) if rudely => stream.get_mut().0.shutdown().await,
+            Link::Tls(stream) => stream.shutdown().await,
+        };
     }
 
     pub(super) async fn connect(address: SocketAddr) -> Self {
@@ -42,7 +76,13 @@ impl Wire {
     /// # Errors
     /// The peer is gone.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        match &mut self.link {
+            Link::Plain(stream) => stream.write_all(bytes).await,
+            Link::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+        }
     }
 
     /// The next message's head, or the error or end that came instead.
@@ -109,7 +149,11 @@ impl Wire {
 
     /// Reads something; `false` at the end.
     async fn more(&mut self) -> io::Result<bool> {
-        Ok(self.stream.read_buf(&mut self.unread).await? > 0)
+        let read = match &mut self.link {
+            Link::Plain(stream) => stream.read_buf(&mut self.unread).await?,
+            Link::Tls(stream) => stream.read_buf(&mut self.unread).await?,
+        };
+        Ok(read > 0)
     }
 }
 
