@@ -1,10 +1,11 @@
-//! Who calls: named by a password here, and which routes that opens. (Uids and certificates: `unix`, `tls`.)
+//! Who calls: named by a password, a uid or a certificate, and which routes that opens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::tls::{NAME, client, connect_to, write};
 use super::{last, rig_with, route, targets};
-use crate::support::{API, Answer, Rig, eventually};
+use crate::support::{API, Answer, App, Rig, eventually};
 
 fn basic(pair: &str) -> String {
     format!("Basic {}", STANDARD.encode(pair))
@@ -106,4 +107,86 @@ async fn a_password_file_that_changes_is_read_again_and_a_broken_one_is_not_beli
     }
     assert_eq!(ask("billing:b-canary-1").await, 401);
     assert!(!rig.proxy.said().contains("b-canary"), "{}", rig.proxy.said());
+}
+
+#[tokio::test]
+async fn by_the_uid_at_the_other_end_of_a_unix_socket() {
+    let ours = rustix::process::geteuid().as_raw();
+    let rig = rig_with(|rig| {
+        let mine = route(rig, "mine", "", "match: {path: /mine}\ncallers: [me]");
+        let others = route(rig, "others", "", "match: {path: /others}\ncallers: [other]");
+        format!(
+            "listen: 'unix:{}'\ncallers: {{clients: [{{name: me, uid: {ours}}}, {{name: other, uid: {}}}]}}\n\
+             routes:\n{mine}{others}",
+            rig.folder.path("app.sock").display(),
+            ours + 1,
+        )
+    })
+    .await;
+    let mut app = App::connect_to(&rig.folder.path("app.sock")).await;
+    assert_eq!(app.get("/mine").await.status, 200);
+    let answer = app.get("/others").await;
+    assert_eq!((answer.status, answer.reason().as_str()), (403, "not_allowed"));
+    assert_eq!(targets(&rig), ["/mine"]);
+}
+
+#[tokio::test]
+async fn by_a_certificate_or_a_password_and_nobody_without_a_name() {
+    let rig = rig_with(|rig| {
+        write(rig, "", &rig.ca.identity(&[NAME]).unwrap());
+        write(rig, "edge-", &rig.ca.identity(&["edge.corp.test"]).unwrap());
+        write(rig, "other-", &rig.ca.identity(&["other.corp.test"]).unwrap());
+        rig.folder.write("billing", "b-canary-1");
+        let tls = "cert_file: cert.pem, key_file: key.pem";
+        let edge = route(rig, "edge", "", "match: {path: /edge}\ncallers: [edge]");
+        format!(
+            "listen:\n- {{name: certs, address: '127.0.0.1:0', allow_remote: true, tls: {{{tls}, client_ca_file: ca.pem}}}}\n\
+             - {{name: names, address: '127.0.0.1:0', allow_remote: true, tls: {{{tls}}}}}\n\
+             callers:\n  hosts: [{NAME}]\n  clients:\n  - {{name: edge, cert_san: Edge.Corp.Test}}\n  \
+             - {{name: billing, password: {{file: billing}}}}\nroutes:\n{edge}{}",
+            route(rig, "open", "", "")
+        )
+    })
+    .await;
+    let certificate =
+        |name: &str| [rig.folder.path(&format!("{name}-cert.pem")), rig.folder.path(&format!("{name}-key.pem"))];
+    let (certs, names) = (rig.proxy.addresses[0], rig.proxy.addresses[1]);
+    for (name, path, status) in
+        [("edge", "/edge", 200), ("edge", "/x", 200), ("other", "/x", 200), ("other", "/edge", 401)]
+    {
+        let [cert, key] = certificate(name);
+        let mut app = connect_to(certs, client(&rig, Some([&cert, &key]))).await.unwrap();
+        assert_eq!(app.get(path).await.status, status, "{name} {path}");
+    }
+    let mut app = connect_to(names, client(&rig, None)).await.unwrap();
+    let right = basic("billing:b-canary-1");
+    assert_eq!(app.ask(&format!("GET /x HTTP/1.1\nAuthorization: {right}")).await.status, 200);
+    rig.api.log().clear();
+    for (line, status) in [("GET /x", 401), ("GET /nowhere", 401), (&format!("GET http://{API}/x"), 407)] {
+        let host = if status == 407 { API } else { NAME };
+        let answer = app.ask(&format!("{line} HTTP/1.1\nHost: {host}")).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (status, "caller_unknown"), "{line}");
+    }
+    let answer = app.ask(&format!("GET /edge HTTP/1.1\nAuthorization: {right}")).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (403, "not_allowed"));
+    assert!(targets(&rig).is_empty());
+}
+
+#[tokio::test]
+async fn the_pages_of_other_machines_are_for_the_named_alone() {
+    let rig = rig_with(|rig| {
+        write(rig, "", &rig.ca.identity(&[NAME]).unwrap());
+        rig.folder.write("billing", "b-canary-1");
+        format!(
+            "admin: {{address: '127.0.0.1:0', allow_remote: true, tls: {{cert_file: cert.pem, key_file: key.pem}}}}\n\
+             callers: {{hosts: [{NAME}], clients: [{{name: billing, password: {{file: billing}}}}]}}\nroutes:\n{}",
+            route(rig, "api", "", "")
+        )
+    })
+    .await;
+    for (pair, status) in [(None, 401), (Some("billing:wrong"), 401), (Some("billing:b-canary-1"), 200)] {
+        let line = pair.map_or(String::new(), |pair| format!("\nAuthorization: {}", basic(pair)));
+        let mut app = connect_to(rig.proxy.admin, client(&rig, None)).await.unwrap();
+        assert_eq!(app.ask(&format!("GET /status HTTP/1.1{line}")).await.status, status, "{pair:?}");
+    }
 }

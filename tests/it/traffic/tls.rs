@@ -1,5 +1,6 @@
 //! Apps that speak TLS to us: who is let in, with which certificate, and what a renewal of it does.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use super::{in_time, moment, rig_with, route, targets};
 use crate::support::{App, Proxy, Rig, eventually};
 
 /// The name that apps call the listener by.
-const NAME: &str = "egress.corp.test";
+pub(super) const NAME: &str = "egress.corp.test";
 
 /// A rig whose listener `egress` speaks TLS with `cert.pem`; `more` are further keys of its `tls`.
 async fn rig_with_tls(more: &str, top: &str) -> Rig {
@@ -35,23 +36,27 @@ async fn rig_with_tls(more: &str, top: &str) -> Rig {
 }
 
 /// Writes `cert.pem` and `key.pem` of an identity, into a folder.
-fn write(rig: &Rig, folder: &str, identity: &Identity) {
+pub(super) fn write(rig: &Rig, folder: &str, identity: &Identity) {
     rig.folder.write(&format!("{folder}cert.pem"), &identity.cert_pem);
     rig.folder.write(&format!("{folder}key.pem"), &identity.key_pem);
 }
 
 /// A client that trusts the rig's authority and shows the certificate of these files.
-fn client(rig: &Rig, shows: Option<[&Path; 2]>) -> ClientConfig {
+pub(super) fn client(rig: &Rig, shows: Option<[&Path; 2]>) -> ClientConfig {
     let identity = shows.map(|[certificate, key]| (certificate.to_owned(), key.to_owned()));
     let settings = TlsSettings { ca_file: Some(rig.folder.path("ca.pem")), identity, ..TlsSettings::default() };
     ClientConfigs::fresh(&settings).unwrap()
 }
 
-type TlsApp = App<TlsStream<TcpStream>>;
+pub(super) type TlsApp = App<TlsStream<TcpStream>>;
 
 /// An app that shakes hands.
 async fn connect(rig: &Rig, config: ClientConfig) -> std::io::Result<TlsApp> {
-    let stream = TcpStream::connect(rig.proxy.address).await?;
+    connect_to(rig.proxy.address, config).await
+}
+
+pub(super) async fn connect_to(address: SocketAddr, config: ClientConfig) -> std::io::Result<TlsApp> {
+    let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(NAME).unwrap();
     Ok(App::over(in_time(TlsConnector::from(Arc::new(config)).connect(name, stream)).await?, &NAME))
 }
