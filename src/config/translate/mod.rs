@@ -46,7 +46,8 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
     let Document { listen, admin, health, workers, log, shutdown, state_dir, tokens, routes, callers, limits } =
         document;
     let names = listeners::names(&listen.0);
-    let (listeners, admin, health) = listeners::translate(&mut scribe, listen.0, admin.on(), health.on());
+    let (listeners, admin, health) =
+        listeners::translate(&mut scribe, listen.0, admin.on(), health.on(), !callers.clients.is_empty());
     let tokens = tokens::translate(&mut scribe, tokens);
     let clients = callers::names(&callers.clients);
     let routes = routes::translate(&mut scribe, routes.unwrap_or_default(), &names, &clients);
