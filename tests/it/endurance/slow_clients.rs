@@ -53,7 +53,7 @@ async fn slow_clients_end_and_nobody_else_notices() {
     let mut bystander = Bystander::start();
     let rest = format!(
         "limits: {{connections: 10000, head: {limit}, idle: {limit}}}\nroutes:\n  - {{name: slow, upstream: \
-         'http://{}', token: app, timeouts: {{body_idle: {limit}}}}}\n  - {{name: ordinary, upstream: 'http://{}', \
+         'http://{}', token: app, timeouts: {{body_idle: {limit}}}, limits: {{in_flight: 4000}}}}\n  - {{name: ordinary, upstream: 'http://{}', \
          token: app, match: {{path: /ordinary}}}}\n",
         api.address, bystander.api
     );
