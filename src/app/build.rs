@@ -114,7 +114,7 @@ impl Bound {
         for (index, listener) in listeners.iter().enumerate() {
             bound.extend(bind(listener, index)?);
         }
-        let guard = AddressGuard::new(sockets(&bound), [sockets(&admin), sockets(&health)].concat());
+        let guard = AddressGuard::new(tcp(&bound), [tcp(&admin), tcp(&health)].concat());
         Ok(Self {
             doors,
             listeners: bound,
@@ -164,15 +164,6 @@ fn route(id: usize, settings: RouteSettings, registry: &Registry, observer: &Obs
     let host = host.map_err(|_| "the upstream's host cannot be sent as Host")?;
     let (metrics, gate) = (observer.route(&settings.name), Gate::new(settings.limits));
     Ok(Route { id, settings, token, metrics, gate, host })
-}
-
-/// Where something can be dialled: no upstream is a unix socket.
-fn sockets(bound: &[inbound::Bound]) -> Vec<SocketAddr> {
-    let socket = |bound: &inbound::Bound| match bound.address {
-        Address::Tcp(address) => Some(address),
-        Address::Unix(_) => None,
-    };
-    bound.iter().filter_map(socket).collect()
 }
 
 /// The hosts that the configuration itself makes ours.

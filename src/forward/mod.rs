@@ -26,7 +26,7 @@ use crate::life::contained;
 use crate::observe::Observer;
 use crate::outbound::{Lease, Outbound, Outgoing, Prepared, SendError, Unsealed};
 use crate::rules::gate::Full;
-use crate::rules::way_back::{CameTo, way_back};
+use crate::rules::way_back::way_back;
 use crate::rules::{Admitted, Arrival, Routes};
 use crate::wire::fault::Fault;
 use crate::wire::form::{Form, Target};
@@ -145,9 +145,9 @@ impl Forward {
             }
         }
         strip_response(headers);
-        if let Form::Origin(authority) = target.form() {
-            let came_to = CameTo { authority: authority.as_ref(), tls: arrival.tls };
-            places::lead_back(headers, |reference| way_back(&route.settings, came_to, reference));
+        // An app that named the upstream itself means the upstream.
+        if matches!(target.form(), Form::Origin(_)) {
+            places::lead_back(headers, |reference| way_back(&route.settings, reference));
         }
         if route.settings.via {
             self.via.put_on(headers);

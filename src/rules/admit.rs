@@ -3,6 +3,7 @@
 //! The only place that makes an [`Admitted`]. The order is the one of the security review: method, Host, web page, caller,
 //! route, own credential, path. Who may not call learns nothing of the routes.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::callers::{Arrival, Caller, Clients};
 use super::gate::Gate;
 use super::guards::Guards;
-use super::settings::{Allow, OnAuthorization, RouteSettings};
+use super::settings::{Allow, OnAuthorization, RouteSettings, Upstream};
 use super::table::Table;
 use crate::observe::RouteMetrics;
 use crate::token::Reader;
@@ -39,7 +40,7 @@ pub struct Routes {
     routes: Vec<Arc<Route>>,
     /// For origin-form: by Host and local path.
     local: Table<Host>,
-    /// For absolute-form: by the upstream's own authority and base path.
+    /// For absolute-form: by the upstream's own authority, and what each route reaches there.
     absolute: Table<(Host, u16)>,
     guards: Guards,
     clients: Clients,
@@ -77,19 +78,37 @@ impl Routes {
     pub fn new(routes: Vec<(Route, Option<usize>)>, guards: Guards, clients: Clients) -> Self {
         let (mut local, mut absolute) = (Table::default(), Table::default());
         for (index, (route, listener)) in routes.iter().enumerate() {
-            let settings = &route.settings;
-            let matching = &settings.matching;
+            let matching = &route.settings.matching;
             local.insert(*listener, matching.host.clone(), matching.path.as_deref().unwrap_or(""), index);
-            let upstream = &settings.upstream;
-            let place = |port| Some((upstream.authority.host.clone(), port));
-            absolute.insert(*listener, place(upstream.port()), &upstream.base_path, index);
         }
+        let place = |upstream: &Upstream, port| (upstream.authority.host.clone(), port);
+        let restricted: HashSet<_> = routes
+            .iter()
+            .filter(|(route, _)| route.settings.is_restricted())
+            .map(|(route, _)| place(&route.settings.upstream, route.settings.upstream.port()))
+            .collect();
         // A client that is to use a proxy writes http:// and no port for what we reach over TLS. These come second, so
         // that an upstream that really is on port 80 wins.
-        for (index, (route, listener)) in routes.iter().enumerate() {
-            let upstream = &route.settings.upstream;
-            if upstream.https && upstream.port() == 443 {
-                absolute.insert(*listener, Some((upstream.authority.host.clone(), 80)), &upstream.base_path, index);
+        for by_port_80 in [false, true] {
+            let of_upstream = |upstream: &Upstream| match by_port_80 {
+                false => Some(upstream.port()),
+                true => (upstream.https && upstream.port() == 443).then_some(80),
+            };
+            // What a route reaches is its own, so that its rules hold for a URL as they do for a path.
+            for (index, (route, listener)) in routes.iter().enumerate() {
+                let upstream = &route.settings.upstream;
+                if let Some(port) = of_upstream(upstream) {
+                    absolute.insert(*listener, Some(place(upstream, port)), &route.settings.reach(), index);
+                }
+            }
+            // The rest below its base is the first's; but where somebody restricted something, nobody gets there by the way.
+            for (index, (route, listener)) in routes.iter().enumerate() {
+                let upstream = &route.settings.upstream;
+                if let Some(port) = of_upstream(upstream)
+                    && !restricted.contains(&place(upstream, upstream.port()))
+                {
+                    absolute.insert(*listener, Some(place(upstream, port)), &upstream.base_path, index);
+                }
             }
         }
         let routes = routes.into_iter().map(|(route, _)| Arc::new(route)).collect();
@@ -156,7 +175,11 @@ impl Routes {
             }
             Form::Absolute { authority, https } => {
                 let place = (authority.host.clone(), authority.port_or(if *https { 443 } else { 80 }));
-                (self.absolute.find(listener, Some(&place), path), Refusal::Foreign)
+                let found = self.absolute.find(listener, Some(&place), path);
+                // Who asks for TLS does not get it in clear.
+                let in_clear =
+                    |index: &usize| self.routes.get(*index).is_some_and(|route| !route.settings.upstream.https);
+                (found.filter(|index| !(*https && in_clear(index))), Refusal::Foreign)
             }
             Form::Tunnel(_) => (None, Refusal::Foreign),
         };

@@ -163,6 +163,40 @@ fn absolute_form_is_a_url_of_the_upstream() {
     }
 }
 
+#[test]
+fn what_a_route_reaches_is_its_own_in_both_forms() {
+    let rows = [
+        ("all", None, None, None, "https://api.example.com"),
+        ("admin", None, None, Some("/admin"), "https://api.example.com"),
+        ("other", None, None, Some("/other"), "https://other.example.com/base"),
+    ];
+    let get = |routes: &Routes, uri: &str| admit_by(routes, 0, "GET", uri, &[("host", host_of(uri))]);
+    for only in ["", "admin"] {
+        let routes = routes(&rows, |settings| {
+            if &*settings.name == only {
+                settings.callers = vec!["ops".into()];
+            }
+        });
+        let admin = if only.is_empty() { to("admin", "/admin/x") } else { Err(Refusal::CallerUnknown) };
+        assert_eq!(admit(&routes, "/admin/x", "localhost"), admin);
+        assert_eq!(get(&routes, "http://api.example.com/admin/x"), admin);
+        assert_eq!(get(&routes, "https://api.example.com:443/admin/x"), admin);
+        assert_eq!(get(&routes, "http://api.example.com/x"), to("all", "/x"));
+        assert_eq!(get(&routes, "http://other.example.com/base/x"), to("other", "/base/x"), "the rest is the first's");
+    }
+    let routes = routes(&rows[1..], |settings| settings.callers = vec!["ops".into()]);
+    assert_eq!(get(&routes, "http://api.example.com/x"), Err(Refusal::Foreign), "and nobody's beside a restriction");
+    assert_eq!(get(&routes, "http://other.example.com/base/x"), Err(Refusal::Foreign));
+}
+
+#[test]
+fn who_asks_for_tls_does_not_get_it_in_clear() {
+    let routes = routes(&[("plain", None, None, None, "http://127.0.0.1:8080")], |_| {});
+    let get = |uri: &str| admit_by(&routes, 0, "GET", uri, &[("host", "127.0.0.1:8080")]);
+    assert_eq!(get("http://127.0.0.1:8080/x"), to("plain", "/x"));
+    assert_eq!(get("https://127.0.0.1:8080/x"), Err(Refusal::Foreign));
+}
+
 /// The Host that an honest client sends with an absolute URL.
 fn host_of(uri: &str) -> &'static str {
     let rest = uri.split_once("://").unwrap().1;

@@ -39,6 +39,19 @@ pub struct RouteSettings {
     pub limits: InFlight,
 }
 
+impl RouteSettings {
+    /// The path on the upstream that everything the route takes from apps with a base URL lies at or below.
+    pub fn reach(&self) -> String {
+        let matched = self.matching.path.as_deref().filter(|_| !self.strip_prefix);
+        format!("{}{}", self.upstream.base_path, matched.unwrap_or_default())
+    }
+
+    /// Whether it lets through less than everything below the upstream, or not everybody.
+    pub fn is_restricted(&self) -> bool {
+        !self.allow.is_empty() || !self.callers.is_empty()
+    }
+}
+
 /// What an origin-form request must look like to take the route. Nothing set takes the rest.
 #[derive(Debug, Default)]
 pub struct Match {
