@@ -7,6 +7,7 @@ mod status;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -14,12 +15,13 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::Now;
 use crate::life::{DrainSignal, Phase, Readiness};
 use crate::observe::Observer;
+use crate::rules::callers::CHALLENGE;
 use crate::rules::{Arrival, Routes};
 use crate::token::{Registry, Status};
 use crate::wire::form::Target;
@@ -54,8 +56,9 @@ pub enum Pages {
     Health,
 }
 
-/// How a caller who has neither uid nor certificate names itself (RFC 7617).
-const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"bearerd\", charset=\"UTF-8\"");
+/// A probe says what it wants at once. Whoever does not would keep the next one out, which a kubelet waits for no longer
+/// than this itself.
+const HEAD: Duration = Duration::from_secs(1);
 
 impl Admin {
     /// Serves one request, which came in so.
@@ -64,7 +67,7 @@ impl Admin {
             Ok::<_, Infallible>(self.answer(request, arrival, pages))
         });
         let mut builder = http1::Builder::new();
-        builder.header_read_timeout(None).keep_alive(false);
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(false);
         // How it ends is the client's business.
         let _ = builder.serve_connection(TokioIo::new(stream), service).await;
     }

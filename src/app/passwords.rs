@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::life::contained;
 use crate::observe::Observer;
@@ -19,32 +20,46 @@ use crate::token::source::read_once;
 /// A command that failed, such as a vault's that was away, is run again after this.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// One that printed a password is run again after this: nothing else tells that a vault holds another one now.
+const AGAIN: Duration = Duration::from_secs(300);
+
 pub(super) struct Passwords {
     /// By the client's place in the configuration.
-    sources: Vec<(usize, Arc<str>, SecretSource)>,
+    sources: Vec<(usize, Arc<str>, Arc<SecretSource>)>,
     routes: Arc<Routes>,
     observer: Observer,
 }
 
 impl Passwords {
     pub(super) fn new(clients: Vec<ClientSettings>, routes: Arc<Routes>, observer: Observer) -> Self {
-        let source = |(place, client): (usize, ClientSettings)| Some((place, client.name, client.password?));
+        let source = |(place, client): (usize, ClientSettings)| Some((place, client.name, Arc::new(client.password?)));
         Self { sources: clients.into_iter().enumerate().filter_map(source).collect(), routes, observer }
     }
 
     /// What to watch.
     pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        self.sources.iter().filter_map(|(_, _, source)| match source {
+        self.sources.iter().filter_map(|(_, _, source)| match &**source {
             SecretSource::File(path) => Some(path.clone()),
             SecretSource::Inline(_) | SecretSource::Exec(_) => None,
         })
     }
 
-    /// Reads all of them; whether that succeeded.
+    /// Reads all of them, side by side; whether that succeeded.
     pub(super) async fn read(&self) -> bool {
+        let mut reading = JoinSet::new();
+        for (index, (_, _, source)) in self.sources.iter().enumerate() {
+            let source = Arc::clone(source);
+            reading.spawn(async move { (index, read_once(&source).await) });
+        }
         let mut all = true;
-        for (place, name, source) in &self.sources {
-            match read_once(source).await {
+        while let Some(read) = reading.join_next().await {
+            // A panic was told by the runtime.
+            let Some((index, password)) = read.ok() else {
+                all = false;
+                continue;
+            };
+            let Some((place, name, _)) = self.sources.get(index) else { continue };
+            match password {
                 Ok(password) => self.routes.clients().set_password(*place, &password),
                 Err(why) => {
                     all = false;
@@ -55,11 +70,14 @@ impl Passwords {
         all
     }
 
-    /// Reads them again whenever one of their files changes; runs until it is dropped. `complete` if the last reading was.
+    /// Reads them again whenever one of their files changes, and commands now and then; runs until it is dropped.
+    /// `complete` if the last reading was.
     pub(super) async fn keep(self, mut changed: watch::Receiver<()>, mut complete: bool) {
+        let has_command = self.sources.iter().any(|(_, _, source)| matches!(**source, SecretSource::Exec(_)));
         // Nothing is watched where none of them is in a file.
         let mut watched = true;
         loop {
+            let wait = if complete { AGAIN } else { RETRY };
             tokio::select! {
                 news = changed.changed(), if watched => {
                     watched = news.is_ok();
@@ -67,7 +85,7 @@ impl Passwords {
                         continue;
                     }
                 }
-                () = tokio::time::sleep(RETRY), if !complete => {}
+                () = tokio::time::sleep(wait), if has_command || !complete => {}
                 else => return,
             }
             complete = contained(self.read()).await.unwrap_or(false);

@@ -87,8 +87,15 @@ impl Bound {
             listening(&observer, bound);
         }
         // Before the first caller comes, and after the probes may: a password may be a command's to print.
-        let complete = passwords.read().await;
-        keepers.spawn(passwords.keep(changed, complete));
+        tokio::select! {
+            complete = passwords.read() => { keepers.spawn(passwords.keep(changed, complete)); }
+            // Nothing is in flight yet.
+            signal = stopped(&mut stop) => {
+                observer.tell(&Event::Draining { signal });
+                observer.tell(&Event::Stopped { cut_off: 0 });
+                return Ok(Ended { cut_off: 0 });
+            }
+        }
         let limit = ConnectionLimit::new(shares.apps, shares.refusals);
         let seed = Seed {
             routes,

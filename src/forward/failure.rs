@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 use super::reply::Reply;
 use crate::observe::reason::Reason;
 use crate::rules::Refusal;
-use crate::rules::callers::credential_header;
+use crate::rules::callers::{CHALLENGE, credential_header};
 use crate::token::NoToken;
 use crate::wire::fault::Fault;
 use crate::wire::form::{Form, FormError, Target};
@@ -229,7 +229,7 @@ impl Failure {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(challenge) = row.challenge {
-            headers.insert(challenge, HeaderValue::from_static("Basic realm=\"bearerd\", charset=\"UTF-8\""));
+            headers.insert(challenge, CHALLENGE);
         }
         if row.close || ends {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

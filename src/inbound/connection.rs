@@ -20,6 +20,7 @@ use super::stream::Stream;
 use super::watched::{Activity, Serving, Watch, Watched};
 use crate::forward::{Forward, Reply};
 use crate::life::Drain;
+use crate::observe::reason::Reason;
 use crate::rules::Arrival;
 
 /// hyper's buffer for what a connection sends; a head must fit, and 8 KiB is the least that hyper takes.
@@ -47,7 +48,7 @@ pub(super) async fn serve(
     limits: &Limits,
     mut drain: Drain,
 ) {
-    let arrival = Rc::new(arrival);
+    let (arrival, observer) = (Rc::new(arrival), forward.observer.clone());
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), Stream::reset));
     let service = service_fn(|request: Request<Incoming>| {
         let serving = activity.serve(request.body().size_hint().exact());
@@ -68,8 +69,14 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             biased;
-            // How a connection ends is the app's business; what ended badly was recorded with its exchange.
-            _ = connection.as_mut() => return,
+            // How a connection ends is the app's business; what ended badly was recorded with its exchange, but for what
+            // was no request: hyper has answered that, with a bare 400 or 431.
+            ended = connection.as_mut() => {
+                if ended.is_err_and(|error| error.is_parse()) {
+                    observer.refused(Reason::BadRequest, None, Some("it is not HTTP/1, or its head is too large"));
+                }
+                return;
+            }
             () = draining.as_mut(), if !told => {
                 told = true;
                 connection.as_mut().graceful_shutdown();

@@ -156,7 +156,8 @@ fn names(connection: &ServerConnection) -> Vec<Box<str>> {
     // It was parsed once already, by the same parser.
     let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     let hosts = certificate.valid_dns_names().map(|name| name.to_ascii_lowercase().into());
-    hosts.chain(certificate.valid_uri_names().map(Into::into)).collect()
+    // What has no scheme is no URI, and is not to be taken for a DNS name.
+    hosts.chain(certificate.valid_uri_names().filter(|name| name.contains(':')).map(Into::into)).collect()
 }
 
 /// What went wrong with a handshake, in words that no peer chose.

@@ -4,14 +4,14 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, lchown};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::{Group, User};
 use rustix::fs::Mode;
-use rustix::io::{Errno, ioctl_fionbio};
+use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, listen, socket};
 use rustix::process::{geteuid, umask};
 use tokio::net::UnixStream;
@@ -42,22 +42,26 @@ pub(super) fn bind(settings: &UnixSocket) -> Result<(UnixListener, SocketFile), 
     let owner = settings.owner.as_deref().map(user).transpose()?;
     let group = settings.group.as_deref().map(group).transpose()?;
     clear(&settings.path)?;
-    let socket = {
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None).map_err(io::Error::from)?;
+    fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(io::Error::from)?;
+    let address = SocketAddrUnix::new(&settings.path).map_err(io::Error::from)?;
+    {
         let _alone = MASK.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = umask(Mode::RWXG | Mode::RWXO);
-        let socket = UnixListener::bind(&settings.path);
+        let before = umask(Mode::from_raw_mode(settings.mode).complement());
+        let bound = rustix::net::bind(&socket, &address);
         umask(before);
-        socket.map_err(|error| match error.kind() == io::ErrorKind::AddrInUse {
-            true => BindFault::Taken,
-            false => error.into(),
-        })?
-    };
+        bound.map_err(|error| match error {
+            Errno::ADDRINUSE => BindFault::Taken,
+            error => io::Error::from(error).into(),
+        })?;
+    }
     let file = SocketFile::of(&settings.path)?;
     if owner.is_some() || group.is_some() {
         lchown(&settings.path, owner, group).map_err(BindFault::NotGiven)?;
     }
+    // Until now nobody could connect, whatever the file says.
     listen(&socket, BACKLOG).map_err(io::Error::from)?;
-    std::fs::set_permissions(&settings.path, std::fs::Permissions::from_mode(settings.mode))?;
+    let socket = UnixListener::from(socket);
     socket.set_nonblocking(true)?;
     Ok((socket, file))
 }
@@ -148,6 +152,7 @@ pub(super) fn is_ours(uid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;

@@ -312,7 +312,9 @@ impl Event<'_> {
             ),
             Self::PasswordUnreadable { client, why } => (
                 "password_unreadable",
-                format!("client {client}: the password cannot be read: {why}; the last one that could be still counts"),
+                format!(
+                    "client {client}: the password cannot be read: {why}; one that could be read before still counts"
+                ),
                 vec![("client", (*client).into()), ("why", (*why).into())],
             ),
             Self::StateUnwritable { path, error } => (

@@ -23,12 +23,22 @@ impl AddressGuard {
         Self { listeners, pages }
     }
 
-    /// Those of a name's addresses that may be dialled at `port`.
+    /// Those of a name's addresses that may be dialled at `port`. `of_this_machine` if the name says that it is this
+    /// machine's (`localhost`, or below it): then it may lead to our own pages, and nowhere else than to loopback, whatever a
+    /// name server says (RFC 6761, 6.3). Without that, what is sent in clear to a name of ours could leave the machine.
     ///
     /// # Errors
     /// There are some, and none of them may; why the first may not.
-    pub(super) fn admissible(&self, found: Vec<SocketAddr>, port: u16, named: bool) -> Result<Vec<SocketAddr>, Fault> {
-        let check = |address: &SocketAddr| self.check(SocketAddr::new(address.ip(), port), named);
+    pub(super) fn admissible(
+        &self,
+        found: Vec<SocketAddr>,
+        port: u16,
+        of_this_machine: bool,
+    ) -> Result<Vec<SocketAddr>, Fault> {
+        let check = |address: &SocketAddr| match of_this_machine && !address.ip().to_canonical().is_loopback() {
+            true => Err(Fault::Prohibited),
+            false => self.check(SocketAddr::new(address.ip(), port), of_this_machine),
+        };
         let why = found.iter().find_map(|address| check(address).err());
         let may: Vec<_> = found.into_iter().filter(|address| check(address).is_ok()).collect();
         match why {

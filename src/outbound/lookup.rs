@@ -149,6 +149,10 @@ mod tests {
         let mut own = resolver(|_| Ok(vec![([127, 0, 0, 1], 0).into(), ([169, 254, 0, 1], 0).into()]));
         own.guard = Arc::new(AddressGuard::new(vec![([127, 0, 0, 1], 443).into()], Vec::new()));
         assert_eq!(Fault::of(&own.call(name()).await.unwrap_err()), Fault::Loop);
+        let mut stray = resolver(|_| Ok(vec![([192, 0, 2, 1], 0).into()]));
+        assert!(stray.call(name()).await.is_ok());
+        stray.is_this_machine = true;
+        assert_eq!(Fault::of(&stray.call(name()).await.unwrap_err()), Fault::Prohibited, "no name of this machine's");
         own.port = 444;
         assert!(own.call(name()).await.is_ok(), "another port is another program");
     }

@@ -55,12 +55,14 @@ impl Prepared {
 }
 
 /// What frameworks take for the method or the path instead of the one that a rule was held against.
-const OVERRIDES: [HeaderName; 5] = [
+const OVERRIDES: [HeaderName; 7] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-override-url"),
+    HeaderName::from_static("x-http-path-override"),
 ];
 
 /// To CGI and its kin `X_Api_Key` is `X-Api-Key`: beside a header that is ours, an app's other spelling of it goes, and so

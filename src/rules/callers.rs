@@ -11,7 +11,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use zeroize::Zeroizing;
 
 use super::settings::ClientSettings;
@@ -109,6 +109,9 @@ impl Clients {
     }
 }
 
+/// How a caller whose connection proves nothing is to name itself (RFC 7617).
+pub const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"bearerd\", charset=\"UTF-8\"");
+
 /// Where a caller's password stands: a client that has us for its proxy has a header for that (RFC 9110, 11.7).
 pub fn credential_header(form: &Form) -> HeaderName {
     match form {
@@ -140,8 +143,6 @@ impl fmt::Debug for Client {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
     use crate::wire::authority::Authority;
 

@@ -76,10 +76,24 @@ fn check_decoded(segment: &[u8]) -> Result<(), &'static str> {
         return Err("the path has a segment of parameters alone (`/;x/`)");
     }
     let name = String::from_utf8_lossy(name);
-    if !name.is_empty() && name.chars().all(|letter| letter == '.' || letter.is_whitespace()) {
+    let blank = |letter: char| letter == '.' || letter.is_whitespace();
+    let dotted = name.contains('.') && name.chars().all(|letter| blank(letter) || is_unseen(letter));
+    if !name.is_empty() && (dotted || name.chars().all(blank)) {
         return Err("the path has a segment of dots or white space alone (`..%20`, `...`)");
     }
     Ok(())
+}
+
+/// What somebody may drop from a name: bytes that are no text, and characters that nobody sees (Unicode's
+/// `Default_Ignorable_Code_Point`, as far as it is in use).
+fn is_unseen(letter: char) -> bool {
+    matches!(
+        letter,
+        char::REPLACEMENT_CHARACTER
+            | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// Whether some server may take this segment for a shorter one: because of parameters, or of a query or a fragment that
@@ -226,6 +240,9 @@ mod tests {
                 "/....;",
                 "/.. ",
                 "/\u{3000}..",
+                "/..%ff/",
+                "/..%e2%80%8b/",
+                "/.%c2%ad./",
             ],
         ),
     ];

@@ -22,6 +22,9 @@ pub fn method(text: &str) -> Result<Method, Complaint> {
         Method::TRACE => return Err(Complaint::new("TRACE would read the token back to whoever asks")),
         _ => {}
     }
+    if matches!(text, "*" | "ANY" | "ALL") {
+        return Err(Complaint::new("not a method").hint("leave `methods` out for the usual ones"));
+    }
     let upper = text.to_ascii_uppercase();
     if upper != text && Method::from_bytes(upper.as_bytes()).is_ok_and(|method| is_known(&method)) {
         return Err(Complaint::new("methods are told apart by case").hint(format!("write `{upper}`")));

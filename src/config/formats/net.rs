@@ -161,6 +161,23 @@ pub fn host(text: &str) -> Result<Host, Complaint> {
     }
 }
 
+/// A subject alternative name of a certificate, in canonical form.
+pub fn cert_san(text: &str) -> Result<String, Complaint> {
+    if text.contains(':') {
+        absolute_uri(text)?;
+        return Ok(text.to_owned());
+    }
+    if text.contains('=') {
+        return Err(
+            Complaint::new("the subject of a certificate (`CN=…`) is not looked at").hint("write a DNS name or a URI")
+        );
+    }
+    match host(text)? {
+        Host::Name(name) => Ok(name.to_string()),
+        Host::Ip(_) => Err(Complaint::new("an IP address names no client").hint("write a DNS name or a URI")),
+    }
+}
+
 pub fn server_name(text: &str) -> Result<ServerName<'static>, Complaint> {
     let name = match host(text)? {
         Host::Name(name) => name.to_string(),

@@ -662,3 +662,43 @@ fn callers_that_are_nobody_are_told() {
         &["1:70: callers.clients[1].cert_san: the client `a` has the same"],
     );
 }
+
+#[track_caller]
+fn warned(document: &str, expected: &[&str]) {
+    assert_eq!(Given::document(document).warnings(), expected, "\n{document}");
+}
+
+#[test]
+fn what_restricts_nothing_or_can_be_gone_round_is_warned_of() {
+    let route = |name: &str, keys: &str| format!("- {{name: {name}, upstream: 'https://a.example', token: a{keys}}}\n");
+    let clients = "callers: {clients: [{name: ops, password: {file: secret}}]}\n";
+    let round = |key: &str| {
+        format!(
+            "the route `all` leads to the same upstream without `{key}`: a path that is written in another way, such as \
+             `/%61` for `/a`, takes that one"
+        )
+    };
+    let document = |routes: &str| format!("{TOKEN}{clients}routes:\n{routes}");
+    let all = route("all", "");
+    let admin = route("admin", ", match: {path: /admin}, callers: ops");
+    warned(&document(&(all.clone() + &admin)), &[&format!("5:81: routes[1].callers: {}", round("callers"))]);
+    let ruled = route("ruled", ", match: {path: /ro}, allow: [{path: /ro/**}]");
+    warned(&document(&(all + &ruled)), &[&format!("5:78: routes[1].allow: {}", round("allow"))]);
+    // Neither what is as strict, nor what leads elsewhere.
+    warned(&document(&(route("all", ", callers: [ops]") + &admin)), &[]);
+    warned(&document(&(route("other", ", match: {path: /other}") + &admin)), &[]);
+    warned(
+        &document(&route("open", ", callers: [], allow: []")),
+        &[
+            "4:57: routes[0].callers: an empty list is no restriction",
+            "4:70: routes[0].allow: an empty list is no restriction",
+        ],
+    );
+    warned(
+        &format!("{}callers: {{clients: [{{name: a, uid: 7, cert_san: x.corp}}]}}\n", good_document()),
+        &[
+            "3:31: callers.clients[0].uid: no listener is a unix socket, so nobody can prove this",
+            "3:39: callers.clients[0].cert_san: no listener asks for certificates, so nobody can prove this",
+        ],
+    );
+}

@@ -8,6 +8,7 @@ use super::super::formats;
 use super::super::problem::{Complaint, Path};
 use super::super::written;
 use super::Scribe;
+use crate::inbound::settings::{ListenAddress, ListenSettings};
 use crate::rules::settings::{Callers, ClientSettings};
 
 /// What `callers` of a route may say, what is wrong elsewhere with a client or not.
@@ -25,6 +26,27 @@ pub(super) fn translate(scribe: &mut Scribe<'_>, callers: written::Callers) -> C
         hosts: callers.hosts.0.iter().filter_map(|host| formats::host(host).ok()).collect(),
         origins: callers.origins.0.iter().filter_map(|origin| formats::origin(origin).ok()).collect(),
         clients: done,
+    }
+}
+
+/// What no listener can ask for proves nothing.
+pub(super) fn warn_of_the_unprovable(scribe: &mut Scribe<'_>, callers: &Callers, listeners: &[ListenSettings]) {
+    let on_socket = listeners.iter().any(|listener| matches!(listener.addresses, ListenAddress::Unix(_)));
+    let with_certificates = listeners.iter().any(ListenSettings::asks_for_certificate);
+    for (index, client) in callers.clients.iter().enumerate() {
+        let of = [
+            ("uid", client.uid.is_some() && !on_socket, "no listener is a unix socket", "listen on `unix:/PATH`"),
+            (
+                "cert_san",
+                client.cert_san.is_some() && !with_certificates,
+                "no listener asks for certificates",
+                "give one `tls` with a `client_ca_file`",
+            ),
+        ];
+        for (key, _, what, hint) in of.into_iter().filter(|(_, useless, ..)| *useless) {
+            let path = Path::default().with("callers").with("clients").with(index).with(key);
+            scribe.key_warning(&path, Complaint::new(format!("{what}, so nobody can prove this")).hint(hint));
+        }
     }
 }
 
@@ -46,8 +68,7 @@ fn one(
         let complaint = Complaint::new("a name that goes with a password has no `:`, which ends it on the wire");
         scribe.problem(&path.with("name"), complaint);
     }
-    // A DNS name is the same in any case, and a URI is not one.
-    let cert_san = cert_san.map(|san| if san.contains(':') { san } else { san.to_ascii_lowercase() });
+    let cert_san = cert_san.and_then(|san| formats::cert_san(&san).ok());
     let mine = [
         Some(("name", name.to_string())),
         uid.map(|uid| ("uid", uid.to_string())),

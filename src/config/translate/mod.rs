@@ -52,6 +52,7 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
     let clients = callers::names(&callers.clients);
     let routes = routes::translate(&mut scribe, routes.unwrap_or_default(), &names, &clients);
     let callers = callers::translate(&mut scribe, callers);
+    callers::warn_of_the_unprovable(&mut scribe, &callers, &listeners);
     Plan {
         listeners,
         admin,

@@ -7,6 +7,7 @@ use http::{HeaderName, StatusCode, header};
 
 use super::super::formats;
 use super::super::problem::{Complaint, Path, did_you_mean};
+use super::super::tree::Value;
 use super::super::words::Switch;
 use super::super::written;
 use super::tokens::NO_TOKEN;
@@ -15,7 +16,7 @@ use crate::rules::settings::{
     Allow, InFlight, Inject, Match, OnAuthorization, RenewOn, RouteSettings, Timeouts, Upstream,
 };
 use crate::wire::authority::{Authority, Host};
-use crate::wire::path::check_strict;
+use crate::wire::path::{check_strict, is_below};
 
 pub(super) fn translate(
     scribe: &mut Scribe<'_>,
@@ -34,12 +35,16 @@ pub(super) fn translate(
         matches: HashMap::new(),
     };
     let root = Path::default().with("routes");
-    let done = routes
+    let done: Vec<RouteSettings> = routes
         .into_iter()
         .enumerate()
         .filter_map(|(index, route)| walk.one(scribe, &root.with(index), route))
         .collect();
     walk.unused(scribe);
+    // Their places are known where all of them could be read.
+    if scribe.report.problems.is_empty() {
+        ways_round(scribe, &done);
+    }
     done
 }
 
@@ -72,6 +77,13 @@ impl Walk<'_> {
         let connect_to = connect_to
             .zip(upstream.as_ref())
             .map(|(to, upstream)| Authority { port: Some(to.port_or(upstream.port())), host: to.host });
+        for key in ["callers", "allow"] {
+            let list = scribe.written.tree.find(&path.with(key));
+            if list.is_some_and(|node| matches!(&node.value, Value::List(list) if list.is_empty())) {
+                let complaint = Complaint::new("an empty list is no restriction");
+                scribe.key_warning(&path.with(key), complaint.hint("list what the route is for, or leave the key out"));
+            }
+        }
         let callers = self.callers(scribe, &path.with("callers"), &route.callers.0);
         let allow = allow(scribe, &path.with("allow"), &route.allow);
         let inject = self.inject(scribe, &path.with("inject"), &route.inject);
@@ -283,6 +295,35 @@ fn allow(scribe: &mut Scribe<'_>, path: &Path, written: &[written::Allow]) -> Ve
         }));
     }
     done
+}
+
+/// What one route forbids another may allow: they lead to the same upstream, and the other's reach covers this one's.
+fn ways_round(scribe: &mut Scribe<'_>, routes: &[RouteSettings]) {
+    let mut open: HashMap<(bool, &Authority), Vec<&RouteSettings>> = HashMap::new();
+    for route in routes.iter().filter(|route| route.allow.is_empty() || route.callers.is_empty()) {
+        open.entry((route.upstream.https, &route.upstream.authority)).or_default().push(route);
+    }
+    for (index, route) in routes.iter().enumerate().filter(|(_, route)| route.is_restricted()) {
+        let reach = route.reach();
+        // A handful is enough to find one.
+        let others = open.get(&(route.upstream.https, &route.upstream.authority)).into_iter().flatten().take(100);
+        for other in others.filter(|other| other.name != route.name && is_below(&reach, &other.reach())) {
+            let forbids = [
+                ("callers", !route.callers.is_empty() && other.callers.is_empty()),
+                ("allow", !route.allow.is_empty() && other.allow.is_empty()),
+            ];
+            if let Some((key, _)) = forbids.into_iter().find(|(_, looser)| *looser) {
+                let complaint = Complaint::new(format!(
+                    "the route `{}` leads to the same upstream without `{key}`: a path that is written in another way, \
+                     such as `/%61` for `/a`, takes that one",
+                    other.name
+                ));
+                let path = Path::default().with("routes").with(index).with(key);
+                scribe.key_warning(&path, complaint.hint(format!("give that route a `{key}`, too")));
+                break;
+            }
+        }
+    }
 }
 
 fn strips_nothing(strip_prefix: bool, matching: &Match) -> bool {

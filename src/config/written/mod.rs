@@ -195,13 +195,14 @@ pub struct Client {
     #[schemars(required, extend("format" = "name"))]
     pub name: Option<String>,
     /// It sends this with its name: `Proxy-Authorization: Basic` where bearerd is its proxy, else `Authorization: Basic`.
-    /// Neither goes on to the upstream.
+    /// Neither goes on to the upstream. Where the connection proves another name, that one counts.
     pub password: Option<SecretWord>,
     /// It comes by a unix socket and runs as this user.
     #[schemars(extend("minimum" = 0, "maximum" = 4_294_967_294_i64))]
     pub uid: Option<u32>,
-    /// It comes by a listener with `tls.client_ca_file` and its certificate carries this DNS name or URI.
-    #[schemars(extend("format" = "visible"))]
+    /// It comes by a listener with `tls.client_ca_file` and its certificate carries this DNS name or URI as a
+    /// subject alternative name. Names are compared whole, without wildcards.
+    #[schemars(extend("format" = "cert-san"))]
     pub cert_san: Option<String>,
 }
 

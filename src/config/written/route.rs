@@ -87,7 +87,7 @@ pub struct Route {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = in_order::<Self>)]
 pub struct Allow {
-    /// Their methods. Nothing listed is GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS and QUERY.
+    /// Their methods. Nothing listed is GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS and QUERY. `GET` does not include `HEAD`.
     #[schemars(extend("default" = [], "format" = "method"))]
     pub methods: OneOrMany<String>,
     /// Their paths below the upstream, byte for byte as they are sent and without its base path. `*` is any part of a

@@ -123,3 +123,11 @@ async fn an_upstream_that_has_no_name_ends_nothing_either() {
     assert!([502, 504].contains(&answer.status), "{answer:?}");
     running.child.end_by(Signal::TERM).await.with(0);
 }
+
+#[tokio::test]
+async fn a_command_that_prints_a_password_does_not_hold_up_the_end() {
+    let stage = Stage::new().await;
+    stage.configure("callers: {clients: [{name: a, password: {exec: [/bin/sleep, '600'], timeout: 5m}}]}\n");
+    let running = stage.run(&[]).await;
+    running.child.end_by(Signal::TERM).await.with(0);
+}

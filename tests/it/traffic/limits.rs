@@ -190,3 +190,20 @@ async fn those_who_do_not_read_do_not_keep_the_probes_out() {
     }
     assert_eq!(rig.proxy.page("/livez").await.status, 200);
 }
+
+#[tokio::test]
+async fn what_is_no_request_is_counted_and_told_of() {
+    let rig = Rig::ready(Options { top: "limits: {header_bytes: 8KiB}", ..Options::default() }).await;
+    let large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(9_000));
+    for bytes in ["GARBAGE\r\n\r\n", "GET / HTTP/1.1\r\nno colon\r\n\r\n", &large] {
+        let mut app = rig.app().await;
+        app.send(bytes).await;
+        app.hears_until_end().await;
+    }
+    rig.proxy.until_said("bad_request").await;
+    let deadline = Instant::now() + PATIENCE;
+    while !rig.proxy.page("/metrics").await.text().contains("bearerd_refused_total{reason=\"bad_request\"} 3\n") {
+        assert!(Instant::now() < deadline, "{}", rig.proxy.page("/metrics").await.text());
+        moment(10).await;
+    }
+}
