@@ -1,7 +1,8 @@
 //! Readiness and drain, as things that are held and dropped rather than flags that are set and forgotten.
 //!
 //! `Readiness` is the absence of named blockers. `Drain` is a signal that everybody can wait for and a count of those
-//! who still have something to finish. `Stock` is what there is only so much of. `contained` lets a task outlive a panic. Must never know what is waited for.
+//! who still have something to finish. `Stock` is what there is only so much of. `contained` lets a task outlive a
+//! panic. Must never know what is waited for.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -136,8 +136,8 @@ pub fn server_config(settings: &ServerTls) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-/// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), or Mozilla's where there are none, as in an image that
-/// holds nothing but bearerd. Read once.
+/// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), or Mozilla's where there are none, as in an image
+/// that holds nothing but bearerd. Read once.
 fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {

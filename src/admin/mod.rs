@@ -56,8 +56,8 @@ pub enum Pages {
     Health,
 }
 
-/// A probe says what it wants at once. Whoever does not would keep the next one out, which a kubelet waits for no longer
-/// than this itself.
+/// A probe says what it wants at once. Whoever does not would keep the next one out, which a kubelet waits for no
+/// longer than this itself.
 const HEAD: Duration = Duration::from_secs(1);
 
 impl Admin {

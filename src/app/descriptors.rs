@@ -17,11 +17,12 @@ pub(super) struct Shares {
     pub(super) pages: usize,
 }
 
-/// For token requests, secret files, listeners and what the runtime needs; refusals and pages come out of it too. An eighth,
-/// but no fewer than these, and no more than anybody has had a use for.
+/// For token requests, secret files, listeners and what the runtime needs; refusals and pages come out of it too. An
+/// eighth, but no fewer than these, and no more than anybody has had a use for.
 const RESERVE: (usize, usize) = (64, 256);
 
-/// Raises this process's limit, if need be and as far as it may, to what so many apps' connections take, and shares it out.
+/// Raises this process's limit, if need be and as far as it may, to what so many apps' connections take, and shares it
+/// out.
 pub(super) fn share_out(connections: usize) -> Shares {
     let wanted = connections.saturating_mul(2).saturating_add(RESERVE.1);
     shares(raised_to(wanted), connections)

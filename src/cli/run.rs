@@ -18,8 +18,8 @@ pub(super) fn run(matches: &ArgMatches, hardened: io::Result<()>) -> Result<(), 
     on_its_own(Builder::new_current_thread().enable_all().build()?, |runtime| run_on(runtime, matches, hardened))
 }
 
-/// Ends the runtime with what it was for. Merely dropped it would wait for its blocking threads, and so for a name lookup
-/// that hangs, long after the drain.
+/// Ends the runtime with what it was for. Merely dropped it would wait for its blocking threads, and so for a name
+/// lookup that hangs, long after the drain.
 pub(super) fn on_its_own<T>(runtime: Runtime, work: impl FnOnce(&Runtime) -> T) -> T {
     let outcome = work(&runtime);
     runtime.shutdown_background();

@@ -1,9 +1,9 @@
 //! What the user wrote, every problem of it at once, and the plan that it amounts to.
 //!
 //! `yaml` reads the file into a `tree` in which everything knows its place; `sources` puts flags and environment over
-//! it, and `presets` what is known of a provider under it; `check` holds it against the `schema` that the types in `written` make; `translate` turns the words into a
-//! `plan`. The schema also makes the reference page. This room knows every other room's settings, and no room knows
-//! it. Must never know sockets or tasks.
+//! it, and `presets` what is known of a provider under it; `check` holds it against the `schema` that the types in
+//! `written` make; `translate` turns the words into a `plan`. The schema also makes the reference page. This room knows
+//! every other room's settings, and no room knows it. Must never know sockets or tasks.
 
 pub mod check;
 pub mod files;

@@ -129,7 +129,8 @@ fn publish(schema: &mut Value) {
     }
 }
 
-/// Known keys that cannot be used yet: in the schema with the values that change nothing, out of it where there is none.
+/// Known keys that cannot be used yet: in the schema with the values that change nothing, out of it where there is
+/// none.
 fn publish_later(object: &mut Map<String, Value>) {
     let Some(Value::Object(later)) = object.remove("x-later") else { return };
     let Some(Value::Object(properties)) = object.get_mut("properties") else { return };

@@ -59,7 +59,8 @@ impl Forward {
             Some(Err(failure)) => failure,
             None => Failure::Internal,
         };
-        // hyper closes a connection with an unread body in it; an app that is not told sends its next request into that.
+        // hyper closes a connection with an unread body in it; an app that is not told sends its next request into
+        // that.
         let ends = !body.is_over().await || body.has_trailers();
         failure.respond(exchange, ends)
     }

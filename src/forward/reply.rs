@@ -1,5 +1,5 @@
-//! The body of an answer: the upstream's as it streams, or our own few bytes. Holds the exchange, so that its end is the
-//! body's end.
+//! The body of an answer: the upstream's as it streams, or our own few bytes. Holds the exchange, so that its end is
+//! the body's end.
 
 use std::fmt;
 use std::future::Future;
@@ -65,8 +65,8 @@ impl Reply {
         Self { kind: Kind::Own(Some(text)), exchange }
     }
 
-    /// How long either side may let the body stand still: the route's, if it is an upstream's. Here only the upstream is
-    /// watched; whoever writes the body sees whether it is taken.
+    /// How long either side may let the body stand still: the route's, if it is an upstream's. Here only the upstream
+    /// is watched; whoever writes the body sees whether it is taken.
     pub fn body_idle(&self) -> Option<Duration> {
         match &self.kind {
             Kind::Own(_) => None,
@@ -102,8 +102,8 @@ impl Relay {
                 // Trailers are not relayed.
                 Some(Ok(_)) => {}
                 Some(Err(_)) => {
-                    // At an error hyper forgets what it has not written, the head too, and the app would be left without
-                    // any answer. While there is nothing to write it flushes.
+                    // At an error hyper forgets what it has not written, the head too, and the app would be left
+                    // without any answer. While there is nothing to write it flushes.
                     self.broken = true;
                     context.waker().wake_by_ref();
                     return Poll::Pending;

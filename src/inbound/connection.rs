@@ -69,8 +69,8 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             biased;
-            // How a connection ends is the app's business; what ended badly was recorded with its exchange, but for what
-            // was no request: hyper has answered that, with a bare 400 or 431.
+            // How a connection ends is the app's business; what ended badly was recorded with its exchange, but for
+            // what was no request: hyper has answered that, with a bare 400 or 431.
             ended = connection.as_mut() => {
                 if ended.is_err_and(|error| error.is_parse()) {
                     observer.refused(Reason::BadRequest, None, Some("it is not HTTP/1, or its head is too large"));

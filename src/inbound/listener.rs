@@ -214,8 +214,8 @@ impl Acceptor {
                     Some(counted) => hand(socket, counted),
                     None => {
                         self.observer.refused(Reason::Overloaded, None, None);
-                        // Who finds no place for that either, or would have to shake hands first, learns it from the end
-                        // of the connection.
+                        // Who finds no place for that either, or would have to shake hands first, learns it from the
+                        // end of the connection.
                         if !self.door.has_tls()
                             && let Some(place) = self.limit.refusals.take()
                         {

@@ -1,7 +1,7 @@
 //! Listeners and the connections of apps.
 //!
-//! `listener` binds and accepts, `door` lets in, TLS included, `worker` is one single-threaded world that carries traffic,
-//! `connection` serves one app's connection. Must never know the identity provider.
+//! `listener` binds and accepts, `door` lets in, TLS included, `worker` is one single-threaded world that carries
+//! traffic, `connection` serves one app's connection. Must never know the identity provider.
 
 mod connection;
 pub mod door;

@@ -67,8 +67,8 @@ impl Parked {
 }
 
 impl Stream {
-    /// Makes the end of the connection one that cannot be taken for the end of an answer. A unix socket has no such end;
-    /// where that cannot be done the app is told no worse than it was.
+    /// Makes the end of the connection one that cannot be taken for the end of an answer. A unix socket has no such
+    /// end; where that cannot be done the app is told no worse than it was.
     pub(super) fn reset(&self) {
         let socket = match self {
             Self::Plain(socket) => socket,

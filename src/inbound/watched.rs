@@ -96,7 +96,8 @@ impl Activity {
         }
     }
 
-    /// Whether the app may still be sending when the connection ends: the rest of a body, or of a head that was refused.
+    /// Whether the app may still be sending when the connection ends: the rest of a body, or of a head that was
+    /// refused.
     fn may_be_sending(&self) -> bool {
         self.has_body.load(Ordering::Relaxed) || self.phase() == HEAD
     }

@@ -1,4 +1,5 @@
-//! The numbers behind `/metrics`. Labels are enums or configured names, so their number is bounded by the configuration.
+//! The numbers behind `/metrics`. Labels are enums or configured names, so their number is bounded by the
+//! configuration.
 
 use std::fmt;
 use std::fmt::Write as _;

@@ -119,7 +119,8 @@ impl Destination {
         http.enforce_http(false);
         // A proxy's writes are whole messages already; waiting to merge them only delays.
         http.set_nodelay(true);
-        // Tells of a peer that went away without a word while it owes an answer; idle connections are closed long before.
+        // Tells of a peer that went away without a word while it owes an answer; idle connections are closed long
+        // before.
         http.set_keepalive(Some(Duration::from_secs(60)));
         // It divides this among the name's addresses, so that one that is dead leaves time for the next.
         http.set_connect_timeout(Some(self.timeout));

@@ -2,8 +2,8 @@
 //! up: a name can be made to point anywhere, and at another place a moment later.
 //!
 //! Routes name hosts, so nobody can ask for an address of their own choosing; what is left are names that lead where no
-//! API is: to a cloud's metadata, which hands out credentials, to this very program, or nowhere in particular. Must never
-//! know requests.
+//! API is: to a cloud's metadata, which hands out credentials, to this very program, or nowhere in particular. Must
+//! never know requests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -69,8 +69,8 @@ fn is_same(own: SocketAddr, address: SocketAddr) -> bool {
         && (own.ip().to_canonical() == address.ip() || own.ip().is_unspecified() && is_this_machine(address.ip()))
 }
 
-/// Whether an address is one of this machine's: then, and only then, it is also where a packet to it comes from. Nothing
-/// is sent for that; connecting a UDP socket looks for a route.
+/// Whether an address is one of this machine's: then, and only then, it is also where a packet to it comes from.
+/// Nothing is sent for that; connecting a UDP socket looks for a route.
 fn is_this_machine(ip: IpAddr) -> bool {
     let any: IpAddr = match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -1,8 +1,9 @@
 //! Looks names up on the control plane, once at a time for each destination.
 //!
-//! getaddrinfo blocks a thread, cannot be cancelled, and may take half a minute when a name server is away. A worker has
-//! no thread to spare, and the control plane's are shared with the token client. So whoever dials while a lookup is under
-//! way gets its answer, and one that hangs holds one thread and up its own destination. Must never know who dials.
+//! getaddrinfo blocks a thread, cannot be cancelled, and may take half a minute when a name server is away. A worker
+//! has no thread to spare, and the control plane's are shared with the token client. So whoever dials while a lookup is
+//! under way gets its answer, and one that hangs holds one thread and up its own destination. Must never know who
+//! dials.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};

@@ -1,7 +1,7 @@
 //! The request as it is sent. Here, and nowhere else, a token is put on a request.
 //!
-//! First everything that belongs to one hop goes, then every credential of the app's, then ours is put on, last: nothing
-//! in a request can remove it or double it.
+//! First everything that belongs to one hop goes, then every credential of the app's, then ours is put on, last:
+//! nothing in a request can remove it or double it.
 
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ const OVERRIDES: [HeaderName; 7] = [
     HeaderName::from_static("x-http-path-override"),
 ];
 
-/// To CGI and its kin `X_Api_Key` is `X-Api-Key`: beside a header that is ours, an app's other spelling of it goes, and so
-/// does that of a header that is gone.
+/// To CGI and its kin `X_Api_Key` is `X-Api-Key`: beside a header that is ours, an app's other spelling of it goes, and
+/// so does that of a header that is gone.
 fn remove_aliases(headers: &mut HeaderMap, settings: &RouteSettings) {
     let is_ours = |name: &str| {
         name == settings.inject.header

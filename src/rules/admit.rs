@@ -1,7 +1,7 @@
 //! From an alleged target to an admitted one, or to the reason why not.
 //!
-//! The only place that makes an [`Admitted`]. The order is the one of the security review: method, Host, web page, caller,
-//! route, own credential, path. Who may not call learns nothing of the routes.
+//! The only place that makes an [`Admitted`]. The order is the one of the security review: method, Host, web page,
+//! caller, route, own credential, path. Who may not call learns nothing of the routes.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -101,7 +101,8 @@ impl Routes {
                     absolute.insert(*listener, Some(place(upstream, port)), &route.settings.reach(), index);
                 }
             }
-            // The rest below its base is the first's; but where somebody restricted something, nobody gets there by the way.
+            // The rest below its base is the first's; but where somebody restricted something, nobody gets there by the
+            // way.
             for (index, (route, listener)) in routes.iter().enumerate() {
                 let upstream = &route.settings.upstream;
                 if let Some(port) = of_upstream(upstream)
@@ -223,8 +224,8 @@ impl Route {
     }
 }
 
-/// The methods that go without saying: those of RFC 9110 and PATCH, and QUERY, which is as safe as GET. Others mean to a
-/// server what nobody here has thought of.
+/// The methods that go without saying: those of RFC 9110 and PATCH, and QUERY, which is as safe as GET. Others mean to
+/// a server what nobody here has thought of.
 pub fn is_known(method: &Method) -> bool {
     match *method {
         Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::PATCH | Method::OPTIONS => {

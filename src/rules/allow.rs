@@ -65,7 +65,8 @@ impl Pattern {
         segments.split('/').map(segment).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether it takes this path, which is without its query. Takes a time in proportion to the length of both at most.
+    /// Whether it takes this path, which is without its query. Takes a time in proportion to the length of both at
+    /// most.
     pub fn matches(&self, path: &str) -> bool {
         let any = |segment: &Segment| *segment == Segment::Any;
         let takes = |segment: &Segment, text: &str| match segment {

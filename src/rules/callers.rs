@@ -1,7 +1,7 @@
 //! Who sent a request, as far as that can be proved: by the kernel, by a certificate, or by a password.
 //!
-//! A port on localhost has no idea who calls; a unix socket knows the uid, TLS the certificate, and a client that can do
-//! neither has a password. Must never know what a caller may do: that is the routes' business.
+//! A port on localhost has no idea who calls; a unix socket knows the uid, TLS the certificate, and a client that can
+//! do neither has a password. Must never know what a caller may do: that is the routes' business.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,15 +1,15 @@
 //! What an app with a base URL calls a place that its upstream names: the way of a request, backwards.
 //!
-//! An upstream that says `Location: https://api.example.com/base/x` speaks to somebody who is there. An app that has only
-//! its base URL would go there without us, and so without a token. Places elsewhere are left as they are: nobody is led
-//! to believe that they are ours. Must never know which header holds the place.
+//! An upstream that says `Location: https://api.example.com/base/x` speaks to somebody who is there. An app that has
+//! only its base URL would go there without us, and so without a token. Places elsewhere are left as they are: nobody
+//! is led to believe that they are ours. Must never know which header holds the place.
 
 use super::settings::{RouteSettings, Upstream};
 use crate::wire::authority::Authority;
 use crate::wire::path::{has_dot_segment, is_below};
 
-/// The URI reference that the app must use instead, or `None` if this one will do. A place of ours is a path and no more:
-/// where the app thinks that it is, it knows best.
+/// The URI reference that the app must use instead, or `None` if this one will do. A place of ours is a path and no
+/// more: where the app thinks that it is, it knows best.
 pub fn way_back(settings: &RouteSettings, reference: &str) -> Option<String> {
     let upstream = &settings.upstream;
     let (absolute, rest) = match after_authority(reference) {

@@ -48,7 +48,8 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub enum Endpoint {
     TokenUrl(Url),
-    /// Found by discovery (RFC 8414 and OpenID Connect Discovery). Kept as written: the document must repeat it exactly.
+    /// Found by discovery (RFC 8414 and OpenID Connect Discovery). Kept as written: the document must repeat it
+    /// exactly.
     Issuer(String),
     /// Discovery first, for what only the document tells, and this URL where that fails.
     Both {
@@ -168,7 +169,8 @@ impl Proof {
 pub enum SecretSource {
     /// Written in the configuration, or read from the environment once at start.
     Inline(Secret<String>),
-    /// Read again whenever it changes, and when the provider rejects what it held. A trailing newline is not part of it.
+    /// Read again whenever it changes, and when the provider rejects what it held. A trailing newline is not part of
+    /// it.
     File(PathBuf),
     Exec(Exec),
 }

@@ -67,8 +67,8 @@ pub fn is_framed_twice(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
 }
 
-/// Whether Transfer-Encoding, if it is there, stands once and says `chunked` alone. hyper reads whatever ends in it (and of
-/// an answer, whatever does not); what other codings did to a body nobody here undoes.
+/// Whether Transfer-Encoding, if it is there, stands once and says `chunked` alone. hyper reads whatever ends in it
+/// (and of an answer, whatever does not); what other codings did to a body nobody here undoes.
 pub fn is_plain_coding(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()

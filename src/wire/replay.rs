@@ -1,7 +1,7 @@
 //! A request's body that streams through, and may be sent again as long as all of what went out was kept.
 //!
-//! What an attempt reads from the app it keeps, up to a limit, for the attempt that may follow. Beyond the limit nothing
-//! is kept and the body can be sent only once. Nothing is ever collected before it is sent.
+//! What an attempt reads from the app it keeps, up to a limit, for the attempt that may follow. Beyond the limit
+//! nothing is kept and the body can be sent only once. Nothing is ever collected before it is sent.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -99,8 +99,8 @@ impl Replay {
         }
     }
 
-    /// Reads and drops what the app has sent already, within bounds; whether that was all of it. Whoever answers without
-    /// reading a body can keep the connection only then.
+    /// Reads and drops what the app has sent already, within bounds; whether that was all of it. Whoever answers
+    /// without reading a body can keep the connection only then.
     pub async fn is_over(&self) -> bool {
         const MOST: usize = 64 * 1024;
         let Some(shared) = &self.0 else { return true };
@@ -144,8 +144,8 @@ impl Replay {
         })
     }
 
-    /// Whether trailers were read behind it. hyper reads on for them from an empty line that is a bare LF up to one that is
-    /// not, and what it drops there may be the next request to others: nothing behind it is to be believed.
+    /// Whether trailers were read behind it. hyper reads on for them from an empty line that is a bare LF up to one
+    /// that is not, and what it drops there may be the next request to others: nothing behind it is to be believed.
     pub fn has_trailers(&self) -> bool {
         self.0.as_ref().is_some_and(|shared| shared.borrow().trailed)
     }

@@ -1,5 +1,5 @@
-//! Whom to let in besides the obvious, and how a named client proves its name: no two of one name, and no proof that two
-//! share.
+//! Whom to let in besides the obvious, and how a named client proves its name: no two of one name, and no proof that
+//! two share.
 
 use std::collections::HashMap;
 use std::sync::Arc;

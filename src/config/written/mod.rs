@@ -84,8 +84,8 @@ pub struct Listen {
     #[schemars(required, extend("format" = "listen-address"))]
     pub address: Option<String>,
     /// Who may connect to a unix socket, as `chmod` writes it; that takes the right to write. Without it the socket is
-    /// 0600, or 0660 where `group` is written. Where neither it nor `owner` lets others in, bearerd itself refuses every
-    /// user but its own and root.
+    /// 0600, or 0660 where `group` is written. Where neither it nor `owner` lets others in, bearerd itself refuses
+    /// every user but its own and root.
     pub mode: Option<Mode>,
     /// The user that a unix socket belongs to, by name or number. Takes root.
     #[schemars(extend("format" = "text"))]
@@ -93,8 +93,8 @@ pub struct Listen {
     /// The group that a unix socket belongs to, by name or number. Takes root, or a user that is in it.
     #[schemars(extend("format" = "text"))]
     pub group: Option<String>,
-    /// Lets the address be one that other machines can reach. Needs `tls`, and there `client_ca_file` or at least one of
-    /// `callers.clients`, one of which every caller then has to be. The name that they call by goes into
+    /// Lets the address be one that other machines can reach. Needs `tls`, and there `client_ca_file` or at least one
+    /// of `callers.clients`, one of which every caller then has to be. The name that they call by goes into
     /// `callers.hosts`.
     #[schemars(extend("default" = false))]
     pub allow_remote: bool,
@@ -102,8 +102,8 @@ pub struct Listen {
     pub tls: Option<ListenTls>,
 }
 
-/// How TLS (1.2 and 1.3) is spoken to those who connect. The files are read again when they change, for new connections. What cannot be used is told in the log, and what was
-/// there before goes on serving.
+/// How TLS (1.2 and 1.3) is spoken to those who connect. The files are read again when they change, for new
+/// connections. What cannot be used is told in the log, and what was there before goes on serving.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = in_order::<Self>)]
@@ -194,8 +194,8 @@ pub struct Client {
     /// What `callers` of a route calls it, and the user name that goes with `password`.
     #[schemars(required, extend("format" = "name"))]
     pub name: Option<String>,
-    /// It sends this with its name: `Proxy-Authorization: Basic` where bearerd is its proxy, else `Authorization: Basic`.
-    /// Neither goes on to the upstream. Where the connection proves another name, that one counts.
+    /// It sends this with its name: `Proxy-Authorization: Basic` where bearerd is its proxy, else `Authorization:
+    /// Basic`. Neither goes on to the upstream. Where the connection proves another name, that one counts.
     pub password: Option<SecretWord>,
     /// It comes by a unix socket and runs as this user.
     #[schemars(extend("minimum" = 0, "maximum" = 4_294_967_294_i64))]

@@ -53,9 +53,9 @@ pub struct Route {
     #[schemars(extend("default" = "replace"))]
     pub authorization: OnAuthorization,
     /// What may be asked for, at the least one of these. Nothing listed is everything below the upstream. Methods other
-    /// than GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS and QUERY go through only where they are listed. With anything listed,
-    /// paths that servers read in different ways (`//`, `%2f`, `\\` and their kin) are refused, and headers that ask for
-    /// another method or path (`X-HTTP-Method-Override`, `X-Original-URL`) do not reach the upstream.
+    /// than GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS and QUERY go through only where they are listed. With anything
+    /// listed, paths that servers read in different ways (`//`, `%2f`, `\\` and their kin) are refused, and headers
+    /// that ask for another method or path (`X-HTTP-Method-Override`, `X-Original-URL`) do not reach the upstream.
     #[schemars(extend("default" = []))]
     pub allow: Vec<Allow>,
     /// Which of `callers.clients` may use the route. Nothing listed is whoever may use the listener.
@@ -87,7 +87,8 @@ pub struct Route {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = in_order::<Self>)]
 pub struct Allow {
-    /// Their methods. Nothing listed is GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS and QUERY. `GET` does not include `HEAD`.
+    /// Their methods. Nothing listed is GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS and QUERY. `GET` does not include
+    /// `HEAD`.
     #[schemars(extend("default" = [], "format" = "method"))]
     pub methods: OneOrMany<String>,
     /// Their paths below the upstream, byte for byte as they are sent and without its base path. `*` is any part of a

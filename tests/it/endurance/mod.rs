@@ -1,8 +1,8 @@
 //! Proofs by numbers: promises that a few requests cannot show broken, put to as many as it takes.
 //!
 //! Each has a short form that every `cargo test` runs, and a full one for `BEARERD_TESTS=full`; see
-//! `support/scale.rs`. Both make the same claims and print what they counted. Whatever is random begins at a seed that is
-//! printed, and `SEED=n` begins there again. The APIs here speak in bytes: nothing in between can mend what arrives.
+//! `support/scale.rs`. Both make the same claims and print what they counted. Whatever is random begins at a seed that
+//! is printed, and `SEED=n` begins there again. The APIs here speak in bytes: nothing in between can mend what arrives.
 
 mod one_credential;
 mod right_token;

@@ -1,5 +1,5 @@
-//! Whatever a request says, the API receives exactly one field that could be taken for the route's credential, and it is
-//! ours.
+//! Whatever a request says, the API receives exactly one field that could be taken for the route's credential, and it
+//! is ours.
 //!
 //! The API reads bytes and compares names as the laxest server would, in any case and with `_` for `-`.
 
@@ -158,7 +158,8 @@ async fn send(address: std::net::SocketAddr, routes: [Route; 2], mut random: Rng
                 waiting.push_back(Request::any(&mut random, &routes, made));
                 made += 1;
             }
-            // On a new connection, what the last one left unanswered goes first. Nothing of it was taken: the API counts.
+            // On a new connection, what the last one left unanswered goes first. Nothing of it was taken: the API
+            // counts.
             let batch: Vec<u8> = waiting.iter().flat_map(|request| &request.bytes).copied().collect();
             // A connection that was ended behind an answer takes nothing more; reading tells.
             let _ = wire.send(&batch).await;

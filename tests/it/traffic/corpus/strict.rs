@@ -14,8 +14,8 @@ pub(super) struct Message {
     pub(super) whole: bool,
 }
 
-/// Cuts all that came over one connection into its messages, the last of which may have been given up. If there is more that
-/// is no message: why not.
+/// Cuts all that came over one connection into its messages, the last of which may have been given up. If there is more
+/// that is no message: why not.
 pub(super) fn messages(mut bytes: &[u8]) -> (Vec<Message>, Option<String>) {
     let mut messages: Vec<Message> = Vec::new();
     while !bytes.is_empty() {
