@@ -28,8 +28,9 @@ pub struct Route {
     #[schemars(extend("default" = {}))]
     pub r#match: Match,
     /// Where requests go: `https://HOST`, with a port and a base path if need be. The base path is put in front of the
-    /// path of the request. A proxy client's URL is matched on this host, port and base path, and neither on
-    /// `match.host` nor on `match.path`; of several routes that share them, it takes the first.
+    /// path of the request. A proxy client's URL is matched on this host and port, and on the base path with
+    /// `match.path` behind it; of several routes it takes the longest, and of equals the first. What lies below the base
+    /// path and is no route's goes to the first, unless a route to this upstream has `allow` or `callers`.
     #[schemars(required, extend("format" = "upstream"))]
     pub upstream: Option<String>,
     /// A host and port to connect to instead. TLS name and Host header stay the upstream's.
