@@ -24,8 +24,12 @@ const RESERVE: (usize, usize) = (64, 256);
 /// Raises this process's limit, if need be and as far as it may, to what so many apps' connections take, and shares it
 /// out.
 pub(super) fn share_out(connections: usize) -> Shares {
-    let wanted = connections.saturating_mul(2).saturating_add(RESERVE.1);
-    shares(raised_to(wanted), connections)
+    shares(raised_to(for_connections(connections)), connections)
+}
+
+/// What so many connections of apps take.
+pub(super) fn for_connections(connections: usize) -> usize {
+    connections.saturating_mul(2).saturating_add(RESERVE.1)
 }
 
 /// The limit in force; `None` is no limit.

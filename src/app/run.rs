@@ -64,7 +64,8 @@ impl Bound {
         }
         let shares = descriptors::share_out(limits.connections);
         if shares.apps < limits.connections {
-            observer.tell(&Event::FewDescriptors { connections: shares.apps, wanted: limits.connections });
+            let (wanted, descriptors) = (limits.connections, descriptors::for_connections(limits.connections));
+            observer.tell(&Event::FewDescriptors { connections: shares.apps, wanted, descriptors });
         }
         let mut shown_by = JoinSet::new();
         let shown = Arc::new(Admin {

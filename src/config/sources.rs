@@ -80,7 +80,7 @@ const fn setting(
 }
 
 pub const CONFIG: Setting =
-    setting("config", "BEARERD_CONFIG", "FILE", "The configuration file; without it, see above", &[]);
+    setting("config", "BEARERD_CONFIG", "FILE", "The configuration file; without it, see `bearerd run --help`", &[]);
 
 pub const SETTINGS: &[Setting] = &[
     CONFIG,

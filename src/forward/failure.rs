@@ -116,9 +116,9 @@ impl Failure {
             ),
             Self::CallerUnknown { header } => {
                 let is_proxy = *header == header::PROXY_AUTHORIZATION;
-                let (status, challenge) = match is_proxy {
-                    true => (S::PROXY_AUTHENTICATION_REQUIRED, header::PROXY_AUTHENTICATE),
-                    false => (S::UNAUTHORIZED, header::WWW_AUTHENTICATE),
+                let (status, challenge, password) = match is_proxy {
+                    true => (S::PROXY_AUTHENTICATION_REQUIRED, header::PROXY_AUTHENTICATE, "in the proxy's URL"),
+                    false => (S::UNAUTHORIZED, header::WWW_AUTHENTICATE, "as `Authorization: Basic`"),
                 };
                 Row {
                     challenge: Some(challenge),
@@ -127,7 +127,7 @@ impl Failure {
                         Reason::CallerUnknown,
                         "http_request_denied",
                         "Who calls is not known",
-                        "callers here are named by their uid, certificate or password, as `callers.clients` says",
+                        &format!("callers are named by uid, certificate or password ({password}): `callers.clients`"),
                     )
                 }
             }

@@ -100,6 +100,8 @@ pub enum Event<'a> {
     FewDescriptors {
         connections: usize,
         wanted: usize,
+        /// The limit that would do.
+        descriptors: usize,
     },
     AcceptFailed {
         listener: &'a str,
@@ -334,11 +336,11 @@ impl Event<'_> {
                 format!("a bug in bearerd: {task} panicked and was started again; please report it"),
                 vec![("task", (*task).into())],
             ),
-            Self::FewDescriptors { connections, wanted } => (
+            Self::FewDescriptors { connections, wanted, descriptors } => (
                 "few_descriptors",
                 format!(
-                    "descriptors are limited: at most {connections} connections of apps, not {wanted}; raise the limit \
-                     (`ulimit -Hn`, `LimitNOFILE=`), or lower `limits.connections`"
+                    "descriptors are limited: at most {connections} connections of apps, not {wanted}; raise the limit to \
+                     {descriptors} (`ulimit -Hn`, `LimitNOFILE=`), or lower `limits.connections`"
                 ),
                 vec![("connections", (*connections).into()), ("wanted", (*wanted).into())],
             ),
