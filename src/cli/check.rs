@@ -4,6 +4,8 @@ use clap::ArgMatches;
 
 use super::{Failed, complain, load, print};
 use crate::config::{Plan, redacted};
+use crate::inbound::listener::BindFault;
+use crate::inbound::{ListenAddress, owners};
 use crate::outbound::Destinations;
 use crate::tls::{ClientConfigs, TlsSettings, server_config};
 use crate::token::settings::Proof;
@@ -13,8 +15,20 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     for warning in &loaded.warnings {
         complain(&format!("warning: {warning}"));
     }
+    for (name, fault) in strangers(&loaded.plan) {
+        complain(&format!("warning: listener `{name}`: {fault} on this machine, so `run` would not start here"));
+    }
     files(&loaded.plan)?;
     print(&format!("# {}: fine\n{}", loaded.origin, redacted::text(&loaded.plan)))
+}
+
+/// Listeners whose owner or group nobody knows here; the configuration may be another machine's.
+fn strangers(plan: &Plan) -> impl Iterator<Item = (&str, BindFault)> {
+    let listeners = plan.listeners.iter().chain(&plan.admin);
+    listeners.filter_map(|listener| match &listener.addresses {
+        ListenAddress::Unix(socket) => owners(socket).err().map(|fault| (&*listener.name, fault)),
+        ListenAddress::Localhost(_) | ListenAddress::At(_) => None,
+    })
 }
 
 /// Whether the TLS files hold what they should: all that do not, at once.

@@ -16,4 +16,5 @@ pub mod worker;
 pub use door::Door;
 pub use listener::{Acceptor, Address, Bound, ConnectionLimit, Listener};
 pub use settings::{Limits, ListenAddress, ListenSettings, UnixSocket};
+pub use unix::owners;
 pub use worker::Worker;

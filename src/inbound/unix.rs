@@ -39,8 +39,7 @@ static MASK: Mutex<()> = Mutex::new(());
 /// given the socket, or the system refuses.
 pub(super) fn bind(settings: &UnixSocket) -> Result<(UnixListener, SocketFile), BindFault> {
     // First what can be wrong without leaving anything behind.
-    let owner = settings.owner.as_deref().map(user).transpose()?;
-    let group = settings.group.as_deref().map(group).transpose()?;
+    let (owner, group) = owners(settings)?;
     clear(&settings.path)?;
     let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None).map_err(io::Error::from)?;
     fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(io::Error::from)?;
@@ -96,6 +95,15 @@ fn answers(path: &Path) -> Result<bool, BindFault> {
         Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => Ok(true),
         Err(error) => Err(io::Error::from(error).into()),
     }
+}
+
+/// The numbers of a socket's owner and group.
+///
+/// # Errors
+/// This machine knows no user or no group of that name.
+pub fn owners(settings: &UnixSocket) -> Result<(Option<u32>, Option<u32>), BindFault> {
+    let owner = settings.owner.as_deref().map(user).transpose()?;
+    Ok((owner, settings.group.as_deref().map(group).transpose()?))
 }
 
 fn user(name: &str) -> Result<u32, BindFault> {

@@ -130,6 +130,8 @@ async fn a_start_that_fails_says_what_to_do() {
     with(&entry("group: no-such-group"));
     let ended = bearerd(&["run", "--config", &stage.file()], &[]).await.with(78).silent();
     ended.says(&["no group is called `no-such-group`", "hint: write its number where names are not known"]);
+    let ended = bearerd(&["check", "--config", &stage.file()], &[]).await.with(0);
+    ended.says(&["no group is called `no-such-group` on this machine, so `run` would not start here"]);
     with(&entry(""));
     std::fs::write(&socket, "precious").unwrap();
     let ended = bearerd(&["run", "--config", &stage.file()], &[]).await.with(1).silent();
