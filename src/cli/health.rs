@@ -84,6 +84,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
         Ok(Err(error)) => Err(Failed::Because(format!(
             "no instance answers at `{at}`: {error:#}\n  hint: {}",
             match files.guessed.get() {
+                _ if is_denied(&error) =>
+                    "the socket is not for this user: ask as the one that runs it or as root, or give it a `group`",
                 true =>
                     "is `bearerd run` up? There is no configuration that tells where; name its file with `--config`",
                 false => "is `bearerd run` up, with this same configuration?",
@@ -91,6 +93,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
         ))),
         Err(_) => Err(Failed::Because(format!("the instance at `{at}` did not answer within {TIMEOUT:?}"))),
     }
+}
+
+fn is_denied(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// The admin listener, unless it wants to know who asks: a probe has no certificate and no password.

@@ -178,7 +178,10 @@ fn why(error: &io::Error) -> &'static str {
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. },
         ) => "its client certificate has expired, or is not valid yet",
-        Error::InvalidCertificate(_) => "its client certificate is not valid",
+        Error::InvalidCertificate(
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+        ) => "its client certificate is not for clients (extended key usage)",
+        Error::InvalidCertificate(_) => "its client certificate is not valid, or not of X.509 version 3",
         Error::InvalidMessage(_) => "what it sends is not TLS",
         Error::PeerIncompatible(_) => "it has no TLS version or cipher that this listener has",
         Error::AlertReceived(

@@ -252,10 +252,14 @@ fn permit(rules: &[Allow], base: &str, method: &Method, path: &str) -> Result<()
         [] => is_known(method),
         listed => listed.contains(method),
     };
-    if rules.iter().filter(takes_method).any(|rule| rule.path.matches(below)) {
+    let mut takes_path = rules.iter().filter(|rule| rule.path.matches(below)).peekable();
+    if takes_path.peek().is_none() {
+        return Err(Refusal::NotAllowed("none of the route's `allow` rules takes this path"));
+    }
+    if takes_path.any(|rule| takes_method(&rule)) {
         return Ok(());
     }
-    Err(Refusal::NotAllowed("none of the route's `allow` rules takes this method and path"))
+    Err(Refusal::NotAllowed("the route's `allow` rules take this path, but not with this method"))
 }
 
 /// The upstream's path for a local one, byte for byte: the matched prefix taken off if so configured, the base put on.

@@ -5,7 +5,7 @@ use url::{Origin, Url};
 
 use super::super::problem::Complaint;
 use crate::rules::admit::is_known;
-use crate::rules::allow::Pattern;
+use crate::rules::allow::{Pattern, PatternError};
 
 pub fn header_name(text: &str) -> Result<HeaderName, Complaint> {
     HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
@@ -33,7 +33,10 @@ pub fn method(text: &str) -> Result<Method, Complaint> {
 }
 
 pub fn allow_path(text: &str) -> Result<Pattern, Complaint> {
-    Pattern::parse(text).map_err(|error| Complaint::new(error.to_string()))
+    Pattern::parse(text).map_err(|error| {
+        let complaint = Complaint::new(error.to_string());
+        if error == PatternError::NoSlash { complaint.hint("put one in front") } else { complaint }
+    })
 }
 
 /// Marked sensitive: an API key in a header is as good as a token.

@@ -67,6 +67,9 @@ async fn a_stranger_is_refused_by_bearerd_itself_unless_somebody_let_it_in() {
         for (socket, asked) in [(&app, 1), (&admin, 0)] {
             let file = asking(&stage, &format!("unix:{}", socket.display()));
             let before = stage.api.count();
+            if !lets_in {
+                as_nobody(&["health", "--config", &file]).await.with(1).says(&["the socket is not for this user"]);
+            }
             // The kernel's word does not count here: a system that lets everybody in would do so.
             open(socket, 0o666);
             let ended = as_nobody(&["health", "--config", &file]).await;
