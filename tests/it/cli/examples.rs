@@ -71,6 +71,8 @@ async fn every_configuration_in_the_documents_loads() {
                 block.push_str("routes: [{upstream: 'https://api.example.com', token: none}]\n");
             }
             let block = block.replace("/run/bearerd/", &folder.path("").display().to_string());
+            // This machine has no such group.
+            let block = block.replace("group: app", "group: 0");
             folder.write("bearerd.yaml", &with_secrets(&block, &folder));
             let file = folder.path("bearerd.yaml").display().to_string();
             let checked = bearerd(&["check", "--config", &file], &[]).await.with(0);
