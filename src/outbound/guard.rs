@@ -24,8 +24,9 @@ impl AddressGuard {
     }
 
     /// Those of a name's addresses that may be dialled at `port`. `of_this_machine` if the name says that it is this
-    /// machine's (`localhost`, or below it): then it may lead to our own pages, and nowhere else than to loopback, whatever a
-    /// name server says (RFC 6761, 6.3). Without that, what is sent in clear to a name of ours could leave the machine.
+    /// machine's (`localhost`, or below it): then it may lead to our own pages, and nowhere else than to loopback,
+    /// whatever a name server says (RFC 6761, 6.3). Without that, what is sent in clear to a name of ours could leave the
+    /// machine.
     ///
     /// # Errors
     /// There are some, and none of them may; why the first may not.
@@ -39,8 +40,13 @@ impl AddressGuard {
             true => Err(Fault::Prohibited),
             false => self.check(SocketAddr::new(address.ip(), port), of_this_machine),
         };
-        let why = found.iter().find_map(|address| check(address).err());
-        let may: Vec<_> = found.into_iter().filter(|address| check(address).is_ok()).collect();
+        let (mut may, mut why) = (Vec::with_capacity(found.len()), None);
+        for address in found {
+            match check(&address) {
+                Ok(()) => may.push(address),
+                Err(fault) => why = why.or(Some(fault)),
+            }
+        }
         match why {
             Some(why) if may.is_empty() => Err(why),
             Some(_) | None => Ok(may),

@@ -43,7 +43,7 @@ impl Secrets {
     ) -> Result<(Secret<String>, Option<String>), What> {
         let now = match source {
             SecretSource::Exec(exec) => self.held_or_run(credential, exec).await,
-            SecretSource::Inline(_) | SecretSource::File(_) => look(source),
+            SecretSource::Inline(_) | SecretSource::File(_) => look(source).map_err(What::Secret),
         };
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         match (now, &mut sent[credential]) {
@@ -95,16 +95,15 @@ pub async fn read_once(source: &SecretSource) -> Result<Secret<String>, String> 
         SecretSource::Exec(exec) => {
             exec::run(exec).await.map(|printed| printed.secret).map_err(|error| error.to_string())
         }
-        SecretSource::Inline(secret) => Ok(copied(secret)),
-        SecretSource::File(path) => secret_file::read(path).map_err(|error| error.to_string()),
+        SecretSource::Inline(_) | SecretSource::File(_) => look(source),
     }
 }
 
-fn look(source: &SecretSource) -> Result<Secret<String>, What> {
+fn look(source: &SecretSource) -> Result<Secret<String>, String> {
     match source {
         SecretSource::Inline(secret) => Ok(copied(secret)),
-        SecretSource::File(path) => secret_file::read(path).map_err(|error| What::Secret(error.to_string())),
-        SecretSource::Exec(_) => Err(What::Secret("a command has to be run for it".to_owned())),
+        SecretSource::File(path) => secret_file::read(path).map_err(|error| error.to_string()),
+        SecretSource::Exec(_) => Err("a command has to be run for it".to_owned()),
     }
 }
 

@@ -77,6 +77,9 @@ async fn a_password_opens_the_routes_of_its_client_and_no_others() {
     assert!(targets(&rig).is_empty());
     let metrics = rig.proxy.page("/metrics").await;
     assert!(metrics.text().contains("bearerd_refused_total{reason=\"caller_unknown\"} 8\n"), "{}", metrics.text());
+    for page in ["/metrics", "/status"] {
+        assert!(!rig.proxy.page(page).await.text().contains("b-canary"), "{page}");
+    }
     assert!(!rig.proxy.said().contains("b-canary"), "{}", rig.proxy.said());
 }
 
