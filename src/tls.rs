@@ -35,6 +35,33 @@ pub struct ServerTls {
     pub client_ca: Option<PathBuf>,
 }
 
+/// What HTTP may be spoken over a connection: what is offered by ALPN (RFC 7301), where there is TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocols {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 alone.
+    Http2,
+    /// Whichever of the two the server likes better.
+    Either,
+}
+
+/// HTTP/2's name in ALPN (RFC 9113, 3.1).
+pub const H2: &[u8] = b"h2";
+
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+impl Protocols {
+    /// Their names in ALPN, the best first.
+    fn offered(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http1 => vec![HTTP_1_1.to_vec()],
+            Self::Http2 => vec![H2.to_vec()],
+            Self::Either => vec![H2.to_vec(), HTTP_1_1.to_vec()],
+        }
+    }
+}
+
 /// Why a `tls` block cannot be used. Every message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -62,23 +89,34 @@ pub fn crypto() -> Arc<CryptoProvider> {
 
 /// Makes client configurations; equal settings share one, and with it the sessions that can be resumed.
 #[derive(Debug, Default)]
-pub struct ClientConfigs(Mutex<HashMap<TlsSettings, Arc<ClientConfig>>>);
+pub struct ClientConfigs(Mutex<HashMap<Key, Arc<ClientConfig>>>);
+
+/// What makes a difference.
+type Key = (TlsSettings, Option<Protocols>);
 
 impl ClientConfigs {
-    /// TLS 1.2 and 1.3, peer verified, no ALPN.
+    /// TLS 1.2 and 1.3, peer verified; without `protocols` there is no ALPN.
     ///
     /// # Errors
     /// A file of the settings cannot be read or is not what it should be.
-    pub fn get(&self, settings: &TlsSettings) -> Result<Arc<ClientConfig>, TlsError> {
+    pub fn get(&self, settings: &TlsSettings, protocols: Option<Protocols>) -> Result<Arc<ClientConfig>, TlsError> {
         // The name is checked by whoever dials; it makes no difference to the configuration.
-        let key = TlsSettings { server_name: None, ..settings.clone() };
+        let plain = (TlsSettings { server_name: None, ..settings.clone() }, None);
         let mut configs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = configs.get(&key) {
-            return Ok(Arc::clone(config));
+        if !configs.contains_key(&plain) {
+            let config = Self::fresh(&plain.0)?;
+            configs.insert(plain.clone(), Arc::new(config));
         }
-        let config = Arc::new(Self::fresh(&key)?);
-        configs.insert(key, Arc::clone(&config));
-        Ok(config)
+        let key = (plain.0.clone(), protocols);
+        if !configs.contains_key(&key)
+            && let Some(plain) = configs.get(&plain)
+        {
+            // What they share is more than what they differ in, sessions included.
+            let mut config = ClientConfig::clone(plain);
+            config.alpn_protocols = protocols.map(Protocols::offered).unwrap_or_default();
+            configs.insert(key.clone(), Arc::new(config));
+        }
+        Ok(Arc::clone(&configs[&key]))
     }
 
     /// The same, from the files as they are now, shared with nobody.
@@ -132,7 +170,7 @@ pub fn server_config(settings: &ServerTls) -> Result<ServerConfig, TlsError> {
         key: settings.key.clone(),
         error: Box::new(error),
     })?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     Ok(config)
 }
 
@@ -183,7 +221,7 @@ mod tests {
     fn a_file_that_is_no_certificate_is_named() {
         let error = |file: &str| {
             let settings = TlsSettings { ca_file: Some(file.into()), ..TlsSettings::default() };
-            ClientConfigs::default().get(&settings).unwrap_err().to_string()
+            ClientConfigs::default().get(&settings, None).unwrap_err().to_string()
         };
         assert_eq!(error("Cargo.toml"), "`Cargo.toml` holds no certificate");
         assert!(error("nowhere.pem").starts_with("`nowhere.pem` cannot be read as PEM: "), "{}", error("nowhere.pem"));
@@ -193,7 +231,10 @@ mod tests {
     fn equal_settings_share_one_configuration() {
         let configs = ClientConfigs::default();
         let named = TlsSettings { server_name: ServerName::try_from("a.example").ok(), ..TlsSettings::default() };
-        let first = configs.get(&TlsSettings::default()).unwrap();
-        assert!(Arc::ptr_eq(&first, &configs.get(&named).unwrap()));
+        let first = configs.get(&TlsSettings::default(), None).unwrap();
+        assert!(Arc::ptr_eq(&first, &configs.get(&named, None).unwrap()));
+        let either = configs.get(&named, Some(Protocols::Either)).unwrap();
+        assert_eq!(either.alpn_protocols, [H2, HTTP_1_1]);
+        assert!(Arc::ptr_eq(&either, &configs.get(&TlsSettings::default(), Some(Protocols::Either)).unwrap()));
     }
 }

@@ -36,13 +36,13 @@ pub(super) fn files(plan: &Plan) -> Result<(), Failed> {
     let configs = &ClientConfigs::default();
     let tokens = plan.tokens.iter().flat_map(|token| {
         let name = &token.name;
-        let tls = configs.get(&token.tls).err().map(|error| format!("token `{name}`: tls: {error}"));
+        let tls = configs.get(&token.tls, None).err().map(|error| format!("token `{name}`: tls: {error}"));
         tls.into_iter().chain(token.credentials.iter().filter_map(move |credential| {
             let Proof::Certificate { certificate, key } = &credential.proof else { return None };
             let tls = TlsSettings { identity: Some((certificate.clone(), key.clone())), ..token.tls.clone() };
             // What is wrong with the rest has been told.
-            configs.get(&token.tls).ok()?;
-            configs.get(&tls).err().map(|error| format!("token `{name}`: {}: {error}", credential.client_id))
+            configs.get(&token.tls, None).ok()?;
+            configs.get(&tls, None).err().map(|error| format!("token `{name}`: {}: {error}", credential.client_id))
         }))
     });
     let mut destinations = Destinations::default();

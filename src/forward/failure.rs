@@ -278,6 +278,12 @@ fn upstream(fault: Fault) -> (StatusCode, Reason, &'static str, &'static str) {
         Fault::Protocol => {
             (S::BAD_GATEWAY, Reason::BadUpstream, "http_protocol_error", "The upstream's answer is malformed")
         }
+        Fault::Version => (
+            S::BAD_GATEWAY,
+            Reason::BadUpstream,
+            "http_protocol_error",
+            "The upstream does not speak the version of HTTP that it is asked for",
+        ),
         Fault::Timeout => {
             (S::GATEWAY_TIMEOUT, Reason::UpstreamTimeout, "http_response_timeout", "The upstream took too long")
         }

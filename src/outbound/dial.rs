@@ -20,7 +20,7 @@ use super::guard::AddressGuard;
 use super::lookup::{Lookups, Resolver};
 use super::patient::Patient;
 use crate::rules::{Route, RouteSettings};
-use crate::tls::{ClientConfigs, TlsError};
+use crate::tls::{ClientConfigs, H2, Protocols, TlsError, TlsSettings};
 use crate::wire::authority::{Authority, Host};
 use crate::wire::fault::Fault;
 
@@ -43,10 +43,33 @@ struct Destination {
     https: bool,
     /// Whom the peer must prove to be.
     name: ServerName<'static>,
-    tls: Arc<ClientConfig>,
+    tls: Offers,
     timeout: Duration,
     /// Shared by the workers.
     lookups: Arc<Lookups>,
+}
+
+/// TLS by what is offered over it.
+#[derive(Clone, Debug)]
+struct Offers {
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    either: Arc<ClientConfig>,
+}
+
+impl Offers {
+    fn new(tls: &TlsSettings, configs: &ClientConfigs) -> Result<Self, TlsError> {
+        let of = |protocols| configs.get(tls, Some(protocols));
+        Ok(Self { http1: of(Protocols::Http1)?, http2: of(Protocols::Http2)?, either: of(Protocols::Either)? })
+    }
+
+    fn of(&self, protocols: Protocols) -> Arc<ClientConfig> {
+        Arc::clone(match protocols {
+            Protocols::Http1 => &self.http1,
+            Protocols::Http2 => &self.http2,
+            Protocols::Either => &self.either,
+        })
+    }
 }
 
 /// Why a route leads nowhere.
@@ -87,7 +110,7 @@ impl Destinations {
             uri: uri.map_err(|_| DestinationError::Address(authority))?,
             https: upstream.https,
             name,
-            tls: configs.get(&route.tls)?,
+            tls: Offers::new(&route.tls, configs)?,
             timeout: route.timeouts.connect,
             lookups: Arc::default(),
         });
@@ -124,9 +147,11 @@ impl Destination {
         http.set_keepalive(Some(Duration::from_secs(60)));
         // It divides this among the name's addresses, so that one that is dead leaves time for the next.
         http.set_connect_timeout(Some(self.timeout));
-        let name = Arc::new(FixedServerNameResolver::new(self.name.clone()));
         Dialer {
-            connector: HttpsConnector::new(http, Arc::clone(&self.tls), self.https, name),
+            http,
+            tls: self.tls.clone(),
+            https: self.https,
+            name: Arc::new(FixedServerNameResolver::new(self.name.clone())),
             uri: self.uri.clone(),
             timeout: self.timeout,
             // Only names are looked up, and that is where all others are checked.
@@ -140,23 +165,46 @@ impl Destination {
 
 /// Makes one route's connections.
 pub(super) struct Dialer {
-    connector: HttpsConnector<HttpConnector<Resolver>>,
+    http: HttpConnector<Resolver>,
+    tls: Offers,
+    https: bool,
+    name: Arc<FixedServerNameResolver>,
     uri: Uri,
     timeout: Duration,
     /// What is to be said of an address that is dialled as it is written.
     literal: Result<(), Fault>,
 }
 
+/// A connection, and what is to be spoken over it.
+pub(super) struct Dialled {
+    pub(super) io: Io,
+    pub(super) http2: bool,
+}
+
 impl Dialer {
-    /// Looks the name up, connects and shakes hands, all within `timeouts.connect`.
-    pub(super) async fn dial(&self) -> Result<Io, Fault> {
+    /// Looks the name up, connects and shakes hands, all within `timeouts.connect`. Where there is no TLS nothing is
+    /// agreed upon: there [`Protocols::Http2`] is prior knowledge (RFC 9113, 3.3), and [`Protocols::Either`] HTTP/1.1.
+    ///
+    /// # Errors
+    /// [`Fault::Version`] if the server agrees to none of them; else what went wrong on the way.
+    pub(super) async fn dial(&self, protocols: Protocols) -> Result<Dialled, Fault> {
         self.literal?;
-        let dialling = self.connector.clone().call(self.uri.clone());
-        match tokio::time::timeout(self.timeout, dialling).await {
-            Ok(Ok(io)) => Ok(Patient::new(io)),
-            Ok(Err(error)) => Err(Fault::of(&*error)),
-            Err(_) => Err(Fault::Timeout),
+        let tls = self.tls.of(protocols);
+        let name = Arc::clone(&self.name);
+        let dialling = HttpsConnector::new(self.http.clone(), tls, self.https, name).call(self.uri.clone());
+        let io = match tokio::time::timeout(self.timeout, dialling).await {
+            Ok(Ok(io)) => io,
+            Ok(Err(error)) => return Err(Fault::of(&*error)),
+            Err(_) => return Err(Fault::Timeout),
+        };
+        let http2 = match &io {
+            MaybeHttpsStream::Http(_) => protocols == Protocols::Http2,
+            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().1.alpn_protocol() == Some(H2),
+        };
+        if protocols == Protocols::Http2 && !http2 {
+            return Err(Fault::Version);
         }
+        Ok(Dialled { io: Patient::new(io), http2 })
     }
 }
 
@@ -165,7 +213,6 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
-    use crate::tls::TlsSettings;
 
     #[tokio::test]
     async fn an_address_that_is_dead_leaves_time_for_the_next() {
@@ -187,10 +234,10 @@ mod tests {
             port,
             https: false,
             name: ServerName::try_from("api.example").unwrap(),
-            tls: ClientConfigs::default().get(&TlsSettings::default()).unwrap(),
+            tls: Offers::new(&TlsSettings::default(), &ClientConfigs::default()).unwrap(),
             timeout: Duration::from_secs(2),
             lookups: Arc::new(Lookups::by(|_| Ok(vec![([127, 0, 0, 2], 0).into(), ([127, 0, 0, 1], 0).into()]))),
         };
-        assert!(destination.dialer(&Handle::current(), &Arc::default()).dial().await.is_ok());
+        assert!(destination.dialer(&Handle::current(), &Arc::default()).dial(Protocols::Http1).await.is_ok());
     }
 }

@@ -17,11 +17,12 @@ use hyper::client::conn::http1;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::dial::{Destinations, Dialer};
+use super::dial::{Destinations, Dialer, Dialled};
 use super::outgoing::Outgoing;
 use super::pool::{Lease, Pool};
 use crate::life::{Stock, Taken};
 use crate::rules::Route;
+use crate::tls::Protocols;
 use crate::wire::fault::Fault;
 use crate::wire::replay::Replay;
 
@@ -142,7 +143,12 @@ impl Outbound {
 
 impl Upstream {
     async fn connect(&self, route: &Route, place: Taken) -> Result<Lease, SendError> {
-        let io = self.dialer.dial().await.map_err(SendError::Dial)?;
+        let io = match self.dialer.dial(Protocols::Http1).await {
+            Ok(Dialled { io, http2: false }) => io,
+            // It was not offered.
+            Ok(Dialled { http2: true, .. }) => return Err(SendError::Dial(Fault::Version)),
+            Err(fault) => return Err(SendError::Dial(fault)),
+        };
         let handshake = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await;
         let (sender, connection) = handshake.map_err(|error| SendError::Dial(Fault::of(&error)))?;
         let counted = route.metrics.connection();

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 
 /// What went wrong between us and a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Fault {
     Overloaded,
     /// The peer does not speak HTTP as it should.
     Protocol,
+    /// It speaks none of the versions of HTTP that were offered.
+    Version,
     Timeout,
     Other,
 }
@@ -55,6 +57,9 @@ impl Fault {
                 return *fault;
             }
             if let Some(error) = error.downcast_ref::<rustls::Error>() {
+                if *error == rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) {
+                    return Self::Version;
+                }
                 return Self::Tls(TlsFault::of(error));
             }
             if let Some(io) = error.downcast_ref::<io::Error>() {
@@ -139,6 +144,9 @@ impl fmt::Display for Fault {
             Self::Tls(TlsFault::BadCertificate) => "its certificate is not acceptable",
             Self::Tls(TlsFault::Alert) => "it ended the TLS handshake; it may want a client certificate",
             Self::Tls(TlsFault::Other) => "the TLS handshake failed; does it speak TLS 1.2 or 1.3?",
+            Self::Version => {
+                "it speaks another version of HTTP than the route asks for; leave `http` out to take what it offers"
+            }
             Self::Protocol => "it does not answer with proper HTTP",
             Self::Timeout => "it took too long",
             Self::Other => "it failed",

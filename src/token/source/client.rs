@@ -35,7 +35,7 @@ impl Clients {
         let one = |index: usize| {
             let tls = tls(settings, index);
             let held = held(&tls);
-            Ok((held, client(settings, rustls::ClientConfig::clone(&*configs.get(&tls)?))?))
+            Ok((held, client(settings, rustls::ClientConfig::clone(&*configs.get(&tls, None)?))?))
         };
         let made = (0..settings.credentials.len()).map(one).collect::<Result<_, SourceError>>()?;
         Ok(Self { made: Mutex::new(made) })
