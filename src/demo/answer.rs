@@ -35,7 +35,7 @@ pub enum Answer {
     After(Duration, Box<Answer>),
     /// What it is, once the latch is open.
     Held(Latch, Box<Answer>),
-    /// Takes the connection away from HTTP; the request's head has been read by then.
+    /// Takes the connection away from HTTP; the request's head has been read by then. By HTTP/2 the stream is reset.
     Raw(Vec<Step>),
 }
 

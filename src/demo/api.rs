@@ -26,6 +26,9 @@ pub struct Settings {
     pub port: u16,
     /// None is plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Whether it speaks HTTP/2, and then how many streams one connection takes at once. Over TLS it is offered by ALPN
+    /// beside HTTP/1.1; without TLS nothing else is spoken.
+    pub http2: Option<u32>,
     /// The host in the URL that it says it has.
     pub host: String,
     /// Whose tokens it wants. None serves everybody who sends at most one line of credentials.
@@ -46,6 +49,7 @@ impl Settings {
         Self {
             port: 0,
             tls: None,
+            http2: None,
             host: "localhost".to_owned(),
             verifier: None,
             header: header::AUTHORIZATION,
@@ -81,7 +85,7 @@ impl Api {
             logging: AtomicBool::new(true),
             tally: Tally::default(),
         });
-        Ok(Self { host: Host::start(listener, settings.tls, floor.clone()), floor, url })
+        Ok(Self { host: Host::start(listener, settings.tls, settings.http2, floor.clone()), floor, url })
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -87,6 +87,7 @@ impl Floor {
             at: Instant::now(),
             connection_id: connection,
             method: parts.method.clone(),
+            version: parts.version,
             target: target(parts),
             host: host(parts),
             headers: shown(&parts.headers, &self.gate.header),
@@ -131,6 +132,9 @@ impl Floor {
 }
 
 fn host(parts: &Parts) -> Option<String> {
+    if parts.version == Version::HTTP_2 {
+        return parts.uri.authority().map(ToString::to_string);
+    }
     let host = parts.headers.get(header::HOST)?;
     Some(String::from_utf8_lossy(host.as_bytes()).into_owned())
 }

@@ -94,7 +94,7 @@ impl Provider {
             calls: Log::new(),
             discoveries: Log::new(),
         });
-        let provider = Self { host: Host::start(listener, settings.tls, desk.clone()), desk };
+        let provider = Self { host: Host::start(listener, settings.tls, None, desk.clone()), desk };
         for (client, secret) in &settings.clients {
             provider.set_secrets(client, &[secret]);
         }

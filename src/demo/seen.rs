@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, Method, Version, header};
 
 use super::token::Verdict;
 use crate::secret::{Fingerprint, Secret};
@@ -62,8 +62,10 @@ pub struct Seen {
     /// Counts from 1, in the order of acceptance.
     pub connection_id: u64,
     pub method: Method,
+    pub version: Version,
     /// The request target as received.
     pub target: String,
+    /// What came as Host, or by HTTP/2 as `:authority`.
     pub host: Option<String>,
     /// Names and values; of a credential, its scheme and its fingerprint.
     pub headers: Vec<(String, String)>,
@@ -90,10 +92,11 @@ impl Seen {
     }
 }
 
-/// The request target as it stood in the request line.
+/// The request target as it stood in the request line, or by HTTP/2 in `:path`.
 pub(super) fn target(parts: &Parts) -> String {
     match (parts.uri.scheme(), parts.uri.path_and_query()) {
         (None, Some(path)) => path.as_str().to_owned(),
+        (Some(_), Some(path)) if parts.version == Version::HTTP_2 => path.as_str().to_owned(),
         _ => parts.uri.to_string(),
     }
 }

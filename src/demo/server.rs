@@ -1,8 +1,7 @@
-//! Accepting, TLS, HTTP/1 and stopping: what the provider and the API have in common.
+//! Accepting, TLS, HTTP/1, HTTP/2 and stopping: what the provider and the API have in common.
 //!
 //! Binds to loopback only. Must never know what is served.
 
-use std::convert::Infallible;
 use std::future::{self, Future};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -13,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +25,7 @@ use super::Error;
 use super::answer::Payload;
 use super::script::held;
 use super::steps::{self, Io, Step};
+use crate::tls::H2;
 
 /// What a server does with a request. Boxed, because a connection can be taken from hyper only when hyper holds
 /// nothing that is pinned in place.
@@ -39,9 +39,14 @@ pub(super) type Answering = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 pub(super) enum Outcome {
     Respond(Response<Payload>),
-    /// The connection is no longer HTTP.
+    /// The connection is no longer HTTP. One that speaks HTTP/2 is many requests': there the stream is reset.
     Take(Vec<Step>),
 }
+
+/// What hyper is told where a stream is to be reset.
+#[derive(Debug, thiserror::Error)]
+#[error("the script takes the connection away from HTTP")]
+struct Reset;
 
 /// A socket on 127.0.0.1, listening and not yet served.
 pub(super) struct Listener {
@@ -71,17 +76,24 @@ pub(super) struct Host<S> {
     service: Arc<S>,
     addr: SocketAddr,
     tls: Mutex<Option<Arc<ServerConfig>>>,
+    /// How many streams one HTTP/2 connection takes; `None` is HTTP/1 alone.
+    http2: Option<u32>,
     counts: Counts,
     /// None while it is stopped.
     server: Mutex<Option<Server>>,
 }
 
 impl<S: Service> Host<S> {
-    pub(super) fn start(listener: Listener, tls: Option<Arc<ServerConfig>>, service: Arc<S>) -> Self {
+    pub(super) fn start(
+        listener: Listener,
+        tls: Option<Arc<ServerConfig>>,
+        http2: Option<u32>,
+        service: Arc<S>,
+    ) -> Self {
         let counts = Counts::default();
         let addr = listener.addr;
-        let server = Server::start(listener.socket, tls.clone(), service.clone(), counts.clone());
-        Self { service, addr, tls: Mutex::new(tls), counts, server: Mutex::new(Some(server)) }
+        let server = Server::start(listener.socket, tls.clone(), http2, service.clone(), counts.clone());
+        Self { service, addr, http2, tls: Mutex::new(tls), counts, server: Mutex::new(Some(server)) }
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -103,7 +115,7 @@ impl<S: Service> Host<S> {
         self.stop().await;
         let listener = Listener::bind(self.addr.port())?;
         let tls = held(&self.tls).clone();
-        let server = Server::start(listener.socket, tls, self.service.clone(), self.counts.clone());
+        let server = Server::start(listener.socket, tls, self.http2, self.service.clone(), self.counts.clone());
         *held(&self.server) = Some(server);
         Ok(())
     }
@@ -124,11 +136,19 @@ impl Server {
     fn start<S: Service>(
         listener: TcpListener,
         tls: Option<Arc<ServerConfig>>,
+        http2: Option<u32>,
         service: Arc<S>,
         counts: Counts,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let accepting = tokio::spawn(accept(listener, tls.map(TlsAcceptor::from), service, counts, stopped));
+        let tls = tls.map(|tls| {
+            let mut config = ServerConfig::clone(&tls);
+            if http2.is_some() {
+                config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
+            }
+            TlsAcceptor::from(Arc::new(config))
+        });
+        let accepting = tokio::spawn(accept(listener, tls, http2, service, counts, stopped));
         Self { stop, accepting }
     }
 
@@ -143,6 +163,7 @@ impl Server {
 async fn accept<S: Service>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+    http2: Option<u32>,
     service: Arc<S>,
     counts: Counts,
     mut stopped: oneshot::Receiver<()>,
@@ -159,7 +180,8 @@ async fn accept<S: Service>(
                     continue;
                 };
                 let id = counts.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-                connections.spawn(connection(stream, tls.clone(), service.clone(), counts.clone(), id));
+                let serving = connection(stream, tls.clone(), http2, service.clone(), counts.clone(), id);
+                connections.spawn(serving);
             }
         }
     }
@@ -167,7 +189,14 @@ async fn accept<S: Service>(
     connections.shutdown().await;
 }
 
-async fn connection<S: Service>(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<S>, counts: Counts, id: u64) {
+async fn connection<S: Service>(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    http2: Option<u32>,
+    service: Arc<S>,
+    counts: Counts,
+    id: u64,
+) {
     let _open = counts.open.enter();
     // A demo's answers are small; none should wait for an acknowledgement. A peer that is gone is noticed below.
     let _ = stream.set_nodelay(true);
@@ -186,6 +215,13 @@ async fn connection<S: Service>(stream: TcpStream, tls: Option<TlsAcceptor>, ser
         let _ = steps::play(io, Bytes::new(), steps).await;
         return;
     }
+    let agreed = match &io {
+        Io::Plain(_) => true,
+        Io::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(H2),
+    };
+    if let Some(streams) = http2.filter(|_| agreed) {
+        return serve_http2(io, streams, service, counts, id).await;
+    }
     let (take, mut taken) = mpsc::unbounded_channel();
     let handler = service_fn(move |request| {
         let (take, entered) = (take.clone(), counts.in_flight.enter());
@@ -194,7 +230,7 @@ async fn connection<S: Service>(stream: TcpStream, tls: Option<TlsAcceptor>, ser
             match answering.await {
                 Outcome::Respond(mut response) => {
                     response.body_mut().entered = Some(entered);
-                    Ok::<_, Infallible>(response)
+                    Ok::<_, Reset>(response)
                 }
                 Outcome::Take(steps) => {
                     let _ = take.send((steps, entered));
@@ -216,6 +252,28 @@ async fn connection<S: Service>(stream: TcpStream, tls: Option<TlsAcceptor>, ser
     };
     let parts = http.into_parts();
     let _ = steps::play(parts.io.into_inner(), parts.read_buf, steps).await;
+}
+
+async fn serve_http2<S: Service>(io: Io, streams: u32, service: Arc<S>, counts: Counts, id: u64) {
+    let handler = service_fn(move |request| {
+        let entered = counts.in_flight.enter();
+        let answering = service.clone().answer(request, id);
+        async move {
+            match answering.await {
+                Outcome::Respond(mut response) => {
+                    response.body_mut().entered = Some(entered);
+                    Ok(response)
+                }
+                Outcome::Take(_) => Err(Reset),
+            }
+        }
+    });
+    let _ = http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(streams)
+        .max_header_list_size(1024 * 1024) // more than the proxy ever lets through
+        .max_pending_accept_reset_streams(1024) // a proxy that gives requests up is none that attacks
+        .serve_connection(TokioIo::new(io), handler)
+        .await;
 }
 
 /// What a server has had to do with. Lives through stops and restarts.

@@ -2,6 +2,7 @@
 
 mod of_api;
 mod of_bytes;
+mod of_http2;
 mod of_provider;
 
 use std::sync::Arc;
