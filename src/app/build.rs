@@ -11,6 +11,7 @@ use crate::config::{Plan, Shutdown};
 use crate::inbound::listener::BindError;
 use crate::inbound::settings::{Limits, ListenAddress, ListenSettings};
 use crate::inbound::{self, Address, Door};
+use crate::life::{Latch, Readiness};
 use crate::observe::Observer;
 use crate::outbound::{AddressGuard, DestinationError, Destinations};
 use crate::rules::settings::ClientSettings;
@@ -34,6 +35,9 @@ pub struct Bound {
     pub(super) clients: Vec<ClientSettings>,
     pub(super) limits: Limits,
     pub(super) shutdown: Shutdown,
+    pub(super) readiness: Readiness,
+    /// Held until everything has begun, so that nobody is told "ready" before.
+    pub(super) beginning: Latch,
 }
 
 /// Why a plan cannot be carried out on this machine.
@@ -114,6 +118,7 @@ impl Bound {
         for (index, listener) in listeners.iter().enumerate() {
             bound.extend(bind(listener, index)?);
         }
+        let readiness = Readiness::default();
         let guard = AddressGuard::new(tcp(&bound), [tcp(&admin), tcp(&health)].concat());
         Ok(Self {
             doors,
@@ -128,7 +133,14 @@ impl Bound {
             clients: callers.clients,
             limits,
             shutdown,
+            beginning: readiness.block("the listeners".into()),
+            readiness,
         })
+    }
+
+    /// Tells when every required token has been held, once it runs.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
     }
 
     /// Where apps connect by TCP, in the order of the configuration; a unix socket is where that says.

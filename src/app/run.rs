@@ -47,11 +47,10 @@ impl Bound {
             clients,
             limits,
             shutdown,
+            readiness,
+            beginning,
         } = self;
         let drain = DrainSignal::default();
-        let readiness = Readiness::default();
-        // Held until everything has begun, so that nobody is told "ready" before.
-        let beginning = readiness.block("the listeners".into());
 
         let teller = observer.clone();
         let files = Files::new(move |error| teller.tell(&Event::FilesUnwatched { error }));

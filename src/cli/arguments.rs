@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::config::{SETTINGS, presets};
+use crate::config::{SETTINGS, formats, presets};
 
-const COMMANDS: [&str; 7] = ["run", "demo", "check", "token", "health", "init", "schema"];
+const COMMANDS: [&str; 8] = ["run", "exec", "demo", "check", "token", "health", "init", "schema"];
 
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -60,23 +60,49 @@ fn command() -> Command {
             "Example:\n  bearerd run --upstream https://api.example.com \\\n    --token-url https://id.example.com/oauth2/token \\\n    \
              --client-id reports --client-secret-file /run/secrets/reports",
         );
-    let demo = Command::new(COMMANDS[1])
+    let exec = Command::new(COMMANDS[1])
+        .about("Run a command with the proxy beside it, on free ports, and end as it does")
+        .long_about(
+            "Run a command with the proxy beside it, on free ports of 127.0.0.1, and end with the command's exit code. \
+             The command finds the proxy in BEARERD_URL, HTTP_PROXY and their like, and inherits no secret. It starts \
+             once every required token is there. What bearerd itself has to say from a warning on goes to standard \
+             error; --log-level says otherwise.",
+        )
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .value_name("TIME")
+                .default_value("30s")
+                .value_parser(|text: &str| formats::duration(text).map_err(|complaint| complaint.what))
+                .help("How long the tokens may take; without them the command is not started"),
+        )
+        .arg(
+            Arg::new("command")
+                .value_name("CMD")
+                .required(true)
+                .num_args(1..)
+                .last(true)
+                .value_parser(value_parser!(OsString))
+                .help("The command and its arguments; no shell reads them"),
+        )
+        .after_help("Example:\n  bearerd exec --config bearerd.yaml -- sh -c 'curl -fsS \"$BEARERD_URL/orders/7\"'");
+    let demo = Command::new(COMMANDS[2])
         .about("Show the main job: a provider, an API and the proxy in one process, on loopback")
         .arg(flag("once", "Make one request, show both sides of it, and exit 0 or 1"))
         .after_help("Example:\n  bearerd demo --once");
-    let check = Command::new(COMMANDS[2])
+    let check = Command::new(COMMANDS[3])
         .about("Check the configuration: all problems at once, else the resolved plan without secrets")
         .after_help("Example:\n  bearerd check --config bearerd.yaml");
-    let token = Command::new(COMMANDS[3])
+    let token = Command::new(COMMANDS[4])
         .about("Ask for a token now and print it, alone, for scripts")
         .arg(Arg::new("name").value_name("NAME").help("Which token; may be left out where there is one"))
         .arg(flag("claims", "Print the claims in the token (a JWT) instead"))
         .after_help("Example:\n  bearerd token --config bearerd.yaml --claims");
-    let health = Command::new(COMMANDS[4])
+    let health = Command::new(COMMANDS[5])
         .about("Ask the running instance whether it lives; exit 0 or 1")
         .arg(flag("ready", "Ask whether it is ready instead of whether it lives"))
         .after_help("Example:\n  bearerd health --ready");
-    let init = Command::new(COMMANDS[5])
+    let init = Command::new(COMMANDS[6])
         .about("Print a commented configuration for a known provider")
         .arg(
             Arg::new("provider")
@@ -86,7 +112,7 @@ fn command() -> Command {
                 .help("Whose tokens to use"),
         )
         .after_help("Example:\n  bearerd init keycloak > bearerd.yaml");
-    let schema = Command::new(COMMANDS[6])
+    let schema = Command::new(COMMANDS[7])
         .about("Print the configuration's JSON Schema, for editors and CI")
         .after_help("Example:\n  bearerd schema > bearerd.schema.json");
     Command::new("bearerd")
@@ -98,6 +124,7 @@ fn command() -> Command {
         )
         .subcommands([
             with_settings(run),
+            with_settings(exec),
             demo,
             with_settings(check),
             with_settings(token),

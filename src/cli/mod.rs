@@ -6,6 +6,7 @@
 mod arguments;
 mod check;
 mod demo;
+mod exec;
 mod health;
 mod init;
 mod run;
@@ -57,9 +58,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     // Before anything secret is read. A system that refuses is no reason not to do what was asked.
-    let hardened = harden::harden().map_err(Into::into);
+    let limits = harden::Limits::read();
+    // What the user's own command does with its memory is the user's.
+    let for_good = matches.subcommand_name() != Some("exec");
+    let hardened = harden::harden(for_good).map_err(Into::into);
     let outcome = match matches.subcommand() {
         Some(("run", matches)) => run::run(matches, hardened),
+        // The one that ends as somebody else does.
+        Some(("exec", matches)) => match exec::run(matches, hardened, &limits) {
+            Ok(code) => return ExitCode::from(code),
+            Err(failed) => Err(failed),
+        },
         Some(("demo", matches)) => demo::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("token", matches)) => token::run(matches),

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Failed, check, load};
 use crate::app::{AppError, Bound};
+use crate::config::Loaded;
 use crate::inbound::listener::{Address, BindError, BindFault};
 use crate::observe::Observer;
 use crate::observe::event::Event;
@@ -32,7 +33,17 @@ fn run_on(runtime: &Runtime, matches: &ArgMatches, hardened: io::Result<()>) -> 
     let stop = signals()?;
     #[cfg(unix)]
     let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    let loaded = load(matches)?;
+    let (bound, observer) = bind(load(matches)?, hardened)?;
+    #[cfg(unix)]
+    tokio::spawn(answer_hangups(hangups, observer));
+    #[cfg(not(unix))]
+    drop(observer);
+    runtime.block_on(bound.run(stop))?;
+    Ok(())
+}
+
+/// Says what there is to say about the configuration, and binds what it names. Needs a runtime.
+pub(super) fn bind(loaded: Loaded, hardened: io::Result<()>) -> Result<(Bound, Observer), Failed> {
     check::files(&loaded.plan)?;
     let observer = Observer::new(Log::stderr(loaded.plan.log));
     if let Err(error) = hardened {
@@ -42,11 +53,8 @@ fn run_on(runtime: &Runtime, matches: &ArgMatches, hardened: io::Result<()>) -> 
     for warning in &loaded.warnings {
         observer.tell(&Event::ConfigWarning { text: &warning.to_string() });
     }
-    #[cfg(unix)]
-    tokio::spawn(answer_hangups(hangups, observer.clone()));
-    let bound = Bound::new(loaded.plan, observer).map_err(|error| failed(&error))?;
-    runtime.block_on(bound.run(stop))?;
-    Ok(())
+    let bound = Bound::new(loaded.plan, observer.clone()).map_err(|error| failed(&error))?;
+    Ok((bound, observer))
 }
 
 fn failed(error: &AppError) -> Failed {

@@ -165,7 +165,7 @@ fn plan(sources: &Sources<'_>, tree: &mut Node, origin: &Origin, report: &mut Re
     };
     let written = Written { tree, bad: &checked.bad, parallelism: sources.parallelism, without_file: sources::cure };
     let mut plan = translate::translate(document, &written, checked.files, report);
-    plan.withhold(&checked.secret_variables);
+    plan.withhold(checked.secret_variables);
     Some(plan)
 }
 

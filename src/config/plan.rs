@@ -36,11 +36,13 @@ pub struct Plan {
     pub limits: Limits,
     /// Every file that was read for it, the configuration included: what to watch.
     pub files: BTreeSet<PathBuf>,
+    /// The environment variables that secrets were taken from.
+    pub secret_variables: BTreeSet<String>,
 }
 
 impl Plan {
     /// No command that prints one secret is told these variables, which hold others.
-    pub(super) fn withhold(&mut self, variables: &BTreeSet<String>) {
+    pub(super) fn withhold(&mut self, variables: BTreeSet<String>) {
         let of_tokens = self.tokens.iter_mut().flat_map(|token| &mut token.credentials);
         let of_tokens = of_tokens.filter_map(|credential| credential.proof.source_mut());
         let of_clients = self.callers.clients.iter_mut().filter_map(|client| client.password.as_mut());
@@ -49,6 +51,7 @@ impl Plan {
                 exec.withheld = variables.iter().cloned().collect();
             }
         }
+        self.secret_variables = variables;
     }
 }
 

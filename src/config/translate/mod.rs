@@ -88,6 +88,7 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
             idle: limits.idle.0,
         },
         files,
+        secret_variables: BTreeSet::new(),
     }
 }
 

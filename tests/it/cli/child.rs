@@ -1,7 +1,7 @@
 //! bearerd as a child process. Whatever it prints is searched for secrets when it has ended, in every test.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -51,7 +51,20 @@ impl Child {
     }
 
     pub(super) fn start(mut command: Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Self::of(command)
+    }
+
+    /// With something to type at.
+    pub(super) fn with_keys(mut command: Command) -> (Self, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut child = Self::of(command);
+        let keys = child.child.stdin.take().unwrap();
+        (child, keys)
+    }
+
+    fn of(mut command: Command) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (out, err) = (Ear::default(), Ear::default());
         let reads = vec![

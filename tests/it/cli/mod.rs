@@ -9,6 +9,7 @@ mod demo;
 mod descriptors;
 mod ending;
 mod examples;
+mod exec;
 mod health;
 mod hints;
 mod listeners;
