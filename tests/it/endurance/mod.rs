@@ -5,9 +5,11 @@
 //! is printed, and `SEED=n` begins there again. The APIs here speak in bytes: nothing in between can mend what arrives.
 
 mod one_credential;
+mod random;
 mod right_token;
 mod slow_clients;
 mod stale_connections;
+mod transparency;
 mod wire;
 
 use std::fmt::Write as _;

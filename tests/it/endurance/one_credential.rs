@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::Stage;
+use super::random::{field, space, text, word};
 use super::wire::{Api, Body, Head, Wire, told};
 use crate::support::{report, scaled, seed};
 
@@ -134,7 +135,7 @@ async fn check(mut wire: Wire, expected: Arc<Expected>) {
     while let Ok(Some(head)) = wire.head().await {
         expected.check(&head);
         let Ok(body) = wire.body(&head).await else { return };
-        assert!(!body.has_trailers && body.data.iter().all(|byte| *byte == b'b'), "{head:?} {body:?}");
+        assert!(body.trailers.is_empty() && body.data.iter().all(|byte| *byte == b'b'), "{head:?} {body:?}");
         expected.requests.fetch_add(1, Ordering::Relaxed);
         let target = head.target();
         let with_body = if head.first_line().starts_with(b"HEAD ") { "" } else { target };
@@ -294,28 +295,6 @@ fn seldom(random: &mut Rng, most: u8) -> u8 {
     if random.bool() { 0 } else { random.u8(..=most) }
 }
 
-/// A line, its name in some mixture of cases and its value with some space around.
-fn field(random: &mut Rng, name: &str, value: &[u8]) -> Vec<u8> {
-    let mut line: Vec<u8> = match random.u8(..3) {
-        0 => name.into(),
-        1 => name.to_ascii_lowercase().into(),
-        _ => name
-            .bytes()
-            .map(|byte| if random.bool() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() })
-            .collect(),
-    };
-    line.push(b':');
-    line.extend_from_slice(space(random));
-    line.extend_from_slice(value);
-    line.extend_from_slice(space(random));
-    line.extend_from_slice(b"\r\n");
-    line
-}
-
-fn space(random: &mut Rng) -> &'static [u8] {
-    random.choice([&b""[..], b" ", b" ", b"\t", b" \t  "]).unwrap()
-}
-
 fn credential(random: &mut Rng) -> Vec<u8> {
     let known = ["Bearer stolen", "Basic eDp5", "bearer", "", ",", "\"Bearer x\", Bearer y", "Digest a=\"b,c\", d=e"];
     match random.choice(known) {
@@ -363,24 +342,4 @@ fn options(random: &mut Rng) -> Vec<u8> {
         value.extend_from_slice(space(random));
     }
     value
-}
-
-/// A field name that may be anything (RFC 9110, 5.6.2), and is none that has a meaning.
-fn word(random: &mut Rng) -> String {
-    const CHARACTERS: &[u8] = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    let length = random.usize(1..12);
-    let word = (0..length).map(|_| char::from(random.choice(CHARACTERS).copied().unwrap()));
-    word.chain("-z".chars()).collect()
-}
-
-/// A field value that may be anything (RFC 9110, 5.5): what can be seen, and all bytes beyond ASCII.
-fn text(random: &mut Rng) -> Vec<u8> {
-    let length = random.usize(..40);
-    let any = |random: &mut Rng| match random.u8(..20) {
-        0 => b' ',
-        1 => b'\t',
-        2..5 => random.u8(0x80..),
-        _ => random.u8(0x21..0x7f),
-    };
-    (0..length).map(|_| any(random)).collect()
 }

@@ -33,8 +33,10 @@ pub(super) struct Head(Bytes);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Body {
     pub(super) data: Vec<u8>,
-    /// There were fields behind the last chunk.
-    pub(super) has_trailers: bool,
+    /// The fields behind the last chunk, line by line.
+    pub(super) trailers: Vec<Bytes>,
+    /// A chunk said more than its size.
+    pub(super) has_extensions: bool,
 }
 
 impl Wire {
@@ -102,26 +104,38 @@ impl Wire {
 
     /// What stands behind it: as long as it says, or in chunks, or nothing.
     pub(super) async fn body(&mut self, head: &Head) -> io::Result<Body> {
-        let mut body = Body { data: Vec::new(), has_trailers: false };
+        let mut body = Body { data: Vec::new(), trailers: Vec::new(), has_extensions: false };
         if head.only(b"transfer-encoding").is_some() {
             assert_eq!(head.only(b"content-length"), None, "{head:?}");
             loop {
-                let size = self.line().await?;
-                let size = usize::from_str_radix(str::from_utf8(&size).unwrap(), 16).unwrap();
+                let line = self.line().await?;
+                let size = line.split(|byte| *byte == b';').next().unwrap();
+                body.has_extensions |= size.len() < line.len();
+                let size = usize::from_str_radix(str::from_utf8(size).unwrap(), 16).unwrap();
                 if size == 0 {
                     break;
                 }
                 body.data.extend_from_slice(&self.exactly(size).await?);
                 assert_eq!(self.line().await?, "", "{head:?}");
             }
-            while !self.line().await?.is_empty() {
-                body.has_trailers = true;
+            loop {
+                let line = self.line().await?;
+                if line.is_empty() {
+                    break;
+                }
+                body.trailers.push(line);
             }
         } else if let Some(length) = head.only(b"content-length") {
             let length = str::from_utf8(length).unwrap().parse().unwrap();
             body.data = self.exactly(length).await?.to_vec();
         }
         Ok(body)
+    }
+
+    /// All that comes until the peer ends its side.
+    pub(super) async fn rest(&mut self) -> io::Result<Vec<u8>> {
+        while self.more().await? {}
+        Ok(self.unread.split().to_vec())
     }
 
     /// Takes a line without its end.
@@ -175,10 +189,7 @@ impl Head {
 
     /// Names as they were spelt, values without the space around.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.lines().skip(1).map(move |line| {
-            let colon = line.iter().position(|byte| *byte == b':').unwrap_or_else(|| panic!("no field: {self:?}"));
-            (&line[..colon], line[colon + 1..].trim_ascii())
-        })
+        self.lines().skip(1).map(parts)
     }
 
     /// A field's value, which may not stand twice.
@@ -193,6 +204,13 @@ impl Head {
         let lines = self.0[..self.0.len() - 4].split(|byte| *byte == b'\n');
         lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line))
     }
+}
+
+/// A field's name as it was spelt, and its value without the space around.
+pub(super) fn parts(line: &[u8]) -> (&[u8], &[u8]) {
+    let colon = line.iter().position(|byte| *byte == b':');
+    let colon = colon.unwrap_or_else(|| panic!("no field: {}", line.escape_ascii()));
+    (&line[..colon], line[colon + 1..].trim_ascii())
 }
 
 impl std::fmt::Debug for Head {
