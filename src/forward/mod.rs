@@ -6,8 +6,10 @@
 mod exchange;
 mod failure;
 mod judge;
+mod pipe;
 mod places;
 mod reply;
+mod upgrade;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use self::exchange::Exchange;
 pub use self::failure::Failure;
 use self::judge::Verdict;
 pub use self::reply::Reply;
+pub use self::upgrade::Upgrade;
 use crate::clock::Now;
 use crate::life::contained;
 use crate::observe::Observer;
@@ -33,6 +36,7 @@ use crate::wire::form::{Form, Target};
 use crate::wire::headers::{is_framed_twice, is_plain_coding, is_plain_length, strip_response};
 use crate::wire::replay::Replay;
 use crate::wire::via::Via;
+use crate::wire::websocket::Handshake;
 
 /// All that one worker's requests share.
 pub struct Forward {
@@ -48,10 +52,17 @@ impl Forward {
     pub async fn handle(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<Reply> {
         let (head, body) = request.into_parts();
         let body = Replay::new(body);
+        let handshake = Handshake::of(&head).filter(|_| body.length() == Some(0));
+        // An app may have sent ahead what it means for a WebSocket; unless there is one, nothing behind the request is
+        // to be read as another.
+        let ends = handshake.is_some();
         let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
-        let failure = match contained(self.exchange(arrival, head, &body, &mut exchange)).await {
+        let failure = match contained(self.exchange(arrival, head, &body, handshake, &mut exchange)).await {
+            Some(Ok((response, lease))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return upgrade::agree(response, lease, exchange);
+            }
             Some(Ok((mut response, lease))) => {
-                if body.has_trailers() {
+                if ends || body.has_trailers() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 return reply::relay(response, lease, exchange);
@@ -61,7 +72,7 @@ impl Forward {
         };
         // hyper closes a connection with an unread body in it; an app that is not told sends its next request into
         // that.
-        let ends = !body.is_over().await || body.has_trailers();
+        let ends = !body.is_over().await || body.has_trailers() || ends;
         failure.respond(exchange, ends)
     }
 
@@ -70,6 +81,7 @@ impl Forward {
         arrival: &Arrival,
         head: Parts,
         body: &Replay,
+        handshake: Option<Handshake>,
         exchange: &mut Exchange,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let target = Target::of(&head)?;
@@ -85,7 +97,10 @@ impl Forward {
         }
         exchange.entered(route.gate.enter().await?);
 
-        let prepared = Prepared::new(head, &admitted, &self.via);
+        let mut prepared = Prepared::new(head, &admitted, &self.via);
+        if let Some(handshake) = &handshake {
+            prepared.ask_for(handshake);
+        }
         let renew_on = route.settings.renew_on.as_ref();
         body.keep_up_to(renew_on.map_or(0, |renew_on| renew_on.replay_limit));
 
@@ -100,7 +115,10 @@ impl Forward {
                 (Err(failure), None) => return Err(failure),
             };
             let generation = outgoing.generation();
-            let outcome = self.outbound.send(outgoing, body, fresh).await;
+            let outcome = match handshake {
+                None => self.outbound.send(outgoing, body, fresh).await,
+                Some(_) => self.outbound.send_alone(outgoing, body).await,
+            };
             let carried = renew_on.zip(generation);
             let situation = judge::Situation { repeatable: body.can_repeat(), retried: fresh, refused };
             let verdict = judge::judge(&outcome, prepared.method(), carried, situation);
@@ -124,9 +142,13 @@ impl Forward {
             }
             break answer;
         };
-        // What asks for an upgrade is not forwarded, so nobody can agree to one.
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failure::BadUpstream("the upstream switches protocols without being asked"));
+        let agreed = handshake.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        match &agreed {
+            Some(handshake) => handshake.check(prepared.headers(), &response).map_err(Failure::BadUpstream)?,
+            None if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(Failure::BadUpstream("the upstream switches protocols without being asked"));
+            }
+            None => {}
         }
         if !is_plain_coding(response.headers()) {
             return Err(Failure::BadUpstream("the upstream's Transfer-Encoding is not exactly `chunked`"));
@@ -146,6 +168,9 @@ impl Forward {
             }
         }
         strip_response(headers);
+        if let Some(handshake) = &agreed {
+            handshake.agree(headers);
+        }
         // An app that named the upstream itself means the upstream.
         if matches!(target.form(), Form::Origin(_)) {
             places::lead_back(headers, |reference| way_back(&route.settings, reference));

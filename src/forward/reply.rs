@@ -14,19 +14,22 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::exchange::Exchange;
+use super::upgrade::Upgrade;
 use crate::observe::reason::Reason;
 use crate::outbound::Lease;
 
 /// An answer's body.
 pub struct Reply {
     kind: Kind,
-    /// Recorded when the body is gone.
-    exchange: Exchange,
+    /// Recorded when the body is gone. `None` where it goes on behind the answer.
+    exchange: Option<Exchange>,
 }
 
 enum Kind {
     Own(Option<Bytes>),
     Relay(Relay),
+    /// None; what follows is no body.
+    Switching(Option<Box<Upgrade>>),
 }
 
 struct Relay {
@@ -56,20 +59,32 @@ pub(super) fn relay(response: Response<Incoming>, lease: Lease, mut exchange: Ex
         if relay.body.is_end_stream() {
             relay.finish();
         }
-        Reply { kind: Kind::Relay(relay), exchange }
+        Reply { kind: Kind::Relay(relay), exchange: Some(exchange) }
     })
 }
 
 impl Reply {
     pub(super) fn own(text: Bytes, exchange: Exchange) -> Self {
-        Self { kind: Kind::Own(Some(text)), exchange }
+        Self { kind: Kind::Own(Some(text)), exchange: Some(exchange) }
+    }
+
+    pub(super) fn switching(upgrade: Upgrade) -> Self {
+        Self { kind: Kind::Switching(Some(Box::new(upgrade))), exchange: None }
+    }
+
+    /// What the app's connection becomes once this answer is written, if it is no longer HTTP.
+    pub fn upgrade(&mut self) -> Option<Upgrade> {
+        match &mut self.kind {
+            Kind::Switching(upgrade) => upgrade.take().map(|upgrade| *upgrade),
+            Kind::Own(_) | Kind::Relay(_) => None,
+        }
     }
 
     /// How long either side may let the body stand still: the route's, if it is an upstream's. Here only the upstream
     /// is watched; whoever writes the body sees whether it is taken.
     pub fn body_idle(&self) -> Option<Duration> {
         match &self.kind {
-            Kind::Own(_) => None,
+            Kind::Own(_) | Kind::Switching(_) => None,
             Kind::Relay(relay) => Some(relay.idle_for),
         }
     }
@@ -132,13 +147,16 @@ impl Body for Reply {
         let poll = match &mut this.kind {
             Kind::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Kind::Relay(relay) => relay.poll_data(context),
+            Kind::Switching(_) => Poll::Ready(None),
         };
         if let Poll::Ready(Some(Err(error))) = &poll {
             let reason = match error {
                 ReplyError::Broken => Reason::UpstreamReset,
                 ReplyError::Idle => Reason::UpstreamTimeout,
             };
-            this.exchange.broke_off(reason, &error.to_string());
+            if let Some(exchange) = &mut this.exchange {
+                exchange.broke_off(reason, &error.to_string());
+            }
         }
         poll
     }
@@ -147,6 +165,7 @@ impl Body for Reply {
         match &self.kind {
             Kind::Own(text) => text.is_none(),
             Kind::Relay(relay) => relay.body.is_end_stream(),
+            Kind::Switching(_) => true,
         }
     }
 
@@ -154,6 +173,7 @@ impl Body for Reply {
         match &self.kind {
             Kind::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Kind::Relay(relay) => relay.body.size_hint(),
+            Kind::Switching(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One app's connection: HTTP/1 with limits on heads and waits, and an end that finishes what is in flight.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -13,12 +14,14 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::{self, OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 
 use super::settings::Limits;
 use super::stream::Stream;
 use super::watched::{Activity, Serving, Watch, Watched};
-use crate::forward::{Forward, Reply};
+use crate::forward::{Forward, Reply, Upgrade};
 use crate::life::Drain;
 use crate::observe::reason::Reason;
 use crate::rules::Arrival;
@@ -50,19 +53,25 @@ pub(super) async fn serve(
 ) {
     let (arrival, observer) = (Rc::new(arrival), forward.observer.clone());
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), Stream::reset));
-    let service = service_fn(|request: Request<Incoming>| {
+    // How the connection goes on, or ends, is ours to see to once it was asked to become another (hyper leaves it open).
+    let next: RefCell<Option<(OnUpgrade, Option<Upgrade>)>> = RefCell::default();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let switch = request.extensions().get::<OnUpgrade>().is_some().then(|| upgrade::on(&mut request));
         let serving = activity.serve(request.body().size_hint().exact());
         let is_old = request.version() == Version::HTTP_10;
-        let (forward, arrival) = (Rc::clone(&forward), Rc::clone(&arrival));
+        let (forward, arrival, next) = (Rc::clone(&forward), Rc::clone(&arrival), &next);
         async move {
-            let response = forward.handle(&arrival, request).await;
+            let mut response = forward.handle(&arrival, request).await;
+            if let Some(switch) = switch {
+                next.replace(Some((switch, response.body_mut().upgrade())));
+            }
             if let Some(patience) = response.body().body_idle() {
                 serving.allow(patience);
             }
             Ok::<_, Infallible>(response.map(|reply| Served { reply, serving, is_old }))
         }
     });
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
     let mut draining = pin!(drain.draining());
     let mut told = false;
     let mut watchdog = pin!(tokio::time::sleep(limits.first_byte()));
@@ -75,7 +84,7 @@ pub(super) async fn serve(
                 if ended.is_err_and(|error| error.is_parse()) {
                     observer.refused(Reason::BadRequest, None, Some("it is not HTTP/1, or its head is too large"));
                 }
-                return;
+                break;
             }
             () = draining.as_mut(), if !told => {
                 told = true;
@@ -91,6 +100,36 @@ pub(super) async fn serve(
                     watchdog.as_mut().reset(tokio::time::Instant::now() + wait.max(Duration::from_millis(1)));
                 }
             },
+        }
+    }
+    if let Some((switch, upgrade)) = next.take() {
+        go_on(switch, upgrade, &activity).await;
+    }
+}
+
+/// What comes after HTTP, or the end that hyper did not put to it.
+async fn go_on(switch: OnUpgrade, upgrade: Option<Upgrade>, activity: &Arc<Activity>) {
+    let switched = tokio::select! {
+        biased;
+        switched = switch => switched,
+        // It is there at once, or never.
+        () = std::future::ready(()) => return,
+    };
+    let Ok(Ok(Parts { io, read_buf, .. })) = switched.map(Upgraded::downcast::<TokioIo<Watched<Stream>>>) else {
+        return;
+    };
+    let mut io = io.into_inner();
+    match upgrade {
+        Some(upgrade) => {
+            // What comes is no head.
+            let _serving = activity.serve(Some(0));
+            io.get_ref().keep_alive();
+            upgrade.run(io, read_buf).await;
+        }
+        None => {
+            // What the app sent ahead must not make a reset of the end.
+            let _serving = activity.serve(None);
+            let _ = io.shutdown().await;
         }
     }
 }

@@ -6,10 +6,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+/// How long nothing may come before the system asks: as with upstreams, and below the minutes after which routers
+/// forget a connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// An app's connection as it was accepted.
 #[derive(Debug)]
@@ -70,12 +76,24 @@ impl Stream {
     /// Makes the end of the connection one that cannot be taken for the end of an answer. A unix socket has no such
     /// end; where that cannot be done the app is told no worse than it was.
     pub(super) fn reset(&self) {
-        let socket = match self {
+        if let Socket::Tcp(stream) = self.socket() {
+            let _ = stream.set_zero_linger();
+        }
+    }
+
+    /// Has the system look now and then whether the app is still there: for what may be quiet for as long as it likes.
+    /// Best effort.
+    pub(super) fn keep_alive(&self) {
+        if let Socket::Tcp(stream) = self.socket() {
+            let _ = sockopt::set_socket_keepalive(stream, true);
+            let _ = sockopt::set_tcp_keepidle(stream, KEEP_ALIVE);
+        }
+    }
+
+    fn socket(&self) -> &Socket {
+        match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
-        };
-        if let Socket::Tcp(stream) = socket {
-            let _ = stream.set_zero_linger();
         }
     }
 }
@@ -140,3 +158,24 @@ macro_rules! either {
 
 either!(Socket: Tcp | Unix);
 either!(Stream: Plain | Tls);
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_looks_whether_an_app_is_still_there_where_it_is_told_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = Stream::Plain(Socket::Tcp(stream));
+        let looks = || match stream.socket() {
+            Socket::Tcp(stream) => (sockopt::socket_keepalive(stream), sockopt::tcp_keepidle(stream)),
+            Socket::Unix(_) => panic!("it is TCP"),
+        };
+        assert_eq!(looks().0, Ok(false));
+        stream.keep_alive();
+        assert_eq!(looks(), (Ok(true), Ok(KEEP_ALIVE)));
+    }
+}

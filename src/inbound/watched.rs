@@ -197,6 +197,10 @@ impl<T> Watched<T> {
     pub(super) fn new(inner: T, activity: Arc<Activity>, reset: fn(&T)) -> Self {
         Self { inner, activity, tail: Tail::default(), ended: false, linger: Linger::new(), reset }
     }
+
+    pub(super) fn get_ref(&self) -> &T {
+        &self.inner
+    }
 }
 
 /// The last three bytes that came: what a head ends with, and a chunked body too.

@@ -14,6 +14,7 @@ use crate::token::{Generation, NoToken};
 use crate::wire::headers::{is_of_one_hop, strip_request};
 use crate::wire::replay::{Attempt, Replay};
 use crate::wire::via::Via;
+use crate::wire::websocket::Handshake;
 
 /// A head from which all that belongs to one hop, and the app's credentials, are gone.
 ///
@@ -51,6 +52,16 @@ impl Prepared {
 
     pub fn method(&self) -> &Method {
         &self.method
+    }
+
+    /// What is sent besides the token.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Asks the upstream for a WebSocket: of all that belongs to one hop, what we want of the next.
+    pub fn ask_for(&mut self, handshake: &Handshake) {
+        handshake.ask(&mut self.headers);
     }
 }
 

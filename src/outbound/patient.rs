@@ -23,6 +23,11 @@ impl<T> Patient<T> {
         Self { io, deaf: false }
     }
 
+    /// The connection itself, for what ends it by itself.
+    pub(super) fn into_inner(self) -> T {
+        self.io
+    }
+
     /// What to tell of a write: a connection that the peer has ended seems to take all of it.
     fn told(&mut self, written: io::Result<usize>, all: usize) -> io::Result<usize> {
         match written {

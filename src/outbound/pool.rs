@@ -9,6 +9,8 @@ use std::time::Duration;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
+use crate::life::Taken;
+use crate::observe::ConnectionGuard;
 use crate::wire::replay::Attempt;
 
 /// More idle connections than this to one upstream are never of use again: a burst left them.
@@ -36,7 +38,12 @@ pub struct Lease {
     born: Instant,
     pub(super) reused: bool,
     reusable: bool,
+    /// What a connection that may outlive HTTP is counted by.
+    pub(super) counted: Option<Rc<Counted>>,
 }
+
+/// A connection's place among all of them and among its route's.
+pub(super) type Counted = (ConnectionGuard, Taken);
 
 impl Pool {
     pub(super) fn new(idle_for: Duration, max_age: Duration) -> Self {
@@ -54,14 +61,21 @@ impl Pool {
                 idle.remove(place);
             } else if idle[place].sender.is_ready() {
                 let Idle { sender, born, .. } = idle.remove(place);
-                return Some(Lease { sender, pool: Rc::clone(self), born, reused: true, reusable: true });
+                return Some(Lease {
+                    sender,
+                    pool: Rc::clone(self),
+                    born,
+                    reused: true,
+                    reusable: true,
+                    counted: None,
+                });
             }
         }
         None
     }
 
     pub(super) fn lease(self: &Rc<Self>, sender: SendRequest<Attempt>) -> Lease {
-        Lease { sender, pool: Rc::clone(self), born: Instant::now(), reused: false, reusable: true }
+        Lease { sender, pool: Rc::clone(self), born: Instant::now(), reused: false, reusable: true, counted: None }
     }
 
     /// Closes what has been idle for too long or was closed by its peer. Whether any is left.

@@ -115,6 +115,26 @@ impl Outbound {
         }
     }
 
+    /// Sends a request that asks for another protocol, and waits for the head of the answer: over a connection of its own,
+    /// which speaks HTTP/1.1 and serves no other request, whatever is answered. For as long as the lease is held, the
+    /// connection counts as one.
+    ///
+    /// # Errors
+    /// There is no answer; see [`SendError`].
+    pub async fn send_alone(
+        &self,
+        outgoing: Outgoing,
+        body: &Replay,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let Outgoing { request, route, .. } = outgoing;
+        let upstream = self.upstream(&route)?;
+        let mut lease = upstream.connect_alone(&route, self.place().await?).await?;
+        match head_in_time(lease.sender.try_send_request(request), body, &route).await? {
+            Ok(response) => Ok((response, lease)),
+            Err(error) => Err(SendError::Broken { fault: Fault::of(error.error()), reused: false }),
+        }
+    }
+
     /// A place for another connection. Where none is left, idle ones make room: one that works is worth more.
     async fn place(&self) -> Result<Taken, SendError> {
         if let Some(place) = self.places.take() {
@@ -158,6 +178,23 @@ impl Upstream {
             drop((counted, place));
         });
         Ok(self.pool.lease(sender))
+    }
+
+    async fn connect_alone(&self, route: &Route, place: Taken) -> Result<Lease, SendError> {
+        // Without a body there is no upload that could be refused, and what comes after HTTP has to see each end.
+        let dialled = self.dialer.dial(Protocols::Http1).await.map_err(SendError::Dial)?;
+        let handshake = http1::Builder::new().max_header_size(MAX_HEAD).handshake(dialled.io.into_inner()).await;
+        let (sender, connection) = handshake.map_err(|error| SendError::Dial(Fault::of(&error)))?;
+        let counted = Rc::new((route.metrics.connection(), place));
+        let mut lease = self.pool.lease(sender);
+        lease.counted = Some(Rc::clone(&counted));
+        lease.spoil();
+        tokio::task::spawn_local(async move {
+            // What goes wrong is told to whoever waits for an answer, or for what comes after it.
+            let _ = connection.with_upgrades().await;
+            drop(counted);
+        });
+        Ok(lease)
     }
 }
 

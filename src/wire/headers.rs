@@ -36,6 +36,11 @@ pub fn is_of_one_hop(name: &str) -> bool {
     name == header::CONNECTION || HOP_BY_HOP.iter().chain(&REQUEST_ONLY).any(|own| name == own)
 }
 
+/// Whether one of the Connection lines names this option, in lower case.
+pub fn connection_names(headers: &HeaderMap, option: &str) -> bool {
+    headers.get_all(header::CONNECTION).iter().flat_map(names).any(|name| name == option)
+}
+
 fn strip(headers: &mut HeaderMap, besides: &[HeaderName]) {
     if headers.contains_key(header::CONNECTION) {
         // `keep-alive` and `close` name no header that is not gone anyway.

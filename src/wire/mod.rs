@@ -9,3 +9,4 @@ pub mod headers;
 pub mod path;
 pub mod replay;
 pub mod via;
+pub mod websocket;

@@ -10,6 +10,7 @@ mod right_token;
 mod slow_clients;
 mod stale_connections;
 mod transparency;
+mod websockets;
 mod wire;
 
 use std::fmt::Write as _;

@@ -15,6 +15,8 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::support::PATIENCE;
+
 /// One end of a connection, and what came over it and was not taken yet.
 pub(super) struct Wire {
     link: Link,
@@ -152,13 +154,20 @@ impl Wire {
         }
     }
 
-    async fn exactly(&mut self, length: usize) -> io::Result<Bytes> {
+    pub(super) async fn exactly(&mut self, length: usize) -> io::Result<Bytes> {
         while self.unread.len() < length {
             if !self.more().await? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
         Ok(self.unread.split_to(length).freeze())
+    }
+
+    /// All that comes until the peer ends, in whatever way.
+    pub(super) async fn leftovers(&mut self) -> Vec<u8> {
+        let reading = async { while self.more().await.unwrap_or(false) {} };
+        tokio::time::timeout(PATIENCE, reading).await.expect("the connection ends");
+        self.unread.split().to_vec()
     }
 
     /// Reads something; `false` at the end.

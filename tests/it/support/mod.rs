@@ -182,6 +182,11 @@ impl Proxy {
         self.said.lock().unwrap()
     }
 
+    /// The same, for when it is gone.
+    pub(crate) fn log(&self) -> Arc<Mutex<String>> {
+        Arc::clone(&self.said)
+    }
+
     /// Waits until a line holds `text`.
     pub(crate) async fn until_said(&self, text: &str) {
         eventually(&format!("the log says {text:?}"), || self.said().contains(text)).await;

@@ -24,6 +24,7 @@ mod streams;
 mod timeouts;
 mod tls;
 mod unix;
+mod websocket;
 
 use std::time::Duration;
 

@@ -1,0 +1,233 @@
+//! Two connections that are one, once HTTP is over: bytes both ways, byte for byte, and an end that both sides learn of.
+//!
+//! A quiet pipe costs no buffer: only what one side does not take at once is kept. Must never know what the bytes mean.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The most that is read at a time, and so the most that is kept for a side that is slow. Half of what TLS puts into a
+/// record: more would only wait here instead of in the kernel.
+const PIECE: usize = 8 * 1024;
+
+/// When one side broke, how long the other has to take what is left for it and to end as well.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Passes on what comes until both sides have ended. `ahead` was read from `app` already.
+///
+/// A side that ends in good order is told the other, which may go on, and then not stand still for longer than
+/// `half_idle`. A side that breaks is an end too, and of both.
+pub(super) async fn join(
+    mut app: impl AsyncRead + AsyncWrite + Unpin,
+    ahead: Bytes,
+    mut upstream: impl AsyncRead + AsyncWrite + Unpin,
+    half_idle: Duration,
+) {
+    let (mut up, mut down) = (Way::with(ahead), Way::with(Bytes::new()));
+    let (mut late, mut hurries) = (pin!(None), false);
+    poll_fn(|context| {
+        let moved = (up.moved, down.moved);
+        let up_ended = up.poll(&mut app, &mut upstream, context).is_ready();
+        let down_ended = down.poll(&mut upstream, &mut app, context).is_ready();
+        if up_ended && down_ended {
+            return Poll::Ready(());
+        }
+        let is_broken = up.broken || down.broken;
+        if !is_broken && !up_ended && !down_ended {
+            return Poll::Pending;
+        }
+        // Once for a side that broke, and anew with every byte for one that ended.
+        let has_moved = moved != (up.moved, down.moved);
+        if late.is_none() || is_broken != hurries || !is_broken && has_moved {
+            late.set(Some(tokio::time::sleep(if is_broken { GRACE } else { half_idle })));
+            hurries = is_broken;
+        }
+        late.as_mut().as_pin_mut().map_or(Poll::Pending, |late| late.poll(context))
+    })
+    .await;
+}
+
+/// One direction.
+struct Way {
+    /// What was read and not taken yet.
+    kept: Bytes,
+    /// What was written is still to be flushed.
+    unflushed: bool,
+    state: State,
+    /// Either side broke, in this direction.
+    broken: bool,
+    /// Counts what was read.
+    moved: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// There is no more; the other side is to be told.
+    Ending,
+    Ended,
+}
+
+impl Way {
+    fn with(kept: Bytes) -> Self {
+        Self { kept, unflushed: false, state: State::Open, broken: false, moved: 0 }
+    }
+
+    /// Ready when this direction has come to its end, and the other side knows.
+    fn poll(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        while self.state != State::Ended {
+            if ready!(self.poll_write(to, context)).is_err() {
+                self.fail();
+            } else if self.state == State::Ending {
+                // A side that cannot be told has ended.
+                self.broken |= ready!(Pin::new(&mut *to).poll_shutdown(context)).is_err();
+                self.state = State::Ended;
+            } else {
+                ready!(self.poll_read(from, to, context));
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads a piece, or the end.
+    fn poll_read(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut piece = [const { MaybeUninit::uninit() }; PIECE];
+        let mut piece = ReadBuf::uninit(&mut piece);
+        match Pin::new(from).poll_read(context, &mut piece) {
+            Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
+                self.moved += 1;
+                self.take(piece.filled(), to, context);
+            }
+            Poll::Ready(end) => {
+                self.broken |= end.is_err();
+                self.state = State::Ending;
+            }
+            Poll::Pending => {
+                // What was written goes out before anything is waited for.
+                if self.unflushed {
+                    match ready!(Pin::new(to).poll_flush(context)) {
+                        Ok(()) => self.unflushed = false,
+                        Err(_) => self.fail(),
+                    }
+                }
+                if self.state == State::Open {
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Writes what it can of a piece that was just read, and keeps the rest.
+    fn take(&mut self, mut piece: &[u8], to: &mut (impl AsyncWrite + Unpin), context: &mut Context<'_>) {
+        while !piece.is_empty() {
+            match Pin::new(&mut *to).poll_write(context, piece) {
+                Poll::Ready(Ok(written @ 1..)) => {
+                    self.unflushed = true;
+                    piece = piece.get(written..).unwrap_or_default();
+                }
+                Poll::Ready(_) => return self.fail(),
+                Poll::Pending => {
+                    self.kept = Bytes::copy_from_slice(piece);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes what was kept.
+    fn poll_write(&mut self, to: &mut (impl AsyncWrite + Unpin), context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.kept.is_empty() {
+            let written = ready!(Pin::new(&mut *to).poll_write(context, &self.kept))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            self.kept.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whom this direction leads to takes nothing more. What it said before is still read, in the other one.
+    fn fail(&mut self) {
+        self.broken = true;
+        self.state = State::Ended;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const HALF_IDLE: Duration = Duration::from_secs(60);
+
+    /// Both ends of a pipe whose sides hold so many bytes.
+    fn pipe(holds: usize, ahead: &'static [u8]) -> (DuplexStream, DuplexStream, JoinHandle<()>) {
+        let ((app, near), (far, api)) = (duplex(holds), duplex(holds));
+        (app, api, tokio::spawn(join(near, Bytes::from_static(ahead), far, HALF_IDLE)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_ahead_comes_first_and_a_side_that_ended_hears_the_other_to_its_end() {
+        // So little that nothing is taken at once.
+        let (mut app, mut api, joined) = pipe(3, b"ahead ");
+        app.write_all(b"of").await.unwrap();
+        app.shutdown().await.unwrap();
+        let mut heard = String::new();
+        api.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "ahead of");
+        let (saying, hearing) = (async { api.write_all(&[b'x'; 100]).await.unwrap() }, async {
+            let mut heard = [0; 100];
+            app.read_exact(&mut heard).await.unwrap();
+        });
+        tokio::join!(saying, hearing);
+        drop(api);
+        assert_eq!(app.read(&mut [0]).await.unwrap(), 0);
+        joined.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_is_left_alone_may_be_quiet_for_so_long_and_no_longer() {
+        let begun = Instant::now();
+        let (mut app, mut api, joined) = pipe(64, b"");
+        tokio::time::sleep(HALF_IDLE * 10).await;
+        app.shutdown().await.unwrap();
+        tokio::time::sleep(HALF_IDLE / 2).await;
+        // Which begins anew with every byte.
+        api.write_all(b"x").await.unwrap();
+        joined.await.unwrap();
+        assert_eq!(begun.elapsed(), HALF_IDLE * 23 / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_breaks_leaves_the_other_a_moment() {
+        let begun = Instant::now();
+        let (mut app, api, joined) = pipe(64, b"");
+        drop(api);
+        // Who is gone cannot be written to.
+        app.write_all(b"x").await.unwrap();
+        joined.await.unwrap();
+        assert!(begun.elapsed() <= GRACE);
+        assert_eq!(app.read(&mut [0]).await.unwrap(), 0);
+    }
+}
