@@ -42,7 +42,7 @@ pub enum Protocols {
     Http1,
     /// HTTP/2 alone.
     Http2,
-    /// Whichever of the two the server likes better.
+    /// Whichever of the two the server likes better; as a server, HTTP/2.
     Either,
 }
 
@@ -147,11 +147,11 @@ fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
     })
 }
 
-/// TLS 1.2 and 1.3, `http/1.1` by ALPN (RFC 7301), from the files as they are now.
+/// TLS 1.2 and 1.3, `protocols` by ALPN, from the files as they are now.
 ///
 /// # Errors
 /// A file cannot be read or is not what it should be, or the key is another certificate's.
-pub fn server_config(settings: &ServerTls) -> Result<ServerConfig, TlsError> {
+pub fn server_config(settings: &ServerTls, protocols: Protocols) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Versions(Box::new(error)))?;
@@ -170,7 +170,7 @@ pub fn server_config(settings: &ServerTls) -> Result<ServerConfig, TlsError> {
         key: settings.key.clone(),
         error: Box::new(error),
     })?;
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    config.alpn_protocols = protocols.offered();
     Ok(config)
 }
 

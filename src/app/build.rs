@@ -16,7 +16,7 @@ use crate::observe::Observer;
 use crate::outbound::{AddressGuard, DestinationError, Destinations};
 use crate::rules::settings::ClientSettings;
 use crate::rules::{Clients, Gate, Guards, Route, RouteSettings, Routes};
-use crate::tls::{ClientConfigs, TlsError};
+use crate::tls::{ClientConfigs, Protocols, TlsError};
 use crate::token::{Registry, RegistryError};
 use crate::wire::authority::Host;
 
@@ -104,19 +104,21 @@ impl Bound {
         }
 
         let mut doors = Vec::new();
-        let mut bind = |settings: &ListenSettings, index| {
+        let mut bind = |settings: &ListenSettings, index, protocols| {
             let name = Arc::clone(&settings.name);
-            let door = Door::new(settings, index).map_err(|error| AppError::Listener { listener: name, error })?;
+            let door =
+                Door::new(settings, index, protocols).map_err(|error| AppError::Listener { listener: name, error })?;
             let door = Arc::new(door);
             doors.push(Arc::clone(&door));
             Ok::<_, AppError>(inbound::Bound::all(&settings.addresses, &door, &observer)?)
         };
-        let mut page =
-            |settings: Option<ListenSettings>| settings.map_or(Ok(Vec::new()), |settings| bind(&settings, 0));
+        let mut page = |settings: Option<ListenSettings>| {
+            settings.map_or(Ok(Vec::new()), |settings| bind(&settings, 0, Protocols::Http1))
+        };
         let (admin, health) = (page(admin)?, page(health)?);
         let mut bound = Vec::new();
         for (index, listener) in listeners.iter().enumerate() {
-            bound.extend(bind(listener, index)?);
+            bound.extend(bind(listener, index, Protocols::Either)?);
         }
         let readiness = Readiness::default();
         let guard = AddressGuard::new(tcp(&bound), [tcp(&admin), tcp(&health)].concat());

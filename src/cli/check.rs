@@ -7,7 +7,7 @@ use crate::config::{Plan, redacted};
 use crate::inbound::listener::BindFault;
 use crate::inbound::{ListenAddress, owners};
 use crate::outbound::Destinations;
-use crate::tls::{ClientConfigs, TlsSettings, server_config};
+use crate::tls::{ClientConfigs, Protocols, TlsSettings, server_config};
 use crate::token::settings::Proof;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
@@ -50,7 +50,7 @@ pub(super) fn files(plan: &Plan) -> Result<(), Failed> {
         destinations.add(route, configs).err().map(|error| format!("route `{}`: tls: {error}", route.name))
     });
     let listeners = plan.listeners.iter().chain(&plan.admin).filter_map(|listener| {
-        let error = server_config(listener.tls.as_ref()?).err()?;
+        let error = server_config(listener.tls.as_ref()?, Protocols::Either).err()?;
         Some(format!("listener `{}`: tls: {error}", listener.name))
     });
     let problems: Vec<_> = listeners.chain(tokens).chain(routes).collect();

@@ -1,4 +1,4 @@
-//! One app's connection: HTTP/1 with limits on heads and waits, and an end that finishes what is in flight.
+//! One app's connection: what it speaks, limits on heads and waits, and an end that finishes what is in flight.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -6,7 +6,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Version};
@@ -18,9 +17,11 @@ use hyper::upgrade::{self, OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
+use super::http2;
+use super::preface::Spoken;
 use super::settings::Limits;
 use super::stream::Stream;
-use super::watched::{Activity, Serving, Watch, Watched};
+use super::watched::{Activity, Serving, Watched};
 use crate::forward::{Forward, Reply, Upgrade};
 use crate::life::Drain;
 use crate::observe::reason::Reason;
@@ -52,7 +53,23 @@ pub(super) async fn serve(
     mut drain: Drain,
 ) {
     let (arrival, observer) = (Rc::new(arrival), forward.observer.clone());
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), Stream::reset));
+    let agreed = stream.agreed();
+    let mut io = Watched::new(stream, Arc::clone(&activity), Stream::reset);
+    let mut draining = pin!(drain.draining());
+    let mut watchdog = pin!(activity.watchdog(limits));
+    let spoken = match agreed {
+        Some(spoken) => spoken,
+        None => tokio::select! {
+            biased;
+            spoken = io.spoken() => spoken,
+            () = draining.as_mut() => return,
+            () = watchdog.as_mut() => return,
+        },
+    };
+    if spoken == Spoken::Http2 {
+        // Boxed, so that connections of HTTP/1, which are most, do not carry its size.
+        return Box::pin(http2::serve(io, arrival, Arc::clone(&activity), forward, limits, draining)).await;
+    }
     // How the connection goes on, or ends, is ours to see to once it was asked to become another (hyper leaves it open).
     let next: RefCell<Option<(OnUpgrade, Option<Upgrade>)>> = RefCell::default();
     let service = service_fn(|mut request: Request<Incoming>| {
@@ -71,10 +88,8 @@ pub(super) async fn serve(
             Ok::<_, Infallible>(response.map(|reply| Served { reply, serving, is_old }))
         }
     });
-    let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
-    let mut draining = pin!(drain.draining());
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let mut told = false;
-    let mut watchdog = pin!(tokio::time::sleep(limits.first_byte()));
     loop {
         tokio::select! {
             biased;
@@ -82,7 +97,7 @@ pub(super) async fn serve(
             // what was no request: hyper has answered that, with a bare 400 or 431.
             ended = connection.as_mut() => {
                 if ended.is_err_and(|error| error.is_parse()) {
-                    observer.refused(Reason::BadRequest, None, Some("it is not HTTP/1, or its head is too large"));
+                    observer.refused(Reason::BadRequest, None, Some("it is not HTTP, or its head is too large"));
                 }
                 break;
             }
@@ -90,16 +105,7 @@ pub(super) async fn serve(
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = watchdog.as_mut() => match activity.watch(limits) {
-                Watch::Expired => return,
-                Watch::Stuck => {
-                    activity.broke_off();
-                    return;
-                }
-                Watch::LookAgainIn(wait) => {
-                    watchdog.as_mut().reset(tokio::time::Instant::now() + wait.max(Duration::from_millis(1)));
-                }
-            },
+            () = watchdog.as_mut() => return,
         }
     }
     if let Some((switch, upgrade)) = next.take() {

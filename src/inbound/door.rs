@@ -20,7 +20,7 @@ use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::reason::Reason;
 use crate::rules::Arrival;
-use crate::tls::{ServerTls, TlsError, server_config};
+use crate::tls::{Protocols, ServerTls, TlsError, server_config};
 
 /// One listener, as those who come by it see it.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub struct Door {
 #[derive(Debug)]
 struct Certificates {
     settings: ServerTls,
+    protocols: Protocols,
     current: ArcSwap<ServerConfig>,
 }
 
@@ -45,17 +46,17 @@ struct Certificates {
 struct Closed(Reason, &'static str);
 
 impl Door {
-    /// `listener` is its place in the configuration.
+    /// `listener` is its place in the configuration; `protocols` are what is offered by ALPN.
     ///
     /// # Errors
     /// A TLS file cannot be read or is not what it should be.
-    pub fn new(settings: &ListenSettings, listener: usize) -> Result<Self, TlsError> {
+    pub fn new(settings: &ListenSettings, listener: usize, protocols: Protocols) -> Result<Self, TlsError> {
         Ok(Self {
             name: Arc::clone(&settings.name),
             listener,
             must_be_named: settings.must_be_named(),
             is_private: matches!(&settings.addresses, ListenAddress::Unix(socket) if socket.is_private()),
-            tls: settings.tls.as_ref().map(Certificates::new).transpose()?,
+            tls: settings.tls.as_ref().map(|tls| Certificates::new(tls, protocols)).transpose()?,
         })
     }
 
@@ -124,7 +125,7 @@ impl Door {
 
     fn renew(&self, observer: &Observer, tell: bool) {
         let Some(certificates) = &self.tls else { return };
-        match server_config(&certificates.settings) {
+        match server_config(&certificates.settings, certificates.protocols) {
             Ok(config) => {
                 certificates.current.store(Arc::new(config));
                 if tell {
@@ -139,9 +140,9 @@ impl Door {
 }
 
 impl Certificates {
-    fn new(settings: &ServerTls) -> Result<Self, TlsError> {
-        let current = ArcSwap::from_pointee(server_config(settings)?);
-        Ok(Self { settings: settings.clone(), current })
+    fn new(settings: &ServerTls, protocols: Protocols) -> Result<Self, TlsError> {
+        let current = ArcSwap::from_pointee(server_config(settings, protocols)?);
+        Ok(Self { settings: settings.clone(), protocols, current })
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -251,7 +252,7 @@ mod tests {
             key: file("key.pem", &server.1),
             client_ca: Some(file("ca.pem", &ca.pem())),
         };
-        let door = Door::new(&settings(ListenAddress::Localhost(0), Some(tls)), 7).unwrap();
+        let door = Door::new(&settings(ListenAddress::Localhost(0), Some(tls)), 7, Protocols::Either).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
 
         let mut roots = RootCertStore::empty();
@@ -280,7 +281,7 @@ mod tests {
         let socket =
             |mode| ListenAddress::Unix(super::super::UnixSocket { path: "/x".into(), mode, owner: None, group: None });
         for mode in [0o600, 0o666] {
-            let door = Door::new(&settings(socket(mode), None), 0).unwrap();
+            let door = Door::new(&settings(socket(mode), None), 0, Protocols::Either).unwrap();
             let (_app, accepted) = UnixStream::pair().unwrap();
             let (_, arrival) = door.open(Socket::Unix(accepted), Duration::ZERO, &observer()).await.unwrap();
             assert_eq!(arrival.uid, Some(rustix::process::geteuid().as_raw()));
@@ -298,7 +299,7 @@ mod tests {
         };
         for allow_remote in [false, true] {
             let settings = ListenSettings { allow_remote, ..settings(ListenAddress::Localhost(0), None) };
-            let door = Door::new(&settings, 0).unwrap();
+            let door = Door::new(&settings, 0, Protocols::Either).unwrap();
             let (_, arrival) = door.open(tcp().await, Duration::ZERO, &observer()).await.unwrap();
             assert_eq!(arrival.must_be_named, allow_remote);
         }

@@ -262,13 +262,14 @@ mod tests {
 
     use super::super::ListenSettings;
     use crate::observe::log::{Format, Level, Log, LogSettings};
+    use crate::tls::Protocols;
 
     #[tokio::test]
     async fn a_burst_of_connections_waits_to_be_accepted() {
         let log = Log::to(LogSettings { level: Level::Error, format: Format::Json }, |_| {});
         let addresses = ListenAddress::At((Ipv4Addr::LOCALHOST, 0).into());
         let settings = ListenSettings { name: "app".into(), addresses, allow_remote: false, tls: None };
-        let door = Arc::new(Door::new(&settings, 0).unwrap());
+        let door = Arc::new(Door::new(&settings, 0, Protocols::Either).unwrap());
         let bound = Bound::all(&settings.addresses, &door, &Observer::new(log)).unwrap();
         let Address::Tcp(address) = bound[0].address else { panic!("{:?}", bound[0].address) };
         let connecting = async {

@@ -1,12 +1,15 @@
 //! Listeners and the connections of apps.
 //!
 //! `listener` binds and accepts, `door` lets in, TLS included, `worker` is one single-threaded world that carries
-//! traffic, `connection` serves one app's connection. Must never know the identity provider.
+//! traffic, `connection` serves one app's connection, by HTTP/1 or by way of `http2`; `preface` tells which. Must never
+//! know the identity provider.
 
 mod connection;
 pub mod door;
+mod http2;
 mod linger;
 pub mod listener;
+mod preface;
 pub mod settings;
 pub mod stream;
 mod unix;

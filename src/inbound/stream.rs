@@ -1,7 +1,7 @@
 //! What apps are spoken to over: TCP or a unix socket, with TLS or without.
 //!
 //! Enums, because this is the hot path: a call is a branch and no indirection, and one server of HTTP is compiled and
-//! not four. Must never know what is spoken.
+//! not four. Must never know what HTTP is, beyond the name of what both sides agreed on.
 
 use std::io;
 use std::pin::Pin;
@@ -12,6 +12,9 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+use super::preface::Spoken;
+use crate::tls::H2;
 
 /// How long nothing may come before the system asks: as with upstreams, and below the minutes after which routers
 /// forget a connection.
@@ -73,6 +76,17 @@ impl Parked {
 }
 
 impl Stream {
+    /// What both sides agreed on to speak (ALPN), if they did.
+    pub(super) fn agreed(&self) -> Option<Spoken> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => {
+                let name = stream.get_ref().1.alpn_protocol()?;
+                Some(if name == H2 { Spoken::Http2 } else { Spoken::Http1 })
+            }
+        }
+    }
+
     /// Makes the end of the connection one that cannot be taken for the end of an answer. A unix socket has no such
     /// end; where that cannot be done the app is told no worse than it was.
     pub(super) fn reset(&self) {

@@ -1,19 +1,22 @@
 //! Tells a connection that is new from one that waits for its next request, from one that dawdles over it, from one
 //! that is being served.
 //!
-//! hyper has one time limit for both waits and none for the beginning; here each has its own. Nothing is armed for a
-//! request: a transition is one store, and the connection's watchdog looks at it when it wakes.
+//! hyper has one time limit for both waits and none for the beginning, and none at all for HTTP/2; here each has its
+//! own. Nothing is armed for a request: a transition is one store, and the connection's watchdog looks at it when it
+//! wakes.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::linger::Linger;
+use super::preface::{First, Spoken};
 use super::settings::Limits;
 
 /// What a connection is doing, and since when.
@@ -32,6 +35,12 @@ pub(super) struct Activity {
     within: AtomicBool,
     /// The answer broke off, and nothing but the way the connection ends can tell.
     broken: AtomicBool,
+    /// It speaks HTTP/2: requests come beside each other, and bytes that come are not the beginning of one.
+    multiplexed: AtomicBool,
+    /// Requests that are being served.
+    serving: AtomicUsize,
+    /// When the app was told to leave, in milliseconds since `opened`, or [`NONE`].
+    leaving: AtomicU64,
 }
 
 const IDLE: u64 = 0;
@@ -44,9 +53,13 @@ const PHASE_BITS: u32 = 2;
 /// No such time.
 const NONE: u64 = u64::MAX;
 
+/// How long an app that was told to leave (GOAWAY) may take when it has nothing to wait for: time for its last request
+/// that was on the way already, and no longer than [`Linger`] waits.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// What the watchdog does next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Watch {
+enum Watch {
     Expired,
     /// The app does not take its answer.
     Stuck,
@@ -63,12 +76,26 @@ impl Activity {
             has_body: AtomicBool::default(),
             within: AtomicBool::default(),
             broken: AtomicBool::default(),
+            multiplexed: AtomicBool::default(),
+            serving: AtomicUsize::default(),
+            leaving: AtomicU64::new(NONE),
         })
+    }
+
+    /// HTTP/2 is spoken from here on.
+    pub(super) fn multiplex(&self) {
+        self.multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    /// The app was told that no more requests are taken: what is under way is finished, and nothing else waited for.
+    pub(super) fn leave(&self) {
+        self.leaving.store(self.now(), Ordering::Relaxed);
     }
 
     /// A request's head is complete and it is being served, until the guard is dropped. `body` is how long its body is,
     /// if that is known.
     pub(super) fn serve(self: &Arc<Self>, body: Option<u64>) -> Serving {
+        self.serving.fetch_add(1, Ordering::Relaxed);
         self.has_body.store(body != Some(0), Ordering::Relaxed);
         self.patience.store(NONE, Ordering::Relaxed);
         self.enter(BUSY);
@@ -79,8 +106,11 @@ impl Activity {
     /// Bytes came in; `within` says that they are not the end of anything.
     fn read(&self, within: bool) {
         self.within.store(within, Ordering::Relaxed);
-        if matches!(self.phase(), IDLE | NEW) {
-            self.enter(HEAD);
+        match self.phase() {
+            NEW => self.enter(HEAD),
+            // Pings, too, are bytes.
+            IDLE if !self.multiplexed.load(Ordering::Relaxed) => self.enter(HEAD),
+            _ => {}
         }
     }
 
@@ -97,9 +127,9 @@ impl Activity {
     }
 
     /// Whether the app may still be sending when the connection ends: the rest of a body, or of a head that was
-    /// refused.
+    /// refused; and over HTTP/2, how much it would take.
     fn may_be_sending(&self) -> bool {
-        self.has_body.load(Ordering::Relaxed) || self.phase() == HEAD
+        self.multiplexed.load(Ordering::Relaxed) || self.has_body.load(Ordering::Relaxed) || self.phase() == HEAD
     }
 
     fn phase(&self) -> u64 {
@@ -120,10 +150,16 @@ impl Activity {
         self.broken.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn watch(&self, limits: &Limits) -> Watch {
+    pub(super) fn has_broken_off(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    fn watch(&self, limits: &Limits) -> Watch {
         let packed = self.packed.load(Ordering::Relaxed);
         let stuck = self.stuck.load(Ordering::Relaxed);
+        let leaving = self.leaving.load(Ordering::Relaxed);
         let (since, limit) = match packed & ((1 << PHASE_BITS) - 1) {
+            IDLE | HEAD | NEW if leaving != NONE => (leaving.max(packed >> PHASE_BITS), FAREWELL),
             IDLE => (packed >> PHASE_BITS, limits.idle),
             HEAD => (packed >> PHASE_BITS, limits.head),
             NEW => (packed >> PHASE_BITS, limits.first_byte()),
@@ -139,6 +175,20 @@ impl Activity {
             None | Some(Duration::ZERO) => Watch::Stuck,
             // The shorter limit may begin to hold meanwhile.
             Some(left) => Watch::LookAgainIn(left.min(limits.head)),
+        }
+    }
+
+    /// Ends when the connection has to: it was quiet for too long, or its app does not take what it is sent, and then it
+    /// must not end as if that had been all.
+    pub(super) async fn watchdog(&self, limits: &Limits) {
+        let mut wait = limits.first_byte();
+        loop {
+            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+            match self.watch(limits) {
+                Watch::Expired => return,
+                Watch::Stuck => return self.broke_off(),
+                Watch::LookAgainIn(left) => wait = left,
+            }
         }
     }
 }
@@ -165,9 +215,13 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
+        let activity = &self.activity;
+        if activity.serving.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return;
+        }
         // The next head may have begun behind this request, and then no byte that comes may tell so.
-        let has_begun = self.ends_visibly && self.activity.within.load(Ordering::Relaxed);
-        self.activity.enter(if has_begun { HEAD } else { IDLE });
+        let within = !activity.multiplexed.load(Ordering::Relaxed) && activity.within.load(Ordering::Relaxed);
+        activity.enter(if self.ends_visibly && within { HEAD } else { IDLE });
     }
 }
 
@@ -176,6 +230,7 @@ impl Drop for Serving {
 pub(super) struct Watched<T> {
     inner: T,
     activity: Arc<Activity>,
+    first: First,
     /// The latest bytes that came.
     tail: Tail,
     /// Our side has ended.
@@ -195,7 +250,15 @@ impl<T> Drop for Watched<T> {
 
 impl<T> Watched<T> {
     pub(super) fn new(inner: T, activity: Arc<Activity>, reset: fn(&T)) -> Self {
-        Self { inner, activity, tail: Tail::default(), ended: false, linger: Linger::new(), reset }
+        let (first, tail) = (First::default(), Tail::default());
+        Self { inner, activity, first, tail, ended: false, linger: Linger::new(), reset }
+    }
+}
+
+impl<T: AsyncRead + Unpin> Watched<T> {
+    /// What the app speaks, by the first that it says.
+    pub(super) async fn spoken(&mut self) -> Spoken {
+        poll_fn(|context| self.first.poll_spoken(Pin::new(&mut self.inner), context, || self.activity.read(true))).await
     }
 
     pub(super) fn get_ref(&self) -> &T {
@@ -224,7 +287,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let poll = Pin::new(&mut this.inner).poll_read(context, buffer);
+        this.first.hand_on(buffer);
+        let handed = buffer.filled().len() > before;
+        let mut poll = Pin::new(&mut this.inner).poll_read(context, buffer);
+        if handed {
+            // There is something, whatever became of the rest.
+            poll = Poll::Ready(Ok(()));
+        }
         if poll.is_ready() {
             this.tail.add(&buffer.filled()[before..]);
             this.activity.read(!this.tail.is_end());

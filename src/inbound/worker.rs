@@ -210,6 +210,7 @@ async fn live(
 mod tests {
     use super::super::settings::{ListenAddress, ListenSettings};
     use super::*;
+    use crate::tls::Protocols;
 
     #[tokio::test]
     async fn a_connection_is_something_to_finish_from_when_it_is_handed_over() {
@@ -220,7 +221,11 @@ mod tests {
         let socket = Socket::Tcp(tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
         let settings =
             ListenSettings { name: "x".into(), addresses: ListenAddress::Localhost(0), allow_remote: false, tls: None };
-        worker.hand(socket, &Arc::new(Door::new(&settings, 0).unwrap()), ConnectionLimit::new(1, 1).take().unwrap());
+        worker.hand(
+            socket,
+            &Arc::new(Door::new(&settings, 0, Protocols::Either).unwrap()),
+            ConnectionLimit::new(1, 1).take().unwrap(),
+        );
         assert_eq!((drain.unfinished(), worker.load()), (1, 1));
         drop(handed.recv().await);
         assert_eq!((drain.unfinished(), worker.load()), (0, 0));

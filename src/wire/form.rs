@@ -2,13 +2,17 @@
 //!
 //! hyper takes two Host lines, an authority that disagrees with Host, `Transfer-Encoding: gzip, chunked` and dot
 //! segments without a word; here is where they end. Must never know which targets are allowed.
+//!
+//! HTTP/2 has an authority in every request (RFC 9113, 8.3.1), so that nothing tells what was meant for a proxy from what
+//! was meant for a server. Who uses a proxy speaks HTTP/2 to it by CONNECT alone; all else is for us, and the authority
+//! is its Host.
 
 use http::request::Parts;
 use http::uri::{self, PathAndQuery};
 use http::{HeaderMap, Method, Version, header};
 
 use super::authority::Authority;
-use super::headers::is_plain_coding;
+use super::headers::{has_blank_ends, is_plain_coding, is_plain_length};
 use super::path::has_dot_segment;
 
 /// A valid and unambiguous authority and path: an allegation of what the request is for, and no more.
@@ -23,7 +27,7 @@ pub struct Target {
 /// How the request named its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `GET /x`: the app was given us as its server. `None` is HTTP/1.0 without Host.
+    /// `GET /x`, and all of HTTP/2: the app was given us as its server. `None` is HTTP/1.0 without Host.
     Origin(Option<Authority>),
     /// `GET http://api.example/x`: the app was given us as its proxy.
     Absolute { authority: Authority, https: bool },
@@ -44,9 +48,14 @@ pub enum FormError {
 
 impl Target {
     pub fn of(head: &Parts) -> Result<Self, FormError> {
+        let is_http2 = head.version == Version::HTTP_2;
         check_framing(&head.headers)?;
+        if is_http2 {
+            check_fields(&head.headers)?;
+        }
         let host = host(&head.headers, head.version)?;
         let form = match (head.uri.scheme_str(), head.uri.authority()) {
+            (None, None) if is_http2 && host.is_none() => return Err(FormError::BadRequest(NO_HOST)),
             (None, None) => Form::Origin(host),
             (Some(scheme), Some(authority)) => {
                 let https = match scheme {
@@ -55,7 +64,7 @@ impl Target {
                     _ => return Err(FormError::BadRequest("the target's scheme is neither http nor https")),
                 };
                 let authority = agreed(authority, host, if https { 443 } else { 80 })?;
-                Form::Absolute { authority, https }
+                if is_http2 { Form::Origin(Some(authority)) } else { Form::Absolute { authority, https } }
             }
             (None, Some(authority)) if head.method == Method::CONNECT => Form::Tunnel(agreed(authority, host, 443)?),
             (_, _) => return Err(FormError::BadRequest("the request-target is neither a path nor a URL")),
@@ -114,11 +123,25 @@ fn check_framing(headers: &HeaderMap) -> Result<(), FormError> {
     Err(FormError::BadRequest("Transfer-Encoding is not exactly `chunked`"))
 }
 
+/// What HTTP/2 lets through and HTTP/1 would read otherwise than it was meant.
+fn check_fields(headers: &HeaderMap) -> Result<(), FormError> {
+    if headers.values().any(has_blank_ends) {
+        return Err(FormError::BadRequest("a header's value begins or ends with white space"));
+    }
+    // h2 takes `05`, and nothing at all for zero.
+    if !is_plain_length(headers) {
+        return Err(FormError::BadRequest("Content-Length is not one plain number"));
+    }
+    Ok(())
+}
+
+const NO_HOST: &str = "there is no Host";
+
 fn host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, FormError> {
     let mut lines = headers.get_all(header::HOST).iter();
     let host = match (lines.next(), lines.next()) {
-        (None, _) if version == Version::HTTP_10 => return Ok(None),
-        (None, _) => return Err(FormError::BadRequest("there is no Host")),
+        (None, _) if matches!(version, Version::HTTP_10 | Version::HTTP_2) => return Ok(None),
+        (None, _) => return Err(FormError::BadRequest(NO_HOST)),
         (Some(host), None) => host,
         (Some(_), Some(_)) => return Err(FormError::AmbiguousHost("there is more than one Host")),
     };
@@ -187,6 +210,42 @@ mod tests {
     #[test]
     fn http_1_0_may_leave_host_out() {
         assert_eq!(target("/", Version::HTTP_10, &[]).unwrap().form(), &Form::Origin(None));
+    }
+
+    #[test]
+    fn http_2_has_an_authority_for_a_host() {
+        let of = |uri: &str, headers: &[(&str, &str)]| target(uri, Version::HTTP_2, headers);
+        let localhost = Form::Origin(Some(Authority::parse("localhost:4280").unwrap()));
+        for (uri, host) in [
+            ("http://localhost:4280/a?b", None),
+            ("https://LOCALHOST:4280/a?b", Some("localhost:4280")),
+            ("/a?b", Some("localhost:4280")),
+        ] {
+            let host = host.map(|host| ("host", host));
+            let target = of(uri, host.as_slice()).unwrap();
+            assert_eq!((target.form(), target.path().as_str()), (&localhost, "/a?b"), "{uri}");
+        }
+        let host = [("host", "evil")];
+        assert!(matches!(of("http://localhost/", &host), Err(FormError::AmbiguousHost(_))));
+        assert!(matches!(of("http://evil:81/", &host), Err(FormError::AmbiguousHost(_))));
+        assert!(matches!(of("http://u@evil/", &[]), Err(FormError::BadRequest(_))));
+        assert!(matches!(of("ftp://evil/", &[]), Err(FormError::BadRequest(_))));
+        assert!(matches!(of("/", &[]), Err(FormError::BadRequest(_))));
+    }
+
+    #[test]
+    fn http_2_is_held_to_what_http_1_can_say() {
+        let of = |name: &str, value: &str| target("http://localhost/", Version::HTTP_2, &[(name, value)]);
+        for value in ["", "a", "a b", "a\tb", "\u{a0}"] {
+            assert!(of("x", value).is_ok(), "{value:?}");
+        }
+        for value in [" ", " a", "a ", "\ta", "a\t"] {
+            assert!(matches!(of("x", value), Err(FormError::BadRequest(_))), "{value:?}");
+        }
+        assert!(of("content-length", "5").is_ok());
+        for length in ["", "05", "5, 5"] {
+            assert!(matches!(of("content-length", length), Err(FormError::BadRequest(_))), "{length:?}");
+        }
     }
 
     #[test]

@@ -89,6 +89,30 @@ pub fn is_plain_length(headers: &HeaderMap) -> bool {
     lengths.next().is_none_or(is_plain) && lengths.next().is_none()
 }
 
+/// Makes one Cookie of several: HTTP/2 may send each pair in a field of its own, and nothing else may (RFC 9113, 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
+        let mut joined = [first.as_bytes(), second.as_bytes()].join(&b"; "[..]);
+        for cookie in cookies {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(cookie.as_bytes());
+        }
+        // Values and what stands between them are all of what a value may be.
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+/// Whether a value begins or ends with white space. No parser of HTTP/1 leaves any, and in HTTP/2 there may be none (RFC
+/// 9113, 8.2.1); as HTTP/1 it would be another value.
+pub fn has_blank_ends(value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let bytes = value.as_bytes();
+    is_blank(bytes.first()) || is_blank(bytes.last())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +192,19 @@ mod tests {
         }
         let twice = [("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
         assert!(!is_plain_coding(&map(&twice)));
+    }
+
+    #[test]
+    fn cookies_become_one() {
+        for (parts, whole) in [(&["a=1"][..], "a=1"), (&["a=1", "b=2"], "a=1; b=2"), (&["a=1", "", "c"], "a=1; ; c")] {
+            let parts = parts.iter().map(|part| (header::COOKIE, HeaderValue::from_static(part)));
+            let mut headers: HeaderMap = parts.collect();
+            join_cookies(&mut headers);
+            assert_eq!(headers, map(&[("cookie", whole)]));
+        }
+        let mut none = map(&[("x", "y")]);
+        join_cookies(&mut none);
+        assert_eq!(none, map(&[("x", "y")]));
     }
 
     #[test]

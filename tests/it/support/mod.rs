@@ -1,6 +1,7 @@
 //! The rig: an identity provider, an API and bearerd between them, in this process; and an app that speaks in bytes.
 
 mod app;
+mod app2;
 mod folder;
 mod scale;
 
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub(crate) use app::{Answer, App};
+pub(crate) use app2::{App2, full, whole};
 use bearerd::app::{Bound, Ended};
 use bearerd::config::{self, Disk, Environment, Sources};
 use bearerd::demo::api::{self, Api};
@@ -98,6 +100,11 @@ impl Rig {
     /// An app that connects to the proxy.
     pub(crate) async fn app(&self) -> App {
         App::connect(self.proxy.address).await
+    }
+
+    /// The same by HTTP/2.
+    pub(crate) async fn app2(&self) -> App2 {
+        App2::connect(self.proxy.address).await
     }
 
     /// One `GET` by a new connection.

@@ -14,6 +14,7 @@ mod framing_api;
 mod framing_app;
 mod guards;
 mod headers;
+mod http2_app;
 mod limits;
 mod loops;
 mod places;

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{in_time, moment, rig_with, route, targets};
-use crate::support::{App, Proxy, Rig, eventually};
+use crate::support::{App, App2, Proxy, Rig, eventually};
 
 /// The name that apps call the listener by.
 pub(super) const NAME: &str = "egress.corp.test";
@@ -106,15 +106,35 @@ async fn an_app_is_served_over_tls() {
                 .unwrap()
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-            let mut app = connect(&rig, config).await.unwrap();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let mut app = connect(&rig, config.clone()).await.unwrap();
             assert_eq!(app.get("/x").await.status, 200);
             app.send(app.head("POST /y HTTP/1.1\nContent-Length: 4")).await;
             app.send("body").await;
             assert_eq!(app.answer().await.status, 200);
             assert_eq!(app.into_stream().get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+
+            // Who can speak both speaks HTTP/2, and so does who agreed on nothing and just does.
+            for offered in [&[&b"h2"[..], b"http/1.1"][..], &[b"http/1.1", b"h2"], &[b"h2"], &[]] {
+                config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+                let stream = connect(&rig, config.clone()).await.unwrap().into_stream();
+                let agreed = (!offered.is_empty()).then_some(&b"h2"[..]);
+                assert_eq!(stream.get_ref().1.alpn_protocol(), agreed, "{offered:?}");
+                assert_eq!(App2::over(stream, &NAME).await.get("/two").await.status, 200, "{offered:?}");
+            }
+            // What was agreed on is spoken, and nothing else.
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let mut app = connect(&rig, config.clone()).await.unwrap();
+            app.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+            let heard = app.hears_until_end().await;
+            assert!(heard.is_empty() || heard.starts_with(b"HTTP/1.1 400"), "{heard:?}");
+            config.alpn_protocols = vec![b"h2".to_vec()];
+            let mut app = connect(&rig, config).await.unwrap();
+            app.send(app.head("GET /no HTTP/1.1")).await;
+            assert!(!app.hears_until_end().await.starts_with(b"HTTP/1.1"));
         }
-        assert_eq!(targets(&rig), ["/x", "/y", "/x", "/y"]);
+        let round = ["/x", "/y", "/two", "/two", "/two", "/two"];
+        assert_eq!(targets(&rig), [round, round].concat());
         rig.proxy.until_said("egress listens on").await;
         assert!(rig.proxy.said().contains(", with TLS"));
     }
