@@ -268,6 +268,9 @@ fn route(page: &mut Page, route: &RouteSettings) {
     // The plan keeps only what follows from it.
     let in_clear = route.token.is_some() && in_clear(&route.upstream, route.connect_to.as_ref());
     page.key("allow_plaintext", in_clear);
+    if let Some(path) = &route.stub_token {
+        page.key("stub_token", quoted(path));
+    }
     page.key("via", route.via);
     page.map("timeouts", |page| {
         page.key("connect", duration_text(route.timeouts.connect));

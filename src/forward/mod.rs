@@ -9,6 +9,7 @@ mod judge;
 mod pipe;
 mod places;
 mod reply;
+mod stub;
 mod upgrade;
 
 use std::rc::Rc;
@@ -30,7 +31,7 @@ use crate::observe::Observer;
 use crate::outbound::{Lease, Outbound, Outgoing, Prepared, SendError, Unsealed};
 use crate::rules::gate::Full;
 use crate::rules::way_back::way_back;
-use crate::rules::{Admitted, Arrival, Routes};
+use crate::rules::{Admission, Admitted, Arrival, Routes};
 use crate::wire::fault::Fault;
 use crate::wire::form::{Form, Target};
 use crate::wire::headers::{is_framed_twice, is_plain_coding, is_plain_length, strip_response};
@@ -47,6 +48,14 @@ pub struct Forward {
     pub clock: fn() -> Now,
 }
 
+/// How a request that may be made is answered.
+#[expect(clippy::large_enum_variant, reason = "one a request, taken apart at once; a box would be an allocation")]
+enum Answer {
+    Upstream(Response<Incoming>, Lease),
+    /// By us, with a token that is worth nothing.
+    Placeholder,
+}
+
 impl Forward {
     /// Answers a request. There is always an answer.
     pub async fn handle(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<Reply> {
@@ -58,10 +67,11 @@ impl Forward {
         let ends = handshake.is_some();
         let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
         let failure = match contained(self.exchange(arrival, head, &body, handshake, &mut exchange)).await {
-            Some(Ok((response, lease))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Some(Ok(Answer::Placeholder)) => return stub::respond(exchange, (self.clock)().wall),
+            Some(Ok(Answer::Upstream(response, lease))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return upgrade::agree(response, lease, exchange);
             }
-            Some(Ok((mut response, lease))) => {
+            Some(Ok(Answer::Upstream(mut response, lease))) => {
                 if ends || body.has_trailers() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -83,13 +93,21 @@ impl Forward {
         body: &Replay,
         handshake: Option<Handshake>,
         exchange: &mut Exchange,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
+    ) -> Result<Answer, Failure> {
         let target = Target::of(&head)?;
-        let admitted =
+        let admission =
             self.routes.admit(&target, &head.method, &head.headers, arrival).map_err(|(refusal, route)| {
                 exchange.by(route.as_ref());
                 Failure::refused(refusal, &target)
             })?;
+        let admitted = match admission {
+            Admission::Forward(admitted) => admitted,
+            Admission::StubToken(route) => {
+                exchange.by(Some(&route));
+                stub::read(body, route.settings.timeouts.body_idle).await?;
+                return Ok(Answer::Placeholder);
+            }
+        };
         let route = admitted.route();
         exchange.by(Some(route));
         if self.via.has_passed(&head.headers) {
@@ -180,7 +198,7 @@ impl Forward {
         }
         // The version is of a hop, too: an upstream's HTTP/1.0 is not ours.
         *response.version_mut() = Version::HTTP_11;
-        Ok((response, lease))
+        Ok(Answer::Upstream(response, lease))
     }
 
     /// Puts the token on, after waiting for the token request that is under way if there is no token yet.

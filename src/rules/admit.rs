@@ -42,6 +42,9 @@ pub struct Routes {
     local: Table<Host>,
     /// For absolute-form: by the upstream's own authority, and what each route reaches there.
     absolute: Table<(Host, u16)>,
+    /// Paths that are answered with a placeholder token, likewise.
+    local_stubs: Table<Host>,
+    absolute_stubs: Table<(Host, u16)>,
     guards: Guards,
     clients: Clients,
 }
@@ -53,6 +56,15 @@ pub struct Routes {
 pub struct Admitted {
     route: Arc<Route>,
     path: PathAndQuery,
+}
+
+/// What becomes of a request that may be made.
+#[derive(Clone)]
+pub enum Admission {
+    /// It goes to the upstream.
+    Forward(Admitted),
+    /// It asks for a token where this route has a placeholder (`stub_token`), and goes nowhere.
+    StubToken(Arc<Route>),
 }
 
 /// Why a target is not admitted.
@@ -77,9 +89,13 @@ impl Routes {
     /// `listener` is, for each route, the index of the listener that it names.
     pub fn new(routes: Vec<(Route, Option<usize>)>, guards: Guards, clients: Clients) -> Self {
         let (mut local, mut absolute) = (Table::default(), Table::default());
+        let (mut local_stubs, mut absolute_stubs) = (Table::default(), Table::default());
         for (index, (route, listener)) in routes.iter().enumerate() {
             let matching = &route.settings.matching;
             local.insert(*listener, matching.host.clone(), matching.path.as_deref().unwrap_or(""), index);
+            if let Some(path) = &route.settings.stub_token {
+                local_stubs.insert(*listener, matching.host.clone(), path, index);
+            }
         }
         let place = |upstream: &Upstream, port| (upstream.authority.host.clone(), port);
         let restricted: HashSet<_> = routes
@@ -99,6 +115,9 @@ impl Routes {
                 let upstream = &route.settings.upstream;
                 if let Some(port) = of_upstream(upstream) {
                     absolute.insert(*listener, Some(place(upstream, port)), &route.settings.reach(), index);
+                    if let Some(path) = &route.settings.stub_token {
+                        absolute_stubs.insert(*listener, Some(place(upstream, port)), path, index);
+                    }
                 }
             }
             // The rest below its base is the first's; but where somebody restricted something, nobody gets there by the
@@ -113,7 +132,7 @@ impl Routes {
             }
         }
         let routes = routes.into_iter().map(|(route, _)| Arc::new(route)).collect();
-        Self { routes, local, absolute, guards, clients }
+        Self { routes, local, absolute, local_stubs, absolute_stubs, guards, clients }
     }
 
     pub fn guards(&self) -> &Guards {
@@ -138,7 +157,7 @@ impl Routes {
         method: &Method,
         headers: &HeaderMap,
         arrival: &Arrival,
-    ) -> Result<Admitted, (Refusal, Option<Arc<Route>>)> {
+    ) -> Result<Admission, (Refusal, Option<Arc<Route>>)> {
         // CONNECT makes a tunnel and TRACE would read the token back to whoever asks.
         match *method {
             Method::CONNECT => return Err((Refusal::Foreign, None)),
@@ -160,11 +179,37 @@ impl Routes {
         if arrival.must_be_named && caller.is_none() {
             return Err((Refusal::CallerUnknown, None));
         }
+        if let Some(route) = self.stub(target, method, arrival.listener) {
+            return match route.lets_in(caller.as_ref()) {
+                Ok(()) => Ok(Admission::StubToken(Arc::clone(route))),
+                Err(refusal) => Err((refusal, Some(Arc::clone(route)))),
+            };
+        }
         let route = self.find(target, arrival.listener)?;
         match route.path_for(target, method, headers, caller.as_ref()) {
-            Ok(path) => Ok(Admitted { route: Arc::clone(route), path }),
+            Ok(path) => Ok(Admission::Forward(Admitted { route: Arc::clone(route), path })),
             Err(refusal) => Err((refusal, Some(Arc::clone(route)))),
         }
+    }
+
+    /// The route that has a placeholder token for this request. RFC 6749, 3.2: tokens are asked for by POST; whatever else
+    /// is sent there is a request like any other.
+    fn stub(&self, target: &Target, method: &Method, listener: usize) -> Option<&Arc<Route>> {
+        if *method != Method::POST {
+            return None;
+        }
+        let path = target.path().path();
+        let found = match target.form() {
+            Form::Origin(authority) => {
+                self.local_stubs.exact(listener, authority.as_ref().map(|authority| &authority.host), path)
+            }
+            Form::Absolute { authority, https } => {
+                let place = (authority.host.clone(), authority.port_or(if *https { 443 } else { 80 }));
+                self.absolute_stubs.exact(listener, Some(&place), path)
+            }
+            Form::Tunnel(_) => None,
+        };
+        found.and_then(|index| self.routes.get(index))
     }
 
     fn find(&self, target: &Target, listener: usize) -> Result<&Arc<Route>, (Refusal, Option<Arc<Route>>)> {
@@ -189,6 +234,16 @@ impl Routes {
 }
 
 impl Route {
+    /// Whether it is for this caller.
+    fn lets_in(&self, caller: Option<&Caller>) -> Result<(), Refusal> {
+        match caller {
+            _ if self.settings.callers.is_empty() => Ok(()),
+            None => Err(Refusal::CallerUnknown),
+            Some(caller) if self.settings.callers.contains(&caller.name) => Ok(()),
+            Some(_) => Err(Refusal::NotAllowed("this caller may not use this route")),
+        }
+    }
+
     /// Where on the upstream an admissible request goes.
     fn path_for(
         &self,
@@ -198,13 +253,7 @@ impl Route {
         caller: Option<&Caller>,
     ) -> Result<PathAndQuery, Refusal> {
         let settings = &self.settings;
-        if !settings.callers.is_empty() {
-            match caller {
-                None => return Err(Refusal::CallerUnknown),
-                Some(caller) if settings.callers.contains(&caller.name) => {}
-                Some(_) => return Err(Refusal::NotAllowed("this caller may not use this route")),
-            }
-        }
+        self.lets_in(caller)?;
         if settings.authorization == OnAuthorization::Reject {
             // What named the caller was for us.
             let is_for_us = caller.is_some_and(|caller| caller.by == Some(header::AUTHORIZATION));

@@ -35,6 +35,7 @@ pub(in crate::rules) fn settings((name, _, host, path, upstream): Row<'_>) -> Ro
         callers: Vec::new(),
         renew_on: None,
         tls: TlsSettings::default(),
+        stub_token: None,
         via: false,
         limits: InFlight { in_flight: 1, queue: 0, queue_wait: second },
         timeouts: Timeouts { connect: second, headers: second, body_idle: second, pool_idle: second, max_age: second },
@@ -70,7 +71,10 @@ fn admit_by(
     let target = Target::of(&head).unwrap();
     routes
         .admit(&target, &head.method, &head.headers, &Arrival { listener, ..Arrival::default() })
-        .map(|admitted| (admitted.route().settings.name.to_string(), admitted.path().to_string()))
+        .map(|admission| match admission {
+            Admission::Forward(admitted) => (admitted.route().settings.name.to_string(), admitted.path().to_string()),
+            Admission::StubToken(route) => (route.settings.name.to_string(), "a placeholder".to_owned()),
+        })
         .map_err(|(refusal, _)| refusal)
 }
 
@@ -223,4 +227,46 @@ fn an_own_credential_is_refused_where_it_is_not_replaced() {
     let own = [("host", "localhost"), ("authorization", "Basic x")];
     assert_eq!(admit_by(&routes, 0, "GET", "/", &own), Err(Refusal::OwnCredential));
     assert_eq!(admit(&routes, "/", "localhost"), to("api", "/"));
+}
+
+/// By the path as the app writes it, on the route's own listener and host, and nowhere else.
+#[test]
+fn a_placeholder_is_where_the_app_asks_for_a_token() {
+    let rows = [
+        ("api", None, None, Some("/api"), "https://api.example.com/base"),
+        ("other", Some(1), None, Some("/other"), "https://other.example:8443"),
+        ("named", None, Some("named.localhost"), None, "http://localhost:9"),
+    ];
+    let routes = routes(&rows, |settings| {
+        settings.strip_prefix = settings.matching.path.is_some();
+        settings.stub_token = Some(if &*settings.name == "other" { "/token/" } else { "/oauth2/token" }.into());
+    });
+    let local = [("host", "localhost")];
+    let upstream = [("host", "api.example.com")];
+    for (listener, method, uri, headers, expected) in [
+        (0, "POST", "/oauth2/token", &local[..], Ok(("api", "a placeholder"))),
+        (0, "POST", "/oauth2/token?x", &local, Ok(("api", "a placeholder"))),
+        (0, "POST", "/oauth2/token/", &local, Err(Refusal::NoRoute)),
+        (0, "POST", "/oauth2/tokens", &local, Err(Refusal::NoRoute)),
+        (0, "POST", "/api/oauth2/token", &local, Ok(("api", "/base/oauth2/token"))),
+        (0, "GET", "/oauth2/token", &local, Err(Refusal::NoRoute)),
+        (0, "POST", "/oauth2/token", &[("host", "named.localhost")], Ok(("named", "a placeholder"))),
+        (0, "GET", "/oauth2/token", &[("host", "named.localhost")], Ok(("named", "/oauth2/token"))),
+        (0, "POST", "/token/", &local, Err(Refusal::NoRoute)),
+        (1, "POST", "/token/", &local, Ok(("other", "a placeholder"))),
+        (1, "POST", "/oauth2/token", &local, Ok(("api", "a placeholder"))),
+        (0, "POST", "http://api.example.com/oauth2/token", &upstream, Ok(("api", "a placeholder"))),
+        (0, "POST", "https://api.example.com/oauth2/token", &upstream, Ok(("api", "a placeholder"))),
+        (0, "POST", "http://api.example.com/base/oauth2/token", &upstream, Ok(("api", "/base/oauth2/token"))),
+        (0, "POST", "http://api.example.com:81/oauth2/token", &[("host", "api.example.com:81")], Err(Refusal::Foreign)),
+        (0, "POST", "/oauth2/token", &[("host", "evil.example")], Err(Refusal::HostNotOurs)),
+        (0, "POST", "/oauth2/token", &[("host", "localhost"), ("origin", "null")], Err(Refusal::WebOrigin)),
+    ] {
+        let expected = expected.map(|(route, path): (&str, &str)| (route.to_owned(), path.to_owned()));
+        assert_eq!(
+            admit_by(&routes, listener, method, uri, headers),
+            expected,
+            "{listener} {method} {uri} {headers:?}"
+        );
+    }
 }

@@ -11,7 +11,7 @@ pub mod settings;
 mod table;
 pub mod way_back;
 
-pub use admit::{Admitted, Refusal, Route, Routes};
+pub use admit::{Admission, Admitted, Refusal, Route, Routes};
 pub use callers::{Arrival, Clients};
 pub use gate::Gate;
 pub use guards::Guards;

@@ -33,6 +33,8 @@ pub struct RouteSettings {
     /// `None` is `renew_on: off`.
     pub renew_on: Option<RenewOn>,
     pub tls: TlsSettings,
+    /// A path that is answered with a placeholder token, byte for byte.
+    pub stub_token: Option<Arc<str>>,
     /// Whether `Via` is put on.
     pub via: bool,
     pub timeouts: Timeouts,

@@ -40,12 +40,21 @@ impl<P: Hash + Eq + Clone> Table<P> {
         }
     }
 
+    /// The value whose prefix is the whole path.
+    pub(super) fn exact(&self, listener: usize, place: Option<&P>, path: &str) -> Option<usize> {
+        self.first(listener, place, |prefixes| prefixes.by.get(path).copied())
+    }
+
     pub(super) fn find(&self, listener: usize, place: Option<&P>, path: &str) -> Option<usize> {
+        self.first(listener, place, |prefixes| prefixes.find(path))
+    }
+
+    fn first(&self, listener: usize, place: Option<&P>, find: impl Fn(&Prefixes) -> Option<usize>) -> Option<usize> {
         let listeners = [self.names_listeners.then_some(listener), None];
         let places = [place.filter(|_| self.names_places), None];
         for listener in skip_same(listeners) {
             for place in skip_same(places) {
-                let found = self.by.get(&(listener, place.cloned())).and_then(|prefixes| prefixes.find(path));
+                let found = self.by.get(&(listener, place.cloned())).and_then(&find);
                 if found.is_some() {
                     return found;
                 }
@@ -108,6 +117,16 @@ mod tests {
         assert_eq!(table.find(0, Some(&"x"), "/a/b"), Some(1));
         assert_eq!(table.find(0, Some(&"x"), "/b"), None);
         assert_eq!(table.find(1, Some(&"x"), "/a/b"), Some(2));
+    }
+
+    #[test]
+    fn the_whole_path_is_looked_for_in_every_place() {
+        let table = table(&[(Some(1), None, "/a"), (None, Some("x"), "/a"), (None, None, "/a/b")]);
+        for (listener, path, value) in
+            [(0, "/a", Some(1)), (1, "/a", Some(0)), (1, "/a/b", Some(2)), (1, "/a/c", None), (1, "/", None)]
+        {
+            assert_eq!(table.exact(listener, Some(&"x"), path), value, "{listener} {path}");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ mod secret;
 
 pub use http::{allow_path, header_name, header_value, inject_scheme, method, origin, param_name, scope, visible};
 pub use net::{
-    absolute_uri, cert_san, dial_address, host, issuer, listen_address, match_path, proxy, server_name, token_url,
-    upstream,
+    absolute_uri, cert_san, dial_address, host, issuer, listen_address, match_path, proxy, server_name, stub_path,
+    token_url, upstream,
 };
 pub use number::{duration, duration_text, mode, mode_text, percent, rate, rate_text, size, size_text};
 pub use secret::{private_key, secret, x5t, x5t_s256};
@@ -57,6 +57,7 @@ const FORMATS: &[Format] = &[
     format!("issuer", "a URL such as `https://id.example.com`", issuer),
     format!("absolute-uri", "an absolute URI such as `https://api.example.com`", absolute_uri),
     format!("match-path", "a path such as `/v2`", match_path),
+    format!("stub-path", "a path such as `/oauth2/token`", stub_path),
     format!("cert-san", "a DNS name such as `edge.corp`, or a URI", cert_san),
     format!("method", "a method such as `GET`", method),
     format!("allow-path", "a path such as `/v2/reports/**`", allow_path),

@@ -118,6 +118,18 @@ pub fn match_path(text: &str) -> Result<Option<Arc<str>>, Complaint> {
     Ok(if path.is_empty() { None } else { Some(Arc::from(path)) })
 }
 
+/// The path of one resource, as an app asks for it. That it ends in a slash, or does not, is a part of it.
+pub fn stub_path(text: &str) -> Result<Arc<str>, Complaint> {
+    if !text.starts_with('/') {
+        return Err(Complaint::new("a path starts with `/`"));
+    }
+    if text.contains('?') || text.contains('#') {
+        return Err(Complaint::new("a path to answer has no query and no fragment"));
+    }
+    plain_path(text.strip_suffix('/').unwrap_or(text))?;
+    Ok(Arc::from(text))
+}
+
 /// A path that every server reads alike, byte for byte as written.
 fn plain_path(path: &str) -> Result<&str, Complaint> {
     let bytes = path.as_bytes();

@@ -31,6 +31,32 @@ fn told_in_token(keys: &str, expected: &[&str]) {
 }
 
 #[test]
+fn a_placeholder_is_at_one_path_of_one_route_that_takes_it() {
+    for (path, what) in [
+        ("token", "a path starts with `/`"),
+        ("/token?x", "a path to answer has no query and no fragment"),
+        ("/a//b", "the path has an empty segment (`//`)"),
+        ("/a/../b", "the path has a dot segment or an encoded dot"),
+        ("/a b", "the path has a character that must be percent-encoded"),
+    ] {
+        told_in_route(&format!("stub_token: '{path}'"), &[&format!("4:15: routes[0].stub_token: {what}")]);
+    }
+    told_in_route(
+        "authorization: reject\n  stub_token: /token",
+        &["5:15: routes[0].stub_token: `authorization: reject` would refuse the placeholder when it is used"],
+    );
+    let two = |first: &str, second: &str| {
+        format!(
+            "{TOKEN}routes:\n- {{upstream: 'https://a.example', stub_token: {first}}}\n\
+             - {{upstream: 'https://b.example', match: {{path: /b}}, stub_token: {second}}}\n"
+        )
+    };
+    told(&two("/token", "/token"), &["4:66: routes[1].stub_token: the route `a.example` answers this path already"]);
+    Given::document(&two("/token", "/token/")).good();
+    Given::document(&two("/token", "/token").replace("{path: /b}", "{host: b.example}")).good();
+}
+
+#[test]
 fn ten_problems_are_ten_lines_in_order_of_place() {
     told(
         "\

@@ -137,6 +137,7 @@ fn everything_that_can_be_written_arrives() {
     assert_eq!(&*plan.routes[0].upstream.base_path, "/base");
     assert_eq!(&*plan.routes[0].name, "api.example.com/v2");
     assert_eq!(plan.routes[0].connect_to.as_ref().unwrap().to_string(), "203.0.113.5:443");
+    assert_eq!(plan.routes[1].stub_token.as_deref(), Some("/oauth2/token/"), "byte for byte");
     assert_eq!(plan.callers.origins, ["https://app.corp"]);
     let unix = |path: &str, mode, owner: Option<&str>, group: Option<&str>| {
         let (owner, group) = (owner.map(Into::into), group.map(Into::into));

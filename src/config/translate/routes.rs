@@ -33,6 +33,7 @@ pub(super) fn translate(
         used: HashSet::new(),
         names: HashSet::new(),
         matches: HashMap::new(),
+        stubs: HashMap::new(),
     };
     let root = Path::default().with("routes");
     let done: Vec<RouteSettings> = routes
@@ -63,6 +64,8 @@ struct Walk<'a> {
     used: HashSet<String>,
     names: HashSet<Arc<str>>,
     matches: HashMap<Matched, Arc<str>>,
+    /// What paths of `stub_token` are taken: as `matches`, without regard to `match.path`.
+    stubs: HashMap<Matched, Arc<str>>,
 }
 
 /// Listener, host and path.
@@ -115,6 +118,11 @@ impl Walk<'_> {
         }
         let name = self.name(scribe, path, route.name, &upstream, &matching);
         self.distinct(scribe, path, &matching, &name);
+        let stub_token = {
+            let written = route.stub_token.as_deref().and_then(|path| formats::stub_path(path).ok());
+            let rejects = matches!(route.authorization, written::OnAuthorization::Reject);
+            written.inspect(|stub| self.stub(scribe, &path.with("stub_token"), stub, rejects, &matching, &name))
+        };
         Some(RouteSettings {
             name,
             matching,
@@ -138,6 +146,7 @@ impl Walk<'_> {
                 }),
             },
             tls,
+            stub_token,
             via: route.via,
             timeouts: Timeouts {
                 connect: route.timeouts.connect.0,
@@ -266,6 +275,30 @@ impl Walk<'_> {
             scribe.key_problem(&path, complaint.hint("tell them apart by `match`: `host`, `path` or `listen`"));
         } else {
             self.matches.insert(key, name.clone());
+        }
+    }
+
+    /// The path that is answered with a placeholder: one route's, and not of one that refuses what the SDK then sends.
+    fn stub(
+        &mut self,
+        scribe: &mut Scribe<'_>,
+        path: &Path,
+        stub: &Arc<str>,
+        rejects: bool,
+        matching: &Match,
+        name: &Arc<str>,
+    ) {
+        if rejects {
+            let complaint = Complaint::new("`authorization: reject` would refuse the placeholder when it is used");
+            scribe.problem(path, complaint.hint("let `authorization` be `replace`, or leave `stub_token` out"));
+        }
+        let key = (matching.listen.clone(), matching.host.clone(), Some(Arc::clone(stub)));
+        if let Some(other) = self.stubs.get(&key) {
+            let complaint = Complaint::new(format!("the route `{other}` answers this path already"));
+            scribe
+                .problem(path, complaint.hint("one is enough: the placeholder of one route is as good for the others"));
+        } else {
+            self.stubs.insert(key, name.clone());
         }
     }
 

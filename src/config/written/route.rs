@@ -16,7 +16,6 @@ use super::{Tls, in_order};
         "http": ["auto", "http1"],
         "intercept": [false],
         "warm": [0],
-        "stub_token": [],
     })
 )]
 pub struct Route {
@@ -68,6 +67,12 @@ pub struct Route {
     /// How TLS is spoken to the upstream.
     #[schemars(extend("default" = {}))]
     pub tls: Tls,
+    /// A path whose `POST` is answered with a placeholder token, for SDKs that insist on fetching one: any client id and
+    /// secret will do, nothing goes upstream, and the real token takes the placeholder's place on what follows. It is the
+    /// path as the app asks for it, whole, whatever `match.path` says, on the route's listener and `match.host`; of a proxy
+    /// client's URL, the path on the upstream.
+    #[schemars(extend("format" = "stub-path"))]
+    pub stub_token: Option<String>,
     /// Whether a token may go over `http://` to another machine, where everybody on the way can read it.
     #[schemars(extend("default" = false))]
     pub allow_plaintext: bool,

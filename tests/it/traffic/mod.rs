@@ -22,6 +22,7 @@ mod review;
 mod routes;
 mod rules;
 mod streams;
+mod stub_token;
 mod timeouts;
 mod tls;
 mod unix;
