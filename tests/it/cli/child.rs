@@ -15,7 +15,7 @@ pub(super) const BINARY: &str = env!("CARGO_BIN_EXE_bearerd");
 pub(super) const CANARY: &str = "x-canary";
 
 /// A running one; dropped, it is killed.
-pub(super) struct Child {
+pub(crate) struct Child {
     child: std::process::Child,
     out: Ear,
     err: Ear,
@@ -34,7 +34,7 @@ pub(super) struct Ended {
 type Ear = Arc<Mutex<Vec<u8>>>;
 
 /// What to run: arguments, and an environment that holds nothing else.
-pub(super) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(arguments).env_clear().envs(environment.iter().copied());
     command
@@ -50,7 +50,7 @@ impl Child {
         Self::start(command(arguments, environment))
     }
 
-    pub(super) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null());
         Self::of(command)
     }
@@ -74,7 +74,7 @@ impl Child {
         Self { child, out, err, reads }
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 

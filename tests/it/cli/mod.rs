@@ -1,7 +1,7 @@
 //! The command line and the running process, from outside: the real binary, real signals, an empty environment.
 
-mod child;
-mod stage;
+pub(crate) mod child;
+pub(crate) mod stage;
 
 mod checking;
 mod configured;

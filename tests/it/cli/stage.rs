@@ -89,14 +89,14 @@ pub(super) fn borrowed<'a>(variables: &'a [(&'static str, String)]) -> Vec<(&'a 
 }
 
 /// A `run` whose log is JSON, and where it listens.
-pub(super) struct Running {
-    pub(super) child: Child,
-    pub(super) address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
 }
 
 impl Running {
     /// Waits until it listens for apps, which it tells last.
-    pub(super) async fn of(mut child: Child) -> Self {
+    pub(crate) async fn of(mut child: Child) -> Self {
         child.until_err("\"event\":\"listening\"").await;
         let mut address = None;
         crate::support::eventually("it says where it listens for apps", || {
@@ -107,7 +107,7 @@ impl Running {
         Self { child, address: address.unwrap() }
     }
 
-    pub(super) async fn ready(mut self) -> Self {
+    pub(crate) async fn ready(mut self) -> Self {
         self.child.until_err("\"event\":\"ready\"").await;
         self
     }

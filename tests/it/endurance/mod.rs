@@ -4,6 +4,8 @@
 //! `support/scale.rs`. Both make the same claims and print what they counted. Whatever is random begins at a seed that
 //! is printed, and `SEED=n` begins there again. The APIs here speak in bytes: nothing in between can mend what arrives.
 
+#[cfg(target_os = "linux")]
+mod big_bodies;
 mod one_credential;
 mod random;
 mod right_token;

@@ -140,8 +140,8 @@ impl Wire {
         Ok(self.unread.split().to_vec())
     }
 
-    /// Takes a line without its end.
-    async fn line(&mut self) -> io::Result<Bytes> {
+    /// The next line, without its end.
+    pub(super) async fn line(&mut self) -> io::Result<Bytes> {
         loop {
             if let Some(end) = self.unread.windows(2).position(|window| window == b"\r\n") {
                 let line = self.unread.split_to(end).freeze();
@@ -154,6 +154,7 @@ impl Wire {
         }
     }
 
+    /// The next so many bytes.
     pub(super) async fn exactly(&mut self, length: usize) -> io::Result<Bytes> {
         while self.unread.len() < length {
             if !self.more().await? {
