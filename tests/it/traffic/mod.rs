@@ -17,6 +17,7 @@ mod headers;
 mod http2_app;
 mod limits;
 mod loops;
+mod misbehaving;
 mod places;
 mod review;
 mod routes;
