@@ -14,7 +14,7 @@ use super::translate::in_clear;
 use crate::inbound::settings::{ListenAddress, ListenSettings};
 use crate::observe::log::{Format, Level};
 use crate::rules::settings::{Allow, ClientSettings, OnAuthorization, RouteSettings};
-use crate::tls::{ServerTls, TlsSettings};
+use crate::tls::{Protocols, ServerTls, TlsSettings};
 use crate::token::Settings;
 use crate::token::settings::{BasicEncoding, ClientAuth, Credential, Proof, RequestFormat, SecretSource};
 use crate::token::source::assertion::AssertionSettings;
@@ -265,13 +265,25 @@ fn route(page: &mut Page, route: &RouteSettings) {
         }),
     }
     tls(page, &route.tls);
+    if let Some(proxy) = &route.proxy {
+        page.key("proxy", quoted(&without_user(&proxy.0)));
+    }
+    page.key(
+        "http",
+        match route.http {
+            Protocols::Either => "auto",
+            Protocols::Http1 => "http1",
+            Protocols::Http2 => "http2",
+        },
+    );
     // The plan keeps only what follows from it.
-    let in_clear = route.token.is_some() && in_clear(&route.upstream, route.connect_to.as_ref());
+    let in_clear = route.token.is_some() && in_clear(&route.upstream, route.connect_to.as_ref(), route.proxy.is_some());
     page.key("allow_plaintext", in_clear);
     if let Some(path) = &route.stub_token {
         page.key("stub_token", quoted(path));
     }
     page.key("via", route.via);
+    page.key("warm", route.warm);
     page.map("timeouts", |page| {
         page.key("connect", duration_text(route.timeouts.connect));
         page.key("headers", duration_text(route.timeouts.headers));

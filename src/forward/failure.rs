@@ -267,6 +267,18 @@ fn upstream(fault: Fault) -> (StatusCode, Reason, &'static str, &'static str) {
         Fault::Overloaded => {
             (S::SERVICE_UNAVAILABLE, Reason::Overloaded, "connection_limit_reached", "Too many connections are open")
         }
+        Fault::Proxy(_) => (
+            S::BAD_GATEWAY,
+            Reason::UpstreamRefused,
+            "destination_unavailable",
+            "The proxy on the way to the upstream does not lead there",
+        ),
+        Fault::Busy => (
+            S::SERVICE_UNAVAILABLE,
+            Reason::Overloaded,
+            "connection_limit_reached",
+            "The upstream takes no more requests for now",
+        ),
         Fault::Dns => (S::BAD_GATEWAY, Reason::UpstreamDns, "dns_error", "The upstream's name has no address"),
         Fault::Refused => {
             (S::BAD_GATEWAY, Reason::UpstreamRefused, "connection_refused", "The upstream refused the connection")

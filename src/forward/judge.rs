@@ -1,7 +1,8 @@
 //! What an answer, or the lack of one, means for the request: relay it, send it again, or have the token renewed first.
 //!
 //! Pure. The two rules that must not bend: a request that may have been taken is sent again only if its method is
-//! idempotent, and no request is sent again unless all of its body is there.
+//! idempotent, and no request is sent again unless all of its body is there. One that was not taken, by the server's own
+//! word (RFC 9113, 8.7), goes again whatever its method.
 
 use http::header::{self, HeaderMap};
 use http::{Method, Response, StatusCode};
@@ -28,11 +29,16 @@ pub(super) enum Verdict {
 pub(super) struct Situation {
     /// All of the body can be sent again.
     pub(super) repeatable: bool,
-    /// It was sent again over a fresh connection already.
-    pub(super) retried: bool,
+    /// How often it was sent again over a fresh connection already.
+    pub(super) retried: u8,
     /// It was refused once, with a token of this generation.
     pub(super) refused: Option<Generation>,
 }
+
+/// How often a request that was not taken goes again. A server that ends its connections after so many requests (nginx
+/// does) may do so to the same one several times in a row, when many are sent at once: each time about half of them get
+/// through. And a server that refuses everything is not asked for ever.
+const MOST_UNTAKEN: u8 = 8;
 
 /// `carried` is the generation of the token that was on it, if the route renews on refusals.
 pub(super) fn judge<B, L>(
@@ -55,11 +61,14 @@ pub(super) fn judge<B, L>(
             (_, _) => Verdict::Relay,
         },
         Err(SendError::Broken { reused: true, .. })
-            if is_idempotent(method) && situation.repeatable && !situation.retried =>
+            if is_idempotent(method) && situation.repeatable && situation.retried == 0 =>
         {
             Verdict::Retry
         }
-        Err(SendError::Broken { .. } | SendError::Dial(_) | SendError::Timeout | SendError::App) => Verdict::Relay,
+        Err(SendError::Untaken(_)) if situation.repeatable && situation.retried < MOST_UNTAKEN => Verdict::Retry,
+        Err(
+            SendError::Broken { .. } | SendError::Untaken(_) | SendError::Dial(_) | SendError::Timeout | SendError::App,
+        ) => Verdict::Relay,
     }
 }
 
@@ -144,7 +153,7 @@ mod tests {
     use super::*;
     use crate::wire::fault::Fault;
 
-    const ANEW: Situation = Situation { repeatable: true, retried: false, refused: None };
+    const ANEW: Situation = Situation { repeatable: true, retried: 0, refused: None };
 
     fn renew_on() -> RenewOn {
         RenewOn { statuses: vec![StatusCode::UNAUTHORIZED], replay_limit: 1024 }
@@ -215,10 +224,26 @@ mod tests {
             assert_eq!(verdict(true, &method, ANEW), Verdict::Retry, "{method}");
             assert_eq!(verdict(false, &method, ANEW), Verdict::Relay, "{method}: a fresh connection is no accident");
             assert_eq!(verdict(true, &method, Situation { repeatable: false, ..ANEW }), Verdict::Relay, "{method}");
-            assert_eq!(verdict(true, &method, Situation { retried: true, ..ANEW }), Verdict::Relay, "{method}");
+            assert_eq!(verdict(true, &method, Situation { retried: 1, ..ANEW }), Verdict::Relay, "{method}");
         }
         for method in [Method::POST, Method::PATCH, Method::from_bytes(b"PURGE").unwrap()] {
             assert_eq!(verdict(true, &method, ANEW), Verdict::Relay, "{method}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_taken_goes_again_whatever_its_method_but_not_for_ever() {
+        let untaken = Err::<(Response<()>, ()), _>(SendError::Untaken(Fault::Busy));
+        for method in [Method::GET, Method::POST, Method::PATCH] {
+            let verdict = |situation| judge(&untaken, &method, None, situation);
+            assert_eq!(verdict(ANEW), Verdict::Retry, "{method}");
+            assert_eq!(verdict(Situation { retried: MOST_UNTAKEN - 1, ..ANEW }), Verdict::Retry, "{method}");
+            assert_eq!(verdict(Situation { retried: MOST_UNTAKEN, ..ANEW }), Verdict::Relay, "{method}");
+            assert_eq!(
+                verdict(Situation { repeatable: false, ..ANEW }),
+                Verdict::Relay,
+                "{method}: part of it is gone"
+            );
         }
     }
 }

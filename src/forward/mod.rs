@@ -122,7 +122,8 @@ impl Forward {
         let renew_on = route.settings.renew_on.as_ref();
         body.keep_up_to(renew_on.map_or(0, |renew_on| renew_on.replay_limit));
 
-        let (mut fresh, mut refused) = (false, None);
+        // How often it was sent again over a fresh connection, and whether with a token that is not the first.
+        let (mut retried, mut refused) = (0, None);
         // The answer to a token that was refused, kept until the request is on its way again: if it never is, the app
         // gets the API's own word.
         let mut kept = None;
@@ -134,14 +135,14 @@ impl Forward {
             };
             let generation = outgoing.generation();
             let outcome = match handshake {
-                None => self.outbound.send(outgoing, body, fresh).await,
+                None => self.outbound.send(outgoing, body, retried > 0).await,
                 Some(_) => self.outbound.send_alone(outgoing, body).await,
             };
             let carried = renew_on.zip(generation);
-            let situation = judge::Situation { repeatable: body.can_repeat(), retried: fresh, refused };
+            let situation = judge::Situation { repeatable: body.can_repeat(), retried, refused };
             let verdict = judge::judge(&outcome, prepared.method(), carried, situation);
             if verdict == Verdict::Retry {
-                fresh = true;
+                retried += 1;
                 continue;
             }
             let answer = outcome.map_err(Failure::from)?;
@@ -235,7 +236,9 @@ impl From<Unsealed> for Failure {
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::Dial(fault) | SendError::Broken { fault, .. } => Self::Upstream(fault),
+            SendError::Dial(fault) | SendError::Untaken(fault) | SendError::Broken { fault, .. } => {
+                Self::Upstream(fault)
+            }
             SendError::Timeout => Self::Upstream(Fault::Timeout),
             SendError::App => Self::BadRequest("the body of the request broke off or stood still"),
         }

@@ -172,11 +172,12 @@ async fn live(
 ) {
     let Seed { routes, destinations, observer, via, limits, upstreams, drain, control } = seed;
     let outbound = Rc::new(Outbound::new(destinations, upstreams, control));
+    let tended = Arc::clone(&routes);
     let forward =
         Rc::new(Forward { routes, outbound: Rc::clone(&outbound), observer: observer.clone(), via, clock: Now::read });
     let builder = connection::builder(&limits);
     let world = Rc::new(World { forward, builder, limits, drain, observer: observer.clone() });
-    tokio::task::spawn_local(async move { outbound.sweep().await });
+    tokio::task::spawn_local(async move { outbound.tend(&tended).await });
     for bound in own {
         let door = Arc::clone(&bound.door);
         match bound.into_tokio() {

@@ -19,10 +19,12 @@ use tower_service::Service as _;
 use super::guard::AddressGuard;
 use super::lookup::{Lookups, Resolver};
 use super::patient::Patient;
+use super::through::{Tcp, Tunnel};
 use crate::rules::{Route, RouteSettings};
 use crate::tls::{ClientConfigs, H2, Protocols, TlsError, TlsSettings};
 use crate::wire::authority::{Authority, Host};
 use crate::wire::fault::Fault;
+use crate::wire::proxy::ForwardProxy;
 
 /// A connection to an upstream.
 pub(super) type Io = Patient<MaybeHttpsStream<TokioIo<TcpStream>>>;
@@ -44,6 +46,8 @@ struct Destination {
     /// Whom the peer must prove to be.
     name: ServerName<'static>,
     tls: Offers,
+    /// The way there, if it is not straight: `uri`, `host` and `port` are the proxy's then.
+    tunnel: Option<Arc<Tunnel>>,
     timeout: Duration,
     /// Shared by the workers.
     lookups: Arc<Lookups>,
@@ -79,8 +83,16 @@ pub enum DestinationError {
     Tls(#[from] TlsError),
     #[error("the host `{0}` cannot stand in a certificate")]
     Name(Host),
+    #[error("the proxy is none that can be dialled")]
+    Proxy,
     #[error("`{0}` cannot be dialled")]
     Address(Authority),
+}
+
+/// Where a proxy is: always with its port, which `http://` leaves out where it is 80.
+fn by(proxy: &ForwardProxy) -> Result<Authority, DestinationError> {
+    let host = proxy.0.host_str().and_then(|host| Host::parse(host).ok()).ok_or(DestinationError::Proxy)?;
+    Ok(Authority { host, port: Some(proxy.0.port_or_known_default().unwrap_or(80)) })
 }
 
 impl Destinations {
@@ -94,6 +106,11 @@ impl Destinations {
             .connect_to
             .clone()
             .unwrap_or_else(|| Authority { host: upstream.authority.host.clone(), port: Some(upstream.port()) });
+        let to = Authority { port: Some(authority.port_or(upstream.port())), host: authority.host };
+        let (authority, tunnel) = match &route.proxy {
+            None => (to, None),
+            Some(proxy) => (by(proxy)?, Some(Arc::new(Tunnel::new(&to, proxy)))),
+        };
         let (host, port) = (authority.host.clone(), authority.port_or(upstream.port()));
         let scheme = if upstream.https { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(authority.to_string()).path_and_query("/").build();
@@ -111,6 +128,7 @@ impl Destinations {
             https: upstream.https,
             name,
             tls: Offers::new(&route.tls, configs)?,
+            tunnel,
             timeout: route.timeouts.connect,
             lookups: Arc::default(),
         });
@@ -148,7 +166,7 @@ impl Destination {
         // It divides this among the name's addresses, so that one that is dead leaves time for the next.
         http.set_connect_timeout(Some(self.timeout));
         Dialer {
-            http,
+            tcp: Tcp { http, tunnel: self.tunnel.clone() },
             tls: self.tls.clone(),
             https: self.https,
             name: Arc::new(FixedServerNameResolver::new(self.name.clone())),
@@ -165,7 +183,7 @@ impl Destination {
 
 /// Makes one route's connections.
 pub(super) struct Dialer {
-    http: HttpConnector<Resolver>,
+    tcp: Tcp,
     tls: Offers,
     https: bool,
     name: Arc<FixedServerNameResolver>,
@@ -191,7 +209,7 @@ impl Dialer {
         self.literal?;
         let tls = self.tls.of(protocols);
         let name = Arc::clone(&self.name);
-        let dialling = HttpsConnector::new(self.http.clone(), tls, self.https, name).call(self.uri.clone());
+        let dialling = HttpsConnector::new(self.tcp.clone(), tls, self.https, name).call(self.uri.clone());
         let io = match tokio::time::timeout(self.timeout, dialling).await {
             Ok(Ok(io)) => io,
             Ok(Err(error)) => return Err(Fault::of(&*error)),
@@ -235,6 +253,7 @@ mod tests {
             https: false,
             name: ServerName::try_from("api.example").unwrap(),
             tls: Offers::new(&TlsSettings::default(), &ClientConfigs::default()).unwrap(),
+            tunnel: None,
             timeout: Duration::from_secs(2),
             lookups: Arc::new(Lookups::by(|_| Ok(vec![([127, 0, 0, 2], 0).into(), ([127, 0, 0, 1], 0).into()]))),
         };

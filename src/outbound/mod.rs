@@ -4,11 +4,14 @@
 
 mod dial;
 mod guard;
+mod http2;
 mod lookup;
 mod outgoing;
 mod patient;
 mod pool;
 mod send;
+mod through;
+mod upstream;
 
 pub use dial::{DestinationError, Destinations};
 pub use guard::AddressGuard;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, uri};
 
 use crate::clock::Now;
 use crate::rules::{Admitted, Route, RouteSettings};
@@ -27,9 +27,12 @@ pub struct Prepared {
 
 impl Prepared {
     pub fn new(head: Parts, admitted: &Admitted, via: &Via) -> Self {
-        let Parts { method, mut headers, .. } = head;
+        let Parts { method, mut headers, version, .. } = head;
         let settings = &admitted.route().settings;
         strip_request(&mut headers);
+        if version == Version::HTTP_2 {
+            join_cookies(&mut headers);
+        }
         headers.remove(header::AUTHORIZATION);
         if settings.inject.header != header::AUTHORIZATION {
             headers.remove(&settings.inject.header);
@@ -129,7 +132,7 @@ impl Outgoing {
         let mut headers = prepared.headers.clone();
         match body.length() {
             // hyper's client drops a body of unknown length from a GET unless it is told to send it.
-            None => _ = headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+            None => _ = headers.insert(header::TRANSFER_ENCODING, CHUNKED),
             // Written anew: `010` is ten to hyper and eight to somebody.
             Some(length) if headers.contains_key(header::CONTENT_LENGTH) => {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -156,5 +159,69 @@ impl Outgoing {
     /// The generation of the token on it.
     pub fn generation(&self) -> Option<Generation> {
         self.generation
+    }
+}
+
+/// As HTTP/1.1 writes it, whatever it was before.
+pub(super) fn for_http1(mut request: Request<Attempt>, route: &Route, body: &Replay) -> Request<Attempt> {
+    if request.version() != Version::HTTP_11 {
+        *request.version_mut() = Version::HTTP_11;
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+        request.headers_mut().insert(header::HOST, route.host.clone());
+        if body.length().is_none() {
+            request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
+        }
+    }
+    request
+}
+
+/// As HTTP/2 writes it (RFC 9113, 8.2.2 and 8.3.1): scheme and authority beside the path instead of Host, and no
+/// Transfer-Encoding.
+pub(super) fn for_http2(
+    mut request: Request<Attempt>,
+    (scheme, authority): &(uri::Scheme, uri::Authority),
+) -> Request<Attempt> {
+    if request.version() != Version::HTTP_2 {
+        *request.version_mut() = Version::HTTP_2;
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        (parts.scheme, parts.authority) = (Some(scheme.clone()), Some(authority.clone()));
+        // There is a path, so all three are there, as they have to be.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        request.headers_mut().remove(header::HOST);
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+    }
+    request
+}
+
+/// HTTP/2 may send a line for each cookie, and only HTTP/2: whoever hands them on joins them (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if let (Some(_), Some(_)) = (lines.next(), lines.next()) {
+        let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        // Pieces of header values make one.
+        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_of_several_lines_become_one() {
+        let mut headers = HeaderMap::new();
+        join_cookies(&mut headers);
+        assert!(headers.is_empty());
+        for cookie in ["a=1", "b=2; c=3", "d=\"\u{e4}\""] {
+            headers.append(header::COOKIE, HeaderValue::from_bytes(cookie.as_bytes()).unwrap());
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(header::COOKIE).iter().count(), 1);
+        assert_eq!(headers[header::COOKIE].as_bytes(), "a=1; b=2; c=3; d=\"\u{e4}\"".as_bytes());
     }
 }

@@ -1,10 +1,11 @@
 //! Sends a request over a connection that serves, and waits for the head of the answer.
 //!
 //! A request that hyper hands back was never written: it goes out again over the next connection, whatever its method.
-//! A request that may have been written is the caller's to judge.
+//! One that was written is the caller's to judge; what the server says about it is told (RFC 9113, 8.7).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::error::Error;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,24 +14,23 @@ use std::time::Duration;
 
 use http::Response;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::dial::{Destinations, Dialer, Dialled};
-use super::outgoing::Outgoing;
-use super::pool::{Lease, Pool};
+use super::dial::Destinations;
+use super::outgoing::{Outgoing, for_http1, for_http2};
+use super::pool::{Lease, Over};
+use super::upstream::Upstream;
 use crate::life::{Stock, Taken};
-use crate::rules::Route;
-use crate::tls::Protocols;
+use crate::rules::{Route, Routes};
 use crate::wire::fault::Fault;
 use crate::wire::replay::Replay;
 
-/// How often idle connections are looked through.
-const SWEEP: Duration = Duration::from_secs(1);
+/// How often connections are looked through.
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
 
 /// An upstream's head: the same as what hyper allows in all, and far beyond what any API sends.
-const MAX_HEAD: usize = 256 * 1024;
+pub(super) const MAX_HEAD: usize = 256 * 1024;
 
 /// One worker's way out.
 pub struct Outbound {
@@ -40,17 +40,13 @@ pub struct Outbound {
     upstreams: RefCell<HashMap<usize, Rc<Upstream>>>,
 }
 
-/// What one worker keeps for one route.
-struct Upstream {
-    dialer: Dialer,
-    pool: Rc<Pool>,
-}
-
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
     /// No connection could be made: nothing was sent.
     Dial(Fault),
+    /// The server has not processed the request, and says so; or it was never written.
+    Untaken(Fault),
     /// The connection ended before an answer came; the request may have been taken.
     Broken { fault: Fault, reused: bool },
     /// The head of the answer did not come in time.
@@ -65,18 +61,24 @@ impl Outbound {
         Self { destinations, places, control, upstreams: RefCell::default() }
     }
 
-    /// Closes idle connections in time; runs until it is dropped.
-    pub async fn sweep(&self) {
+    /// Closes idle connections in time, and has those made that are to be there before they are needed; runs until it is
+    /// dropped.
+    pub async fn tend(&self, routes: &Routes) {
+        for route in routes.all().filter(|route| route.settings.warm > 0) {
+            // A route that leads nowhere tells those who take it.
+            let _ = self.upstream(route);
+        }
         loop {
-            tokio::time::sleep(SWEEP).await;
             let now = Instant::now();
             for upstream in self.upstreams.borrow().values() {
                 upstream.pool.sweep(now);
+                upstream.keep_warm(now);
             }
+            tokio::time::sleep(SWEEP).await;
         }
     }
 
-    /// Sends, over an idle connection unless `fresh`, and waits for the head of the answer.
+    /// Sends, over a connection that is there unless `fresh`, and waits for the head of the answer.
     ///
     /// # Errors
     /// There is no answer; see [`SendError`].
@@ -87,31 +89,36 @@ impl Outbound {
         fresh: bool,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let Outgoing { mut request, route, .. } = outgoing;
-        let upstream = self.upstream(&route)?;
+        let upstream = self.upstream(&route).map_err(SendError::Dial)?;
         let mut fresh = fresh;
         loop {
-            let idle = if fresh { None } else { upstream.pool.take() };
-            let mut lease = match idle {
-                Some(lease) => lease,
-                None => upstream.connect(&route, self.place().await?).await?,
+            let mut lease = upstream.lease(self, fresh).await.map_err(SendError::Dial)?;
+            let sent = match &mut lease.over {
+                Over::Http1(own) => {
+                    let sending = own.sender.try_send_request(for_http1(request, &route, body));
+                    head_in_time(sending, body, &route).await?
+                }
+                Over::Http2(stream) => {
+                    let sending = stream.sender.try_send_request(for_http2(request, &upstream.origin));
+                    head_in_time(sending, body, &route).await?
+                }
             };
-            let sending = lease.sender.try_send_request(request);
-            match head_in_time(sending, body, &route).await? {
+            let mut error = match sent {
                 Ok(response) => return Ok((response, lease)),
-                Err(mut error) => match error.take_message() {
-                    // A fresh connection that takes nothing is not going to.
-                    Some(unsent) if lease.reused => request = unsent,
-                    Some(_) | None if body.progress().is_some_and(|progress| progress.broken) => {
-                        return Err(SendError::App);
-                    }
-                    Some(_) | None => {
-                        let fault = Fault::of(error.error());
-                        return Err(SendError::Broken { fault, reused: lease.reused });
-                    }
-                },
+                Err(error) => error,
+            };
+            match error.take_message() {
+                Some(unsent) if lease.reused => request = unsent,
+                Some(_) | None if body.progress().is_some_and(|progress| progress.broken) => {
+                    return Err(SendError::App);
+                }
+                // A fresh connection that takes nothing is not going to; one that others share may be at its end
+                // already.
+                Some(_) if lease.is_shared() => return Err(SendError::Untaken(Fault::of(error.error()))),
+                Some(_) | None => return Err(judged(error.error(), lease.reused, &upstream)),
             }
-            // One stale connection is rarely alone.
-            fresh = true;
+            // One stale connection is rarely alone; one that is shared tells that it is closed.
+            fresh = fresh || !lease.is_shared();
         }
     }
 
@@ -127,75 +134,70 @@ impl Outbound {
         body: &Replay,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let Outgoing { request, route, .. } = outgoing;
-        let upstream = self.upstream(&route)?;
-        let mut lease = upstream.connect_alone(&route, self.place().await?).await?;
-        match head_in_time(lease.sender.try_send_request(request), body, &route).await? {
-            Ok(response) => Ok((response, lease)),
+        let upstream = self.upstream(&route).map_err(SendError::Dial)?;
+        let place = self.place().await.map_err(SendError::Dial)?;
+        let (mut sender, counted) = upstream.make_alone(place).await.map_err(SendError::Dial)?;
+        match head_in_time(sender.try_send_request(request), body, &route).await? {
+            Ok(response) => Ok((response, upstream.pool.alone(sender, counted))),
             Err(error) => Err(SendError::Broken { fault: Fault::of(error.error()), reused: false }),
         }
     }
 
     /// A place for another connection. Where none is left, idle ones make room: one that works is worth more.
-    async fn place(&self) -> Result<Taken, SendError> {
+    pub(super) async fn place(&self) -> Result<Taken, Fault> {
+        /// They are closed by tasks of their own, one after the other: HTTP/2 says goodbye first.
+        const TURNS: usize = 4;
         if let Some(place) = self.places.take() {
             return Ok(place);
         }
         for upstream in self.upstreams.borrow().values() {
             upstream.pool.clear();
         }
-        // They are closed by tasks of their own.
-        tokio::task::yield_now().await;
-        self.places.take().ok_or(SendError::Dial(Fault::Overloaded))
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+            if let Some(place) = self.places.take() {
+                return Ok(place);
+            }
+        }
+        Err(Fault::Overloaded)
     }
 
-    fn upstream(&self, route: &Route) -> Result<Rc<Upstream>, SendError> {
+    fn upstream(&self, route: &Arc<Route>) -> Result<Rc<Upstream>, Fault> {
         if let Some(upstream) = self.upstreams.borrow().get(&route.id) {
             return Ok(Rc::clone(upstream));
         }
-        let dialer = self.destinations.dialer(route, &self.control).ok_or(SendError::Dial(Fault::Other))?;
-        let timeouts = route.settings.timeouts;
-        let pool = Rc::new(Pool::new(timeouts.pool_idle, timeouts.max_age));
-        let upstream = Rc::new(Upstream { dialer, pool });
+        let dialer = self.destinations.dialer(route, &self.control).ok_or(Fault::Other)?;
+        let upstream = Rc::new(Upstream::new(dialer, route, self.places.clone()).ok_or(Fault::Other)?);
         self.upstreams.borrow_mut().insert(route.id, Rc::clone(&upstream));
         Ok(upstream)
     }
 }
 
-impl Upstream {
-    async fn connect(&self, route: &Route, place: Taken) -> Result<Lease, SendError> {
-        let io = match self.dialer.dial(Protocols::Http1).await {
-            Ok(Dialled { io, http2: false }) => io,
-            // It was not offered.
-            Ok(Dialled { http2: true, .. }) => return Err(SendError::Dial(Fault::Version)),
-            Err(fault) => return Err(SendError::Dial(fault)),
+/// What an error says about a request that was written.
+///
+/// The server has not processed it if it says so (RFC 9113, 8.7): by the reset of its stream, or because its stream came
+/// after the last that the server looked at. `HTTP_1_1_REQUIRED` is as good as either: what asks for another way has not
+/// gone this one. Any other reset ends one request alone: it is no sign of a connection that was stale.
+fn judged(error: &hyper::Error, reused: bool, upstream: &Upstream) -> SendError {
+    let fault = Fault::of(error);
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let Some(error) = next.downcast_ref::<h2::Error>() else {
+            cause = next.source();
+            continue;
         };
-        let handshake = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await;
-        let (sender, connection) = handshake.map_err(|error| SendError::Dial(Fault::of(&error)))?;
-        let counted = route.metrics.connection();
-        tokio::task::spawn_local(async move {
-            // What goes wrong is told to whoever waits for an answer.
-            let _ = connection.await;
-            drop((counted, place));
-        });
-        Ok(self.pool.lease(sender))
+        let untaken = error.is_remote()
+            && match error.reason() {
+                Some(h2::Reason::HTTP_1_1_REQUIRED) => upstream.requires_http1(),
+                Some(h2::Reason::REFUSED_STREAM) => true,
+                _ => error.is_go_away(),
+            };
+        return match untaken {
+            true => SendError::Untaken(fault),
+            false => SendError::Broken { fault, reused: reused && !error.is_reset() },
+        };
     }
-
-    async fn connect_alone(&self, route: &Route, place: Taken) -> Result<Lease, SendError> {
-        // Without a body there is no upload that could be refused, and what comes after HTTP has to see each end.
-        let dialled = self.dialer.dial(Protocols::Http1).await.map_err(SendError::Dial)?;
-        let handshake = http1::Builder::new().max_header_size(MAX_HEAD).handshake(dialled.io.into_inner()).await;
-        let (sender, connection) = handshake.map_err(|error| SendError::Dial(Fault::of(&error)))?;
-        let counted = Rc::new((route.metrics.connection(), place));
-        let mut lease = self.pool.lease(sender);
-        lease.counted = Some(Rc::clone(&counted));
-        lease.spoil();
-        tokio::task::spawn_local(async move {
-            // What goes wrong is told to whoever waits for an answer, or for what comes after it.
-            let _ = connection.with_upgrades().await;
-            drop(counted);
-        });
-        Ok(lease)
-    }
+    SendError::Broken { fault, reused }
 }
 
 /// Waits for the answer's head: `timeouts.headers` from the last byte of the request, and while that is still moving,

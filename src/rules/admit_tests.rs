@@ -8,7 +8,7 @@ use super::*;
 use crate::observe::Observer;
 use crate::observe::log::{Format, Level, Log, LogSettings};
 use crate::rules::settings::{Callers, InFlight, Inject, Match, Timeouts, Upstream};
-use crate::tls::TlsSettings;
+use crate::tls::{Protocols, TlsSettings};
 use crate::wire::authority::Authority;
 
 /// `(name, listener, match.host, match.path, upstream)`
@@ -36,6 +36,9 @@ pub(in crate::rules) fn settings((name, _, host, path, upstream): Row<'_>) -> Ro
         renew_on: None,
         tls: TlsSettings::default(),
         stub_token: None,
+        proxy: None,
+        http: Protocols::Http1,
+        warm: 0,
         via: false,
         limits: InFlight { in_flight: 1, queue: 0, queue_wait: second },
         timeouts: Timeouts { connect: second, headers: second, body_idle: second, pool_idle: second, max_age: second },

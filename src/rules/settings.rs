@@ -6,9 +6,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::allow::Pattern;
-use crate::tls::TlsSettings;
+use crate::tls::{Protocols, TlsSettings};
 use crate::token::settings::SecretSource;
 use crate::wire::authority::{Authority, Host};
+use crate::wire::proxy::ForwardProxy;
 
 /// One entry of `routes`.
 #[derive(Debug)]
@@ -35,6 +36,12 @@ pub struct RouteSettings {
     pub tls: TlsSettings,
     /// A path that is answered with a placeholder token, byte for byte.
     pub stub_token: Option<Arc<str>>,
+    /// What it is reached through.
+    pub proxy: Option<ForwardProxy>,
+    /// What is spoken to the upstream.
+    pub http: Protocols,
+    /// How many connections each worker has ready before they are needed.
+    pub warm: usize,
     /// Whether `Via` is put on.
     pub via: bool,
     pub timeouts: Timeouts,

@@ -1,6 +1,5 @@
 //! Everything that one configured token needs to be asked for.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use super::policy::{Budget, Refresh};
 use super::source::assertion::{AssertionSettings, KeyNames};
 use crate::secret::Secret;
 use crate::tls::TlsSettings;
+use crate::wire::proxy::ForwardProxy;
 
 /// One entry of `tokens`.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Settings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub tls: TlsSettings,
     /// How the provider is reached where that takes a forward proxy.
-    pub proxy: Option<ProviderProxy>,
+    pub proxy: Option<ForwardProxy>,
     /// Whether readiness waits for the first one.
     pub required: bool,
     /// How long a request waits for a token request that is under way.
@@ -183,14 +183,4 @@ pub struct Exec {
     pub timeout: Duration,
     /// Variables of our own environment that it does not get: they hold other secrets.
     pub withheld: Vec<String>,
-}
-
-/// A forward proxy on the way to the provider. Its URL may hold a password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ProviderProxy(pub Url);
-
-impl fmt::Debug for ProviderProxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProviderProxy({}:{})", self.0.host_str().unwrap_or_default(), self.0.port().unwrap_or(80))
-    }
 }

@@ -23,6 +23,10 @@ pub enum Fault {
     Prohibited,
     /// It is one of our own listeners.
     Loop,
+    /// It takes no more requests for now.
+    Busy,
+    /// The forward proxy on the way to it made no tunnel.
+    Proxy(ProxyFault),
     /// There is no descriptor for another connection.
     Overloaded,
     /// The peer does not speak HTTP as it should.
@@ -34,6 +38,21 @@ pub enum Fault {
 }
 
 impl Error for Fault {}
+
+/// Why a forward proxy made no tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyFault {
+    /// Nobody is there, or it ended the connection.
+    Away,
+    /// It wants to know who asks (407).
+    Unknown,
+    /// It does not do what it is asked for (4xx).
+    Forbidden,
+    /// It does not get there (5xx).
+    NoWay,
+    /// Its answer is not one to CONNECT.
+    Strange,
+}
 
 /// What TLS found wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +88,9 @@ impl Fault {
                 next = io.get_ref().map(|inner| inner as &(dyn Error + 'static));
                 continue;
             }
+            if let Some(error) = error.downcast_ref::<h2::Error>() {
+                return Self::of_h2(error);
+            }
             if let Some(error) = error.downcast_ref::<hyper::Error>() {
                 if error.is_parse() {
                     found = Self::Protocol;
@@ -84,6 +106,18 @@ impl Fault {
             next = error.source();
         }
         found
+    }
+
+    /// What ends a stream, or all of them (RFC 9113, 7).
+    fn of_h2(error: &h2::Error) -> Self {
+        match error.reason() {
+            // Both say that there is too much to do, and an app that is told so waits.
+            Some(h2::Reason::REFUSED_STREAM | h2::Reason::ENHANCE_YOUR_CALM) if error.is_remote() => Self::Busy,
+            Some(h2::Reason::HTTP_1_1_REQUIRED) if error.is_remote() => Self::Version,
+            // We found it out by ourselves.
+            Some(_) if error.is_library() => Self::Protocol,
+            _ => error.get_io().and_then(Self::of_io).unwrap_or(Self::Reset),
+        }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest says nothing about a connection")]
@@ -128,6 +162,17 @@ impl fmt::Display for Fault {
                 "its name leads to a link-local or metadata address; if that is right, name the address in `connect_to`"
             }
             Self::Loop => "it is one of bearerd's own listeners",
+            Self::Proxy(ProxyFault::Away) => "the proxy on the way to it (the route's `proxy`) cannot be reached",
+            Self::Proxy(ProxyFault::Unknown) => {
+                "the proxy on the way to it wants a name and a password (407): write them into the route's `proxy`, \
+                 `http://NAME:PASSWORD@HOST:PORT`"
+            }
+            Self::Proxy(ProxyFault::Forbidden) => {
+                "the proxy on the way to it refuses to go there (4xx); whoever runs the proxy can allow it"
+            }
+            Self::Proxy(ProxyFault::NoWay) => "the proxy on the way to it does not get there (5xx)",
+            Self::Proxy(ProxyFault::Strange) => "what the route's `proxy` names does not answer as a proxy",
+            Self::Busy => "it takes no more requests for now; if it goes on, ask for less in `limits.in_flight`",
             Self::Overloaded => {
                 "no descriptor is left for another connection; raise the limit (`ulimit -n`, `LimitNOFILE=`)"
             }
@@ -170,6 +215,10 @@ mod tests {
         assert_eq!(Fault::of(&io::Error::other("canary")), Fault::Other);
         assert_eq!(Fault::of(&io::Error::other("dns error")), Fault::Dns);
         assert_eq!(Fault::of(&io::Error::other(Fault::Prohibited)), Fault::Prohibited);
+        let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
+        assert_eq!(Fault::of(&io::Error::other(alert)), Fault::Version);
+        let ours = h2::Error::from(h2::Reason::REFUSED_STREAM);
+        assert_eq!(Fault::of(&io::Error::other(ours)), Fault::Reset, "nobody said so");
     }
 
     #[test]

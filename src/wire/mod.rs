@@ -7,6 +7,7 @@ pub mod fault;
 pub mod form;
 pub mod headers;
 pub mod path;
+pub mod proxy;
 pub mod replay;
 pub mod via;
 pub mod websocket;

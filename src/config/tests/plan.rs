@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::{Given, TOKEN, good_document, shelf};
 use crate::config::{DEFAULT_FILE, Origin, redacted};
 use crate::inbound::settings::{Limits, ListenAddress, UnixSocket};
+use crate::tls::Protocols;
 use crate::token::policy::Refresh;
 use crate::token::settings::{BasicEncoding, ClientAuth, Endpoint, Proof, SecretSource};
+use crate::wire::proxy::ForwardProxy;
 
 #[test]
 fn nothing_written_gives_the_documented_defaults() {
@@ -84,8 +86,10 @@ routes:
       statuses: [401]
       replay_limit: 64KiB
     tls: {}
+    http: auto
     allow_plaintext: false
     via: false
+    warm: 0
     timeouts:
       connect: 5s
       headers: 1m
@@ -138,6 +142,10 @@ fn everything_that_can_be_written_arrives() {
     assert_eq!(&*plan.routes[0].name, "api.example.com/v2");
     assert_eq!(plan.routes[0].connect_to.as_ref().unwrap().to_string(), "203.0.113.5:443");
     assert_eq!(plan.routes[1].stub_token.as_deref(), Some("/oauth2/token/"), "byte for byte");
+    let first = &plan.routes[0];
+    assert_eq!(first.proxy, Some(ForwardProxy("http://proxy.corp:3128".parse().unwrap())));
+    assert_eq!((first.http, first.warm), (Protocols::Http2, 2));
+    assert_eq!((plan.routes[1].http, plan.routes[1].warm), (Protocols::Either, 0));
     assert_eq!(plan.callers.origins, ["https://app.corp"]);
     let unix = |path: &str, mode, owner: Option<&str>, group: Option<&str>| {
         let (owner, group) = (owner.map(Into::into), group.map(Into::into));
@@ -186,6 +194,20 @@ health: \"0.0.0.0:4282\"
     assert!(text.contains(sockets), "{text}");
     assert!(text.contains("token_url: \"http://localhost:9/t?[redacted]\""), "{text}");
     assert!(text.contains("    match: {listen: legacy, host: app.example, path: /v2}"), "{text}");
+}
+
+#[test]
+fn a_routes_proxy_keeps_its_password_and_makes_what_is_sent_in_clear_readable() {
+    let route = |upstream, proxy| format!("routes: [{{upstream: '{upstream}', token: a, proxy: {proxy}}}]\n{TOKEN}");
+    let given = Given::document(&route("https://api.example.com", "'http://us:canary@proxy.corp'")).good();
+    let text = redacted::text(&given.plan);
+    assert!(text.contains("proxy: \"http://[redacted]@proxy.corp\"") && !text.contains("canary"), "{text}");
+    assert!(!format!("{:?}", given.plan).contains("canary"));
+    let warnings: Vec<&str> = given.warnings.iter().map(|warning| warning.what.as_str()).collect();
+    assert_eq!(warnings, ["a secret is written in the configuration"]);
+    // To the proxy, localhost is another machine.
+    let given = Given::document(&route("http://localhost:8080", "'http://127.0.0.1:3128'"));
+    assert_eq!(given.problems(), ["1:21: routes[0].upstream: the token would go over the network in clear"]);
 }
 
 /// What is printed loads again and amounts to the same, once what was taken out is put back.

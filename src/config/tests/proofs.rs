@@ -6,10 +6,9 @@ use std::time::Duration;
 use super::{Given, ROUTE, shelf};
 use crate::config::{DEFAULT_FILE, redacted};
 use crate::token::Settings;
-use crate::token::settings::{
-    ClientAuth, Endpoint, Exec, JWT_BEARER_GRANT, Proof, ProviderProxy, RequestFormat, SecretSource,
-};
+use crate::token::settings::{ClientAuth, Endpoint, Exec, JWT_BEARER_GRANT, Proof, RequestFormat, SecretSource};
 use crate::token::source::key::Alg;
+use crate::wire::proxy::ForwardProxy;
 
 /// A token of these keys, one a line from line 4 on.
 fn token(keys: &[&str]) -> Given {
@@ -91,7 +90,7 @@ fn the_request_may_be_of_another_form() {
     ]);
     assert_eq!((settings.grant_type.as_str(), settings.request_format), (JWT_BEARER_GRANT, RequestFormat::Json));
     assert!(matches!(settings.endpoint, Endpoint::Both { .. }));
-    assert_eq!(settings.proxy, Some(ProviderProxy("http://proxy.corp:3128".parse().unwrap())));
+    assert_eq!(settings.proxy, Some(ForwardProxy("http://proxy.corp:3128".parse().unwrap())));
 }
 
 #[test]

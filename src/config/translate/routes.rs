@@ -10,11 +10,12 @@ use super::super::problem::{Complaint, Path, did_you_mean};
 use super::super::tree::Value;
 use super::super::words::Switch;
 use super::super::written;
-use super::tokens::NO_TOKEN;
+use super::tokens::{NO_TOKEN, proxy};
 use super::{Scribe, hop_by_hop};
 use crate::rules::settings::{
     Allow, InFlight, Inject, Match, OnAuthorization, RenewOn, RouteSettings, Timeouts, Upstream,
 };
+use crate::tls::Protocols;
 use crate::wire::authority::{Authority, Host};
 use crate::wire::path::{check_strict, is_below};
 
@@ -95,6 +96,7 @@ impl Walk<'_> {
             scribe.headers(&path.with("headers"), route.headers, |name| owned(name, injected.as_ref()))
         };
         let tls = scribe.tls(&path.with("tls"), route.tls);
+        let proxy = proxy(scribe, &path.with("proxy"), route.proxy.as_deref());
         let upstream = upstream?;
         if let Some(why) = check_strict(&upstream.base_path).err().filter(|_| !allow.is_empty()) {
             let complaint = Complaint::new(format!("beside `allow` no request gets there: {why}"));
@@ -105,7 +107,7 @@ impl Walk<'_> {
             let complaint = Complaint::new("there is no `match.path` to take off");
             scribe.key_problem(&path.with("strip_prefix"), complaint);
         }
-        if token.is_some() && !route.allow_plaintext && in_clear(&upstream, connect_to.as_ref()) {
+        if token.is_some() && !route.allow_plaintext && in_clear(&upstream, connect_to.as_ref(), proxy.is_some()) {
             let complaint = Complaint::new("the token would go over the network in clear");
             let path = path.with("upstream");
             let hint = match scribe.written.tree.place_of(&path).setting() {
@@ -147,6 +149,13 @@ impl Walk<'_> {
             },
             tls,
             stub_token,
+            proxy,
+            http: match route.http {
+                written::Http::Auto => Protocols::Either,
+                written::Http::Http1 => Protocols::Http1,
+                written::Http::Http2 => Protocols::Http2,
+            },
+            warm: route.warm,
             via: route.via,
             timeouts: Timeouts {
                 connect: route.timeouts.connect.0,
@@ -364,8 +373,9 @@ fn strips_nothing(strip_prefix: bool, matching: &Match) -> bool {
 }
 
 /// Whether what is sent can be read on the way: what `allow_plaintext` allows.
-pub(crate) fn in_clear(upstream: &Upstream, connect_to: Option<&Authority>) -> bool {
-    !upstream.https && !connect_to.map_or(&upstream.authority.host, |to| &to.host).is_loopback()
+pub(crate) fn in_clear(upstream: &Upstream, connect_to: Option<&Authority>, by_proxy: bool) -> bool {
+    // What a proxy calls its own machine is not this one.
+    !upstream.https && (by_proxy || !connect_to.map_or(&upstream.authority.host, |to| &to.host).is_loopback())
 }
 
 /// Headers of the upstream's request that are not the configuration's to set.

@@ -12,11 +12,10 @@ use super::credentials::{self, Sets};
 use super::{Scribe, hop_by_hop, provider};
 use crate::secret::Secret;
 use crate::token::policy::Refresh;
-use crate::token::settings::{
-    BasicEncoding, ClientAuth, Endpoint, JWT_BEARER_GRANT, ProviderProxy, RequestFormat, Settings,
-};
+use crate::token::settings::{BasicEncoding, ClientAuth, Endpoint, JWT_BEARER_GRANT, RequestFormat, Settings};
 use crate::token::source::assertion::AssertionSettings;
 use crate::token::source::key::Alg;
+use crate::wire::proxy::ForwardProxy;
 
 /// What a route says when it wants no token.
 pub(super) const NO_TOKEN: &str = "none";
@@ -205,14 +204,15 @@ fn claims(scribe: &mut Scribe<'_>, path: &Path, claims: Named<String>) -> Vec<(S
     claims.0
 }
 
-fn proxy(scribe: &mut Scribe<'_>, path: &Path, written: Option<&str>) -> Option<ProviderProxy> {
+/// The proxy on the way to a provider or an upstream.
+pub(super) fn proxy(scribe: &mut Scribe<'_>, path: &Path, written: Option<&str>) -> Option<ForwardProxy> {
     let url = formats::proxy(written?).ok()?;
     let scalar = scribe.written.tree.find(path).map(|node| &node.value);
     if url.password().is_some() && matches!(scalar, Some(Value::Scalar(scalar)) if scalar.style != Style::Given) {
         let complaint = Complaint::new("a secret is written in the configuration");
         scribe.key_warning(path, complaint.hint("use `{file: PATH}` or `{env: NAME}` for the whole URL"));
     }
-    Some(ProviderProxy(url))
+    Some(ForwardProxy(url))
 }
 
 fn params(scribe: &mut Scribe<'_>, path: &Path, params: Named<OneOrMany<String>>) -> Vec<(String, Secret<String>)> {

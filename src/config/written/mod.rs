@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
-pub use self::route::{Allow, InFlight, Inject, Match, OnAuthorization, RenewOn, Route, Timeouts};
+pub use self::route::{Allow, Http, InFlight, Inject, Match, OnAuthorization, RenewOn, Route, Timeouts};
 pub use self::token::{Assertion, Auth, BasicEncoding, Credential, Refresh, RequestFormat, Token};
 use super::words::{Duration, Mode, Named, OneOrMany, SecretWord, Size, Switch, Workers};
 

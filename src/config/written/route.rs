@@ -12,10 +12,7 @@ use super::{Tls, in_order};
 #[schemars(
     transform = in_order::<Self>,
     extend("x-later" = {
-        "proxy": [],
-        "http": ["auto", "http1"],
         "intercept": [false],
-        "warm": [0],
     })
 )]
 pub struct Route {
@@ -73,6 +70,13 @@ pub struct Route {
     /// client's URL, the path on the upstream.
     #[schemars(extend("format" = "stub-path"))]
     pub stub_token: Option<String>,
+    /// The HTTP proxy through which the upstream is reached: `http://proxy.example.com:3128`. It is asked for a tunnel
+    /// (CONNECT), so it sees no token unless the upstream is `http://`; it looks the upstream's name up.
+    #[schemars(extend("format" = "proxy", "x-sensitive" = true))]
+    pub proxy: Option<String>,
+    /// What is spoken to the upstream.
+    #[schemars(extend("default" = "auto"))]
+    pub http: Http,
     /// Whether a token may go over `http://` to another machine, where everybody on the way can read it.
     #[schemars(extend("default" = false))]
     pub allow_plaintext: bool,
@@ -80,12 +84,31 @@ pub struct Route {
     /// ends with 508; without it only one that comes back directly. Some servers stop compressing when they see it.
     #[schemars(extend("default" = false))]
     pub via: bool,
+    /// For how many requests at once connections are open before they are needed, in each worker, so that the first
+    /// requests do not wait for a handshake. HTTP/1.1 needs one for each; one of HTTP/2 carries up to 64. One that was
+    /// not used for `timeouts.pool_idle` is replaced.
+    // A few hundred are more than a burst needs, and each is one at the upstream.
+    #[schemars(extend("default" = 0, "minimum" = 0, "maximum" = 256))]
+    pub warm: usize,
     /// How long is waited for what.
     #[schemars(extend("default" = {}))]
     pub timeouts: Timeouts,
     /// How much of bearerd and of the upstream the route may use at a time.
     #[schemars(extend("default" = {}))]
     pub limits: InFlight,
+}
+
+/// Versions of HTTP.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Http {
+    /// HTTP/2 where the upstream offers it (by ALPN), else HTTP/1.1. Over `http://` it is HTTP/1.1.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 and nothing else; over `http://` without asking first. For gRPC without TLS, mostly.
+    Http2,
 }
 
 /// Requests that may be made.
