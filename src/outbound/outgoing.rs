@@ -27,12 +27,9 @@ pub struct Prepared {
 
 impl Prepared {
     pub fn new(head: Parts, admitted: &Admitted, via: &Via) -> Self {
-        let Parts { method, mut headers, version, .. } = head;
+        let Parts { method, mut headers, .. } = head;
         let settings = &admitted.route().settings;
         strip_request(&mut headers);
-        if version == Version::HTTP_2 {
-            join_cookies(&mut headers);
-        }
         headers.remove(header::AUTHORIZATION);
         if settings.inject.header != header::AUTHORIZATION {
             headers.remove(&settings.inject.header);
@@ -194,34 +191,4 @@ pub(super) fn for_http2(
     request
 }
 
-/// HTTP/2 may send a line for each cookie, and only HTTP/2: whoever hands them on joins them (RFC 9113, 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut lines = headers.get_all(header::COOKIE).iter();
-    if let (Some(_), Some(_)) = (lines.next(), lines.next()) {
-        let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        // Pieces of header values make one.
-        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
-            headers.insert(header::COOKIE, joined);
-        }
-    }
-}
-
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cookies_of_several_lines_become_one() {
-        let mut headers = HeaderMap::new();
-        join_cookies(&mut headers);
-        assert!(headers.is_empty());
-        for cookie in ["a=1", "b=2; c=3", "d=\"\u{e4}\""] {
-            headers.append(header::COOKIE, HeaderValue::from_bytes(cookie.as_bytes()).unwrap());
-        }
-        join_cookies(&mut headers);
-        assert_eq!(headers.get_all(header::COOKIE).iter().count(), 1);
-        assert_eq!(headers[header::COOKIE].as_bytes(), "a=1; b=2; c=3; d=\"\u{e4}\"".as_bytes());
-    }
-}
