@@ -9,6 +9,7 @@ use crate::observe::Observer;
 use crate::observe::reason::Reason;
 use crate::rules::Route;
 use crate::rules::gate::Place;
+use crate::token::Generation;
 
 /// nginx's code for an app that went away before it had its answer; no server sends it.
 const APP_GONE: u16 = 499;
@@ -23,11 +24,30 @@ pub(super) struct Exchange {
     reason: Option<Reason>,
     /// Its place among the route's requests under way.
     place: Option<Place>,
+    /// What is to be told of its token when the answer's end says how the call ended.
+    carried: Option<Carried>,
+}
+
+/// The token on a call whose answer ends with the word on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Carried {
+    pub(super) generation: Generation,
+    /// The call was refused with an older one.
+    pub(super) was_refused: bool,
 }
 
 impl Exchange {
     pub(super) fn new(observer: Observer, method: Method) -> Self {
-        Self { observer, route: None, method, begun: Instant::now(), status: None, reason: None, place: None }
+        Self {
+            observer,
+            route: None,
+            method,
+            begun: Instant::now(),
+            status: None,
+            reason: None,
+            place: None,
+            carried: None,
+        }
     }
 
     pub(super) fn by(&mut self, route: Option<&Arc<Route>>) {
@@ -42,6 +62,21 @@ impl Exchange {
     /// How long the answer's body may stand still: the route's.
     pub(super) fn body_idle(&self) -> Duration {
         self.route.as_ref().map_or(Duration::MAX, |route| route.settings.timeouts.body_idle)
+    }
+
+    /// The word on its token comes behind the answer.
+    pub(super) fn carries(&mut self, carried: Option<Carried>) {
+        self.carried = carried;
+    }
+
+    /// The answer has ended, and says whether its token was at fault.
+    pub(super) fn unauthenticated(&mut self, is_at_fault: bool) {
+        let token = self.route.as_ref().and_then(|route| route.token.as_ref());
+        match (token, self.carried.take()) {
+            (Some(token), Some(carried)) if is_at_fault => token.refused(carried.generation),
+            (Some(token), Some(carried)) if carried.was_refused => token.cured(carried.generation),
+            (_, _) => {}
+        }
     }
 
     /// The answer's head is on its way.

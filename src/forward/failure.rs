@@ -17,6 +17,7 @@ use crate::rules::callers::{CHALLENGE, credential_header};
 use crate::token::NoToken;
 use crate::wire::fault::Fault;
 use crate::wire::form::{Form, FormError, Target};
+use crate::wire::grpc::{self, Code};
 
 /// Why bearerd answers a request itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum Failure {
     Tunnel,
     NoToken(NoToken),
     Upstream(Fault),
+    /// The request is sent, and the head of the answer does not come.
+    Unanswered,
     BadUpstream(&'static str),
     /// The route's places are taken, and its queue is full or too slow.
     Overloaded,
@@ -62,7 +65,20 @@ struct Row {
     challenge: Option<HeaderName>,
     /// Whether the app's connection is closed: after what may not have been one message, nothing else is believed.
     close: bool,
+    /// What it is to gRPC, where that is not what the status says.
+    code: Option<Code>,
 }
+
+/// How an app is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    Http,
+    /// A refusal is an answer of trailers alone: the status is 200, and what it says stands in `grpc-status`.
+    Grpc,
+}
+
+/// The word for why, where there is no problem document to hold it.
+const REASON: &str = "bearerd-reason";
 
 /// When to come back to what was full: the shortest that `Retry-After` can say.
 const SOON: Duration = Duration::from_secs(1);
@@ -80,6 +96,7 @@ impl Failure {
             retry_after: None,
             challenge: None,
             close: false,
+            code: None,
         };
         match self {
             Self::BadRequest(detail) => Row {
@@ -188,6 +205,9 @@ impl Failure {
                 let told = Some(format!("the upstream: {fault}"));
                 Row { told, retry_after, ..row(status, reason, proxy_error, title, title) }
             }
+            // The call may have been taken. UNAVAILABLE, which the mapping has for 504, is what retries are configured for;
+            // DEADLINE_EXCEEDED says "even if it was carried out", and no deadline of the app's is left by then.
+            Self::Unanswered => Row { code: Some(Code::DeadlineExceeded), ..Self::Upstream(Fault::Timeout).row() },
             Self::BadUpstream(detail) => Row {
                 told: Some((*detail).to_owned()),
                 ..row(
@@ -213,13 +233,28 @@ impl Failure {
     }
 
     /// `ends` if the app's connection ends with this answer.
-    pub(super) fn respond(&self, mut exchange: Exchange, ends: bool) -> Response<Reply> {
+    pub(super) fn respond(&self, mut exchange: Exchange, manner: Manner, ends: bool) -> Response<Reply> {
         let row = self.row();
         exchange.failed(row.status, row.reason, row.told.as_deref());
-        let mut response = Response::new(Reply::own(row.problem(), exchange));
-        *response.status_mut() = row.status;
+        let mut response = match manner {
+            Manner::Http => {
+                let mut response = Response::new(Reply::own(Some(row.problem()), exchange));
+                *response.status_mut() = row.status;
+                let problem = HeaderValue::from_static("application/problem+json");
+                response.headers_mut().insert(header::CONTENT_TYPE, problem);
+                response
+            }
+            Manner::Grpc => {
+                let mut response = Response::new(Reply::own(None, exchange));
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
+                headers.insert(grpc::STATUS, row.code.unwrap_or(Code::of(row.status)).header());
+                headers.insert(grpc::MESSAGE, grpc::message(&format!("bearerd: {}: {}", row.title, row.detail)));
+                headers.insert(REASON, HeaderValue::from_static(row.reason.as_str()));
+                response
+            }
+        };
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         let proxy_status = format!("bearerd; error={}", row.proxy_error);
         let ours = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("bearerd"));
         headers.insert("proxy-status", ours(proxy_status));

@@ -33,6 +33,18 @@ pub(super) struct Situation {
     pub(super) retried: u8,
     /// It was refused once, with a token of this generation.
     pub(super) refused: Option<Generation>,
+    pub(super) told: Told,
+}
+
+/// Where the word on a token stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// In the status of HTTP.
+    ByStatus,
+    /// A call of gRPC has ended, and says that the token was at fault.
+    Unauthenticated,
+    /// A call of gRPC goes on: its end will tell.
+    Later,
 }
 
 /// How often a request that was not taken goes again. A server that ends its connections after so many requests (nginx
@@ -49,7 +61,10 @@ pub(super) fn judge<B, L>(
 ) -> Verdict {
     match outcome {
         Ok((response, _)) => match (carried, situation.refused) {
-            (Some((renew_on, generation)), before) if is_refusal(response.status(), response.headers(), renew_on) => {
+            (Some((renew_on, generation)), before)
+                if situation.told == Told::Unauthenticated
+                    || is_refusal(response.status(), response.headers(), renew_on) =>
+            {
                 // Once is enough: a fresh token that is refused as well is told, and not waited for.
                 if before.is_none_or(|before| generation > before) {
                     Verdict::Renew(generation)
@@ -57,7 +72,7 @@ pub(super) fn judge<B, L>(
                     Verdict::Relay
                 }
             }
-            (Some((_, generation)), Some(_)) => Verdict::Cured(generation),
+            (Some((_, generation)), Some(_)) if situation.told != Told::Later => Verdict::Cured(generation),
             (_, _) => Verdict::Relay,
         },
         Err(SendError::Broken { reused: true, .. })
@@ -153,7 +168,7 @@ mod tests {
     use super::*;
     use crate::wire::fault::Fault;
 
-    const ANEW: Situation = Situation { repeatable: true, retried: 0, refused: None };
+    const ANEW: Situation = Situation { repeatable: true, retried: 0, refused: None, told: Told::ByStatus };
 
     fn renew_on() -> RenewOn {
         RenewOn { statuses: vec![StatusCode::UNAUTHORIZED], replay_limit: 1024 }
@@ -214,6 +229,21 @@ mod tests {
         assert_eq!(judge(&answer(403, &[]), &Method::GET, carried, again), Verdict::Cured(Generation(8)));
         let same = Some((&renew_on, Generation(7)));
         assert_eq!(judge(&answer(401, &[]), &Method::GET, same, again), Verdict::Relay);
+    }
+
+    #[test]
+    fn a_call_of_grpc_is_refused_by_its_own_status_and_cured_only_by_its_end() {
+        let renew_on = renew_on();
+        let carried = Some((&renew_on, Generation(8)));
+        let verdict =
+            |told, refused| judge(&answer(200, &[]), &Method::POST, carried, Situation { told, refused, ..ANEW });
+        assert_eq!(verdict(Told::Unauthenticated, None), Verdict::Renew(Generation(8)));
+        assert_eq!(verdict(Told::Unauthenticated, Some(Generation(7))), Verdict::Renew(Generation(8)));
+        assert_eq!(verdict(Told::Unauthenticated, Some(Generation(8))), Verdict::Relay);
+        assert_eq!(verdict(Told::Later, Some(Generation(7))), Verdict::Relay);
+        assert_eq!(verdict(Told::ByStatus, Some(Generation(7))), Verdict::Cured(Generation(8)));
+        let unused = judge(&answer(200, &[]), &Method::POST, None, Situation { told: Told::Unauthenticated, ..ANEW });
+        assert_eq!(unused, Verdict::Relay);
     }
 
     #[test]

@@ -17,24 +17,29 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use http_body::Body as _;
 use hyper::body::Incoming;
 
-use self::exchange::Exchange;
+use self::exchange::{Carried, Exchange};
 pub use self::failure::Failure;
-use self::judge::Verdict;
+use self::failure::Manner;
+use self::judge::{Told, Verdict};
 pub use self::reply::Reply;
+use self::reply::{Relayed, Source};
 pub use self::upgrade::Upgrade;
 use crate::clock::Now;
 use crate::life::contained;
 use crate::observe::Observer;
-use crate::outbound::{Lease, Outbound, Outgoing, Prepared, SendError, Unsealed};
+use crate::outbound::{Outbound, Outgoing, Prepared, SendError, Unsealed};
 use crate::rules::gate::Full;
 use crate::rules::way_back::way_back;
 use crate::rules::{Admission, Admitted, Arrival, Routes};
 use crate::wire::fault::Fault;
 use crate::wire::form::{Form, Target};
-use crate::wire::headers::{is_framed_twice, is_plain_coding, is_plain_length, strip_response};
+use crate::wire::grpc;
+use crate::wire::headers::{
+    announce, announced, expects_continue, is_framed_twice, is_plain_coding, is_plain_length, strip_response,
+    strip_trailers,
+};
 use crate::wire::replay::Replay;
 use crate::wire::via::Via;
 use crate::wire::websocket::Handshake;
@@ -51,7 +56,7 @@ pub struct Forward {
 /// How a request that may be made is answered.
 #[expect(clippy::large_enum_variant, reason = "one a request, taken apart at once; a box would be an allocation")]
 enum Answer {
-    Upstream(Response<Incoming>, Lease),
+    Upstream(Relayed),
     /// By us, with a token that is worth nothing.
     Placeholder,
 }
@@ -60,22 +65,29 @@ impl Forward {
     /// Answers a request. There is always an answer.
     pub async fn handle(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<Reply> {
         let (head, body) = request.into_parts();
-        let body = Replay::new(body);
+        let version = head.version;
+        let expects = version == Version::HTTP_11 && expects_continue(&head.headers);
+        let is_call = version == Version::HTTP_2 && grpc::is_grpc(&head.headers);
+        let manner = if is_call { Manner::Grpc } else { Manner::Http };
+        let body = Replay::new(body, version, expects);
         let handshake = Handshake::of(&head).filter(|_| body.length() == Some(0));
         // An app may have sent ahead what it means for a WebSocket; unless there is one, nothing behind the request is
         // to be read as another.
         let ends = handshake.is_some();
         let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
         let failure = match contained(self.exchange(arrival, head, &body, handshake, &mut exchange)).await {
-            Some(Ok(Answer::Placeholder)) => return stub::respond(exchange, (self.clock)().wall),
-            Some(Ok(Answer::Upstream(response, lease))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Some(Ok(Answer::Placeholder)) => return stub::respond(exchange, manner, (self.clock)().wall),
+            Some(Ok(Answer::Upstream(Relayed { response, lease, .. })))
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
+            {
                 return upgrade::agree(response, lease, exchange);
             }
-            Some(Ok(Answer::Upstream(mut response, lease))) => {
-                if ends || body.has_trailers() {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            Some(Ok(Answer::Upstream(mut relayed))) => {
+                let is_read = body.progress().is_none_or(|progress| progress.finished);
+                if version != Version::HTTP_2 && (ends || !is_read || body.has_trailers()) {
+                    relayed.response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                return reply::relay(response, lease, exchange);
+                return reply::relay(relayed, body.leave_unasked(), exchange);
             }
             Some(Err(failure)) => failure,
             None => Failure::Internal,
@@ -83,7 +95,7 @@ impl Forward {
         // hyper closes a connection with an unread body in it; an app that is not told sends its next request into
         // that.
         let ends = !body.is_over().await || body.has_trailers() || ends;
-        failure.respond(exchange, ends)
+        failure.respond(exchange, manner, ends && version != Version::HTTP_2)
     }
 
     async fn exchange(
@@ -120,7 +132,7 @@ impl Forward {
             prepared.ask_for(handshake);
         }
         let renew_on = route.settings.renew_on.as_ref();
-        body.keep_up_to(renew_on.map_or(0, |renew_on| renew_on.replay_limit));
+        body.prepare(renew_on.map_or(0, |renew_on| renew_on.replay_limit), prepared.trailers());
 
         // How often it was sent again over a fresh connection, and whether with a token that is not the first.
         let (mut retried, mut refused) = (0, None);
@@ -134,12 +146,20 @@ impl Forward {
                 (Err(failure), None) => return Err(failure),
             };
             let generation = outgoing.generation();
-            let outcome = match handshake {
+            let sent = match handshake {
                 None => self.outbound.send(outgoing, body, retried > 0).await,
                 Some(_) => self.outbound.send_alone(outgoing, body).await,
             };
+            body.withhold();
+            let mut outcome = sent.map(|(response, lease)| (Source::of(response), lease));
+            let told = match &mut outcome {
+                Ok((response, _)) => told(response).await,
+                Err(_) => Told::ByStatus,
+            };
             let carried = renew_on.zip(generation);
-            let situation = judge::Situation { repeatable: body.can_repeat(), retried, refused };
+            let later = carried.filter(|_| told == Told::Later);
+            exchange.carries(later.map(|(_, generation)| Carried { generation, was_refused: refused.is_some() }));
+            let situation = judge::Situation { repeatable: body.can_repeat(), retried, refused, told };
             let verdict = judge::judge(&outcome, prepared.method(), carried, situation);
             if verdict == Verdict::Retry {
                 retried += 1;
@@ -172,7 +192,7 @@ impl Forward {
         if !is_plain_coding(response.headers()) {
             return Err(Failure::BadUpstream("the upstream's Transfer-Encoding is not exactly `chunked`"));
         }
-        let length = response.body().size_hint().exact();
+        let length = response.body().length();
         let has_body = *prepared.method() != Method::HEAD && response.status() != StatusCode::NOT_MODIFIED;
         let headers = response.headers_mut();
         if is_framed_twice(headers) {
@@ -186,7 +206,13 @@ impl Forward {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             }
         }
-        strip_response(headers);
+        let mut announced = announced(headers);
+        let named = strip_response(headers);
+        // None stand behind a body whose length is said.
+        if prepared.takes_trailers() && length.is_none() {
+            strip_trailers(&mut announced, &named);
+            announce(headers, &announced);
+        }
         if let Some(handshake) = &agreed {
             handshake.agree(headers);
         }
@@ -199,7 +225,7 @@ impl Forward {
         }
         // The version is of a hop, too: an upstream's HTTP/1.0 is not ours.
         *response.version_mut() = Version::HTTP_11;
-        Ok(Answer::Upstream(response, lease))
+        Ok(Answer::Upstream(Relayed { response, lease, named }))
     }
 
     /// Puts the token on, after waiting for the token request that is under way if there is no token yet.
@@ -214,6 +240,23 @@ impl Forward {
             None => return Err(missing.into()),
         }
         Ok(Outgoing::seal(admitted, prepared, body, (self.clock)())?)
+    }
+}
+
+/// Where an answer says whether the token is at fault. One of gRPC says it in its head if it has no messages, or in the
+/// trailers right behind the head, or behind the messages.
+async fn told(response: &mut Response<Source>) -> Told {
+    if !grpc::is_grpc(response.headers()) {
+        return Told::ByStatus;
+    }
+    let mut ended = grpc::is_unauthenticated(response.headers());
+    if ended.is_none() {
+        ended = response.body_mut().trailers_at_once().await.and_then(grpc::is_unauthenticated);
+    }
+    match ended {
+        Some(true) => Told::Unauthenticated,
+        Some(false) => Told::ByStatus,
+        None => Told::Later,
     }
 }
 
@@ -239,7 +282,7 @@ impl From<SendError> for Failure {
             SendError::Dial(fault) | SendError::Untaken(fault) | SendError::Broken { fault, .. } => {
                 Self::Upstream(fault)
             }
-            SendError::Timeout => Self::Upstream(Fault::Timeout),
+            SendError::Timeout => Self::Unanswered,
             SendError::App => Self::BadRequest("the body of the request broke off or stood still"),
         }
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, HeaderName, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
@@ -17,6 +17,10 @@ use super::exchange::Exchange;
 use super::upgrade::Upgrade;
 use crate::observe::reason::Reason;
 use crate::outbound::Lease;
+use crate::wire::fault::{is_cut, reset_code};
+use crate::wire::grpc;
+use crate::wire::headers::{is_event_stream, strip_trailers};
+use crate::wire::replay::Unasked;
 
 /// An answer's body.
 pub struct Reply {
@@ -25,6 +29,7 @@ pub struct Reply {
     exchange: Option<Exchange>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are relayed; a box would be an allocation for each")]
 enum Kind {
     Own(Option<Bytes>),
     Relay(Relay),
@@ -33,29 +38,62 @@ enum Kind {
 }
 
 struct Relay {
-    body: Incoming,
+    body: Source,
     /// Given back at the end of the body; closed if that never comes.
     lease: Option<Lease>,
-    idle_for: Duration,
+    /// What the answer's Connection named.
+    named: Vec<HeaderName>,
+    /// How long the upstream may be silent; `None` where silence is no sign of anything.
+    idle_for: Option<Duration>,
     idle: Option<Pin<Box<Sleep>>>,
+    /// How long the app may take nothing.
+    patience: Duration,
     /// It broke off, and the app is told so the next time.
-    broken: bool,
+    broken: Option<ReplyError>,
+    /// Ends what was sent of the request when the answer is over.
+    _unasked: Option<Unasked>,
+}
+
+/// The upstream's body, of which the beginning may have been looked at.
+pub(super) struct Source {
+    body: Incoming,
+    version: Version,
+    /// What the look found.
+    first: Option<Option<Result<Frame<Bytes>, hyper::Error>>>,
 }
 
 /// The upstream's body did not come to its end. The app must not take what it got for all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum ReplyError {
-    Broken,
+    /// By HTTP/2 the upstream may have said why.
+    Broken(Option<h2::Error>),
     /// Nothing came for `timeouts.body_idle`.
     Idle,
 }
 
+/// The upstream's answer, and what its end has to do with.
+pub(super) struct Relayed {
+    pub(super) response: Response<Source>,
+    pub(super) lease: Lease,
+    /// What its Connection named: it goes from the trailers, too.
+    pub(super) named: Vec<HeaderName>,
+}
+
 /// Hands the upstream's answer on.
-pub(super) fn relay(response: Response<Incoming>, lease: Lease, mut exchange: Exchange) -> Response<Reply> {
+pub(super) fn relay(relayed: Relayed, unasked: Option<Unasked>, mut exchange: Exchange) -> Response<Reply> {
+    let Relayed { response, mut lease, named } = relayed;
     exchange.answered(response.status());
-    let idle_for = exchange.body_idle();
+    if unasked.is_some() {
+        lease.spoil();
+    }
+    let patience = exchange.body_idle();
+    // Events come when there are any, and a call lasts as long as both sides like. That the upstream is gone is seen by
+    // its connection: TCP keep-alive, and the pings of HTTP/2.
+    let may_be_silent = is_event_stream(response.headers()) || grpc::is_grpc(response.headers());
+    let idle_for = (!may_be_silent).then_some(patience);
     response.map(|body| {
-        let mut relay = Relay { body, lease: Some(lease), idle_for, idle: None, broken: false };
+        let (lease, idle, broken, _unasked) = (Some(lease), None, None, unasked);
+        let mut relay = Relay { body, lease, named, idle_for, idle, patience, broken, _unasked };
         if relay.body.is_end_stream() {
             relay.finish();
         }
@@ -64,8 +102,9 @@ pub(super) fn relay(response: Response<Incoming>, lease: Lease, mut exchange: Ex
 }
 
 impl Reply {
-    pub(super) fn own(text: Bytes, exchange: Exchange) -> Self {
-        Self { kind: Kind::Own(Some(text)), exchange: Some(exchange) }
+    /// `None` is no body at all.
+    pub(super) fn own(text: Option<Bytes>, exchange: Exchange) -> Self {
+        Self { kind: Kind::Own(text), exchange: Some(exchange) }
     }
 
     pub(super) fn switching(upgrade: Upgrade) -> Self {
@@ -85,7 +124,56 @@ impl Reply {
     pub fn body_idle(&self) -> Option<Duration> {
         match &self.kind {
             Kind::Own(_) | Kind::Switching(_) => None,
-            Kind::Relay(relay) => Some(relay.idle_for),
+            Kind::Relay(relay) => Some(relay.patience),
+        }
+    }
+}
+
+impl Source {
+    pub(super) fn of(response: Response<Incoming>) -> Response<Self> {
+        let version = response.version();
+        response.map(|body| Self { body, version, first: None })
+    }
+
+    /// The trailers, if they stand right behind the head and are there already. Waits for nothing.
+    pub(super) async fn trailers_at_once(&mut self) -> Option<&HeaderMap> {
+        std::future::poll_fn(|context| {
+            if let (None, Poll::Ready(frame)) = (&self.first, Pin::new(&mut self.body).poll_frame(context)) {
+                self.first = Some(frame);
+            }
+            Poll::Ready(())
+        })
+        .await;
+        self.first.as_ref()?.as_ref()?.as_ref().ok()?.trailers_ref()
+    }
+
+    /// How long it is, if that is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        let frame = match self.first.take() {
+            Some(frame) => frame,
+            None => ready!(Pin::new(&mut self.body).poll_frame(context)),
+        };
+        Poll::Ready(match frame {
+            None if is_cut(&self.body, self.version) => Some(Err(ReplyError::Broken(None))),
+            None => None,
+            Some(frame) => Some(frame.map_err(|error| ReplyError::Broken(reset_code(&error).map(h2::Error::from)))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // A length counts what is still to come, and the first of it is here.
+        let here = self.first.as_ref().and_then(|first| first.as_ref()?.as_ref().ok()?.data_ref());
+        match (self.body.size_hint().exact(), here) {
+            (Some(length), here) => SizeHint::with_exact(length + here.map_or(0, |data| data.len() as u64)),
+            (None, _) => SizeHint::default(),
         }
     }
 }
@@ -97,43 +185,51 @@ impl Relay {
         }
     }
 
-    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
-        if self.broken {
-            return Poll::Ready(Some(Err(ReplyError::Broken)));
+    fn poll_frame(
+        &mut self,
+        exchange: Option<&mut Exchange>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        if let Some(broken) = self.broken.take() {
+            return Poll::Ready(Some(Err(broken)));
         }
-        loop {
-            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-                ready!(self.poll_idle(context));
-                return Poll::Ready(Some(Err(ReplyError::Idle)));
-            };
-            self.idle = None;
-            match frame {
-                Some(Ok(frame)) if frame.is_data() => {
-                    if self.body.is_end_stream() {
-                        self.finish();
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                // Trailers are not relayed.
-                Some(Ok(_)) => {}
-                Some(Err(_)) => {
-                    // At an error hyper forgets what it has not written, the head too, and the app would be left
-                    // without any answer. While there is nothing to write it flushes.
-                    self.broken = true;
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                None => {
+        let Poll::Ready(frame) = self.body.poll_next(context) else {
+            ready!(self.poll_idle(context));
+            return Poll::Ready(Some(Err(ReplyError::Idle)));
+        };
+        self.idle = None;
+        match frame.map(|frame| frame.map(Frame::into_trailers)) {
+            Some(Ok(Err(frame))) => {
+                if self.body.is_end_stream() {
                     self.finish();
-                    return Poll::Ready(None);
                 }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Ok(Ok(mut trailers))) => {
+                self.finish();
+                if let (Some(exchange), Some(is_at_fault)) = (exchange, grpc::is_unauthenticated(&trailers)) {
+                    exchange.unauthenticated(is_at_fault);
+                }
+                strip_trailers(&mut trailers, &self.named);
+                Poll::Ready((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))))
+            }
+            Some(Err(broken)) => {
+                // At an error hyper forgets what it has not written, the head too, and the app would be left
+                // without any answer. While there is nothing to write it flushes.
+                self.broken = Some(broken);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => {
+                self.finish();
+                Poll::Ready(None)
             }
         }
     }
 
     /// Ready when nothing came for too long. Most bodies are there with their head and never need the timer.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let idle_for = self.idle_for;
+        let Some(idle_for) = self.idle_for else { return Poll::Pending };
         self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_for))).as_mut().poll(context)
     }
 }
@@ -146,12 +242,12 @@ impl Body for Reply {
         let this = self.get_mut();
         let poll = match &mut this.kind {
             Kind::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Kind::Relay(relay) => relay.poll_data(context),
+            Kind::Relay(relay) => relay.poll_frame(this.exchange.as_mut(), context),
             Kind::Switching(_) => Poll::Ready(None),
         };
         if let Poll::Ready(Some(Err(error))) = &poll {
             let reason = match error {
-                ReplyError::Broken => Reason::UpstreamReset,
+                ReplyError::Broken(_) => Reason::UpstreamReset,
                 ReplyError::Idle => Reason::UpstreamTimeout,
             };
             if let Some(exchange) = &mut this.exchange {
@@ -181,10 +277,18 @@ impl Body for Reply {
 impl fmt::Display for ReplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Broken => "the upstream broke off its answer",
+            Self::Broken(_) => "the upstream broke off its answer",
             Self::Idle => "the upstream's answer stood still",
         })
     }
 }
 
-impl std::error::Error for ReplyError {}
+impl std::error::Error for ReplyError {
+    /// hyper resets a stream with the code that it finds here.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Broken(why) => why.as_ref().map(|why| why as _),
+            Self::Idle => None,
+        }
+    }
+}

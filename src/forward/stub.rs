@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 
 use super::exchange::Exchange;
-use super::failure::Failure;
+use super::failure::{Failure, Manner};
 use super::reply::Reply;
 use crate::wire::replay::Replay;
 
@@ -49,13 +49,13 @@ pub(super) async fn read(body: &Replay, patience: Duration) -> Result<(), Failur
 
 /// The answer. There is no `scope` in it, which says that it is what was asked for (RFC 6749, 5.1), and spares repeating
 /// what an app wrote.
-pub(super) fn respond(mut exchange: Exchange, now: SystemTime) -> Response<Reply> {
+pub(super) fn respond(mut exchange: Exchange, manner: Manner, now: SystemTime) -> Response<Reply> {
     let Some(token) = token(now) else {
-        return Failure::Internal.respond(exchange, true);
+        return Failure::Internal.respond(exchange, manner, true);
     };
     exchange.answered(StatusCode::OK);
     let text = json!({"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME}).to_string();
-    let mut response = Response::new(Reply::own(Bytes::from(text), exchange));
+    let mut response = Response::new(Reply::own(Some(Bytes::from(text)), exchange));
     for (name, value) in
         [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")]
     {

@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use hyper::body::Incoming;
 use hyper::upgrade::{self, OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::Exchange;
 use super::pipe;
-use super::reply::Reply;
+use super::reply::{Reply, Source};
 use crate::outbound::Lease;
 
 /// The upstream's side of a connection that is no longer HTTP, for whoever holds the app's. Dropped, it ends.
@@ -28,7 +27,7 @@ pub struct Upgrade {
 }
 
 /// Hands an agreeing 101 on.
-pub(super) fn agree(mut response: Response<Incoming>, lease: Lease, mut exchange: Exchange) -> Response<Reply> {
+pub(super) fn agree(mut response: Response<Source>, lease: Lease, mut exchange: Exchange) -> Response<Reply> {
     exchange.answered(response.status());
     let half_idle = exchange.body_idle();
     let upstream = upgrade::on(&mut response);

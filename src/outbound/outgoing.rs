@@ -3,15 +3,19 @@
 //! First everything that belongs to one hop goes, then every credential of the app's, then ours is put on, last:
 //! nothing in a request can remove it or double it.
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header, uri};
+use hyper::ext::on_informational;
 
 use crate::clock::Now;
 use crate::rules::{Admitted, Route, RouteSettings};
 use crate::token::{Generation, NoToken};
-use crate::wire::headers::{is_of_one_hop, strip_request};
+use crate::wire::grpc;
+use crate::wire::headers::{announce, announced, is_of_one_hop, strip_request, strip_trailers, takes_trailers};
 use crate::wire::replay::{Attempt, Replay};
 use crate::wire::via::Via;
 use crate::wire::websocket::Handshake;
@@ -23,31 +27,53 @@ use crate::wire::websocket::Handshake;
 pub struct Prepared {
     method: Method,
     headers: HeaderMap,
+    route: Arc<Route>,
+    /// What the app's Connection named: it goes from the trailers, too.
+    named: Rc<[HeaderName]>,
+    /// Trailers that may follow.
+    announced: HeaderMap,
+    takes_trailers: bool,
+    patience: Patience,
+}
+
+/// How long the head of the answer is waited for, and the body of the request meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// As long as the route's `timeouts` say.
+    Route,
+    /// For the head this long from the beginning, or `timeouts.headers` if that is longer.
+    Deadline(Duration),
+    /// As long as the connection lives. A call of gRPC may be silent for as long as both sides like.
+    Endless,
 }
 
 impl Prepared {
     pub fn new(head: Parts, admitted: &Admitted, via: &Via) -> Self {
         let Parts { method, mut headers, .. } = head;
-        let settings = &admitted.route().settings;
-        strip_request(&mut headers);
-        headers.remove(header::AUTHORIZATION);
-        if settings.inject.header != header::AUTHORIZATION {
-            headers.remove(&settings.inject.header);
-        }
-        remove_aliases(&mut headers, settings);
-        if !settings.allow.is_empty() {
-            for name in OVERRIDES {
-                headers.remove(name);
-            }
-        }
+        let route = Arc::clone(admitted.route());
+        let settings = &route.settings;
+        let (takes_trailers, mut announced) = (takes_trailers(&headers), announced(&headers));
+        let patience = match grpc::deadline(&headers) {
+            _ if !grpc::is_grpc(&headers) => Patience::Route,
+            Some(deadline) => Patience::Deadline(deadline),
+            None => Patience::Endless,
+        };
+        let named: Rc<[HeaderName]> = clean(&mut headers, settings).into();
+        clean_trailers(&mut announced, &named, settings);
         for (name, value) in &settings.headers {
             headers.insert(name, value.clone());
         }
         if settings.via {
             via.put_on(&mut headers);
         }
-        headers.insert(header::HOST, admitted.route().host.clone());
-        Self { method, headers }
+        headers.insert(header::HOST, route.host.clone());
+        Self { method, headers, named, announced, takes_trailers, patience, route }
+    }
+
+    /// What cleans the request's trailers, by the rules for its head.
+    pub fn trailers(&self) -> impl Fn(&mut HeaderMap) + 'static + use<> {
+        let (named, route) = (Rc::clone(&self.named), Arc::clone(&self.route));
+        move |trailers| clean_trailers(trailers, &named, &route.settings)
     }
 
     pub fn method(&self) -> &Method {
@@ -62,6 +88,39 @@ impl Prepared {
     /// Asks the upstream for a WebSocket: of all that belongs to one hop, what we want of the next.
     pub fn ask_for(&mut self, handshake: &Handshake) {
         handshake.ask(&mut self.headers);
+        // It has no body, nor has the answer.
+        self.takes_trailers = false;
+    }
+
+    /// Whether the app wants the trailers of the answer.
+    pub fn takes_trailers(&self) -> bool {
+        self.takes_trailers
+    }
+}
+
+/// Takes away what belongs to the app's hop, and what could pass for a credential or a word of ours. Yields what
+/// Connection named.
+fn clean(headers: &mut HeaderMap, settings: &RouteSettings) -> Vec<HeaderName> {
+    let named = strip_request(headers);
+    headers.remove(header::AUTHORIZATION);
+    if settings.inject.header != header::AUTHORIZATION {
+        headers.remove(&settings.inject.header);
+    }
+    remove_aliases(headers, settings);
+    if !settings.allow.is_empty() {
+        for name in OVERRIDES {
+            headers.remove(name);
+        }
+    }
+    named
+}
+
+/// The same for trailers; what the route sets in the head may not come again behind it.
+fn clean_trailers(trailers: &mut HeaderMap, named: &[HeaderName], settings: &RouteSettings) {
+    strip_trailers(trailers, named);
+    clean(trailers, settings);
+    for (name, _) in &settings.headers {
+        trailers.remove(name);
     }
 }
 
@@ -104,8 +163,13 @@ fn remove_aliases(headers: &mut HeaderMap, settings: &RouteSettings) {
 pub struct Outgoing {
     pub(super) request: Request<Attempt>,
     pub(super) route: Arc<Route>,
+    pub(super) patience: Patience,
     generation: Option<Generation>,
 }
+
+/// How long an app that wants to be asked for its body (`Expect: 100-continue`) waits at most for an upstream that says
+/// nothing: many know nothing of it (RFC 9110, 10.1.1).
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Why a request may not leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +193,10 @@ impl Outgoing {
         let mut headers = prepared.headers.clone();
         match body.length() {
             // hyper's client drops a body of unknown length from a GET unless it is told to send it.
-            None => _ = headers.insert(header::TRANSFER_ENCODING, CHUNKED),
+            None => {
+                headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+                announce(&mut headers, &prepared.announced);
+            }
             // Written anew: `010` is ten to hyper and eight to somebody.
             Some(length) if headers.contains_key(header::CONTENT_LENGTH) => {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -145,12 +212,25 @@ impl Outgoing {
                 Some(generation)
             }
         };
+        if prepared.takes_trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, OF_TE);
+        }
         let mut request = Request::new(body.attempt().ok_or(Unsealed::BodyGone)?);
+        if body.is_unasked() {
+            headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+            let word = request.body_mut().hold(SILENCE.min(route.settings.timeouts.body_idle / 2));
+            on_informational(&mut request, move |hint| {
+                if hint.status() == StatusCode::CONTINUE {
+                    word.give();
+                }
+            });
+        }
         *request.method_mut() = prepared.method.clone();
         *request.uri_mut() = Uri::from(admitted.path().clone());
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
-        Ok(Self { request, route: Arc::clone(route), generation })
+        Ok(Self { request, route: Arc::clone(route), patience: prepared.patience, generation })
     }
 
     /// The generation of the token on it.
@@ -169,12 +249,15 @@ pub(super) fn for_http1(mut request: Request<Attempt>, route: &Route, body: &Rep
         if body.length().is_none() {
             request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
         }
+        if request.headers().contains_key(header::TE) {
+            request.headers_mut().insert(header::CONNECTION, OF_TE);
+        }
     }
     request
 }
 
-/// As HTTP/2 writes it (RFC 9113, 8.2.2 and 8.3.1): scheme and authority beside the path instead of Host, and no
-/// Transfer-Encoding.
+/// As HTTP/2 writes it (RFC 9113, 8.2.2 and 8.3.1): scheme and authority beside the path instead of Host, and nothing that
+/// is of the connection but `TE: trailers`.
 pub(super) fn for_http2(
     mut request: Request<Attempt>,
     (scheme, authority): &(uri::Scheme, uri::Authority),
@@ -185,10 +268,15 @@ pub(super) fn for_http2(
         (parts.scheme, parts.authority) = (Some(scheme.clone()), Some(authority.clone()));
         // There is a path, so all three are there, as they have to be.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        request.headers_mut().remove(header::HOST);
-        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        // hyper does not tell of a 100 that comes by HTTP/2, so there is nothing to wait for.
+        request.body_mut().let_go();
+        for name in [header::HOST, header::TRANSFER_ENCODING, header::CONNECTION, header::EXPECT] {
+            request.headers_mut().remove(name);
+        }
     }
     request
 }
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+/// TE is of one connection (RFC 9110, 10.1.4).
+const OF_TE: HeaderValue = HeaderValue::from_static("te");

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::dial::Destinations;
-use super::outgoing::{Outgoing, for_http1, for_http2};
+use super::outgoing::{Outgoing, Patience, for_http1, for_http2};
 use super::pool::{Lease, Over};
 use super::upstream::Upstream;
 use crate::life::{Stock, Taken};
@@ -88,7 +88,7 @@ impl Outbound {
         body: &Replay,
         fresh: bool,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let Outgoing { mut request, route, .. } = outgoing;
+        let Outgoing { mut request, route, patience, .. } = outgoing;
         let upstream = self.upstream(&route).map_err(SendError::Dial)?;
         let mut fresh = fresh;
         loop {
@@ -96,11 +96,11 @@ impl Outbound {
             let sent = match &mut lease.over {
                 Over::Http1(own) => {
                     let sending = own.sender.try_send_request(for_http1(request, &route, body));
-                    head_in_time(sending, body, &route).await?
+                    head_in_time(sending, body, patience, &route).await?
                 }
                 Over::Http2(stream) => {
                     let sending = stream.sender.try_send_request(for_http2(request, &upstream.origin));
-                    head_in_time(sending, body, &route).await?
+                    head_in_time(sending, body, patience, &route).await?
                 }
             };
             let mut error = match sent {
@@ -133,11 +133,11 @@ impl Outbound {
         outgoing: Outgoing,
         body: &Replay,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let Outgoing { request, route, .. } = outgoing;
+        let Outgoing { request, route, patience, .. } = outgoing;
         let upstream = self.upstream(&route).map_err(SendError::Dial)?;
         let place = self.place().await.map_err(SendError::Dial)?;
         let (mut sender, counted) = upstream.make_alone(place).await.map_err(SendError::Dial)?;
-        match head_in_time(sender.try_send_request(request), body, &route).await? {
+        match head_in_time(sender.try_send_request(request), body, patience, &route).await? {
             Ok(response) => Ok((response, upstream.pool.alone(sender, counted))),
             Err(error) => Err(SendError::Broken { fault: Fault::of(error.error()), reused: false }),
         }
@@ -201,11 +201,25 @@ fn judged(error: &hyper::Error, reused: bool, upstream: &Upstream) -> SendError 
 }
 
 /// Waits for the answer's head: `timeouts.headers` from the last byte of the request, and while that is still moving,
-/// `timeouts.body_idle` from the last byte that moved.
-async fn head_in_time<T>(sending: impl Future<Output = T>, body: &Replay, route: &Route) -> Result<T, SendError> {
+/// `timeouts.body_idle` from the last byte that moved; or as long as the call has.
+async fn head_in_time<T>(
+    sending: impl Future<Output = T>,
+    body: &Replay,
+    patience: Patience,
+    route: &Route,
+) -> Result<T, SendError> {
     let timeouts = &route.settings.timeouts;
     let begun = Instant::now();
     let mut sending = pin!(sending);
+    match patience {
+        Patience::Route => {}
+        Patience::Deadline(deadline) => {
+            // Whoever called has given up by then, a moment before us.
+            let late = tokio::time::timeout(deadline.max(timeouts.headers), sending).await;
+            return late.map_err(|_| SendError::Timeout);
+        }
+        Patience::Endless => return Ok(sending.await),
+    }
     let mut late = pin!(tokio::time::sleep_until(begun + timeouts.headers.min(timeouts.body_idle)));
     loop {
         tokio::select! {

@@ -7,6 +7,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use http::Version;
+use http_body::Body as _;
+use hyper::body::Incoming;
 use rustls::{AlertDescription, CertificateError};
 
 /// What went wrong between us and a peer.
@@ -197,6 +200,24 @@ impl fmt::Display for Fault {
             Self::Other => "it failed",
         })
     }
+}
+
+/// With which code the peer reset a stream of HTTP/2, if it did. NO_ERROR is none that a broken message can be told by.
+pub fn reset_code(error: &(dyn Error + 'static)) -> Option<h2::Reason> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason().filter(|code| error.is_reset() && *code != h2::Reason::NO_ERROR);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Whether a body that has come to an end was cut there. A peer may reset a stream with NO_ERROR, and to hyper that is an
+/// end like any other.
+pub fn is_cut(body: &Incoming, version: Version) -> bool {
+    version == Version::HTTP_2 && !body.is_end_stream()
 }
 
 #[cfg(test)]

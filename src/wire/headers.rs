@@ -2,6 +2,9 @@
 //!
 //! Connection and all that any of its lines names go before anything of ours is put on: a proxy that injects first and
 //! strips second can be told `Connection: authorization`. hyper looks at the first Connection line only.
+//!
+//! Trailers are cleaned by the same rules, and lose what has no meaning behind a body (RFC 9110, 6.5.1): who merges them
+//! into the head must not find another length there, another host or a credential.
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
@@ -17,18 +20,89 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::PROXY_AUTHENTICATE,
 ];
 
-/// Gone from requests besides: what was meant for us, and what hyper answers by itself when it reads a body.
+/// Gone from requests besides: what was meant for us, and what holds for one sending of a body.
 const REQUEST_ONLY: [HeaderName; 3] =
     [header::PROXY_AUTHORIZATION, header::EXPECT, HeaderName::from_static("http2-settings")];
 
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
-pub fn strip_request(headers: &mut HeaderMap) {
-    strip(headers, &REQUEST_ONLY);
+/// What has to be known before the content: its framing, its format, where it goes, who sends it, what is asked for and
+/// how long the answer holds. Content-Digest is made for trailers (RFC 9530, 2); the rest of `Content-` is not.
+const NOT_BEHIND: [HeaderName; 24] = [
+    header::HOST,
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::WWW_AUTHENTICATE,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::CACHE_CONTROL,
+    header::PRAGMA,
+    header::EXPECT,
+    header::MAX_FORWARDS,
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::AGE,
+    header::DATE,
+    header::EXPIRES,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::VARY,
+    header::WARNING,
+    header::FORWARDED,
+];
+
+/// Yields what Connection named besides, for the trailers.
+pub fn strip_request(headers: &mut HeaderMap) -> Vec<HeaderName> {
+    strip(headers, &REQUEST_ONLY)
 }
 
-pub fn strip_response(headers: &mut HeaderMap) {
-    strip(headers, &[PROXY_AUTHENTICATION_INFO]);
+/// Yields what Connection named besides, for the trailers.
+pub fn strip_response(headers: &mut HeaderMap) -> Vec<HeaderName> {
+    strip(headers, &[PROXY_AUTHENTICATION_INFO])
+}
+
+/// Cleans trailers behind a head of which Connection named `named`.
+pub fn strip_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
+    for name in named.iter().chain(&NOT_BEHIND) {
+        trailers.remove(name);
+    }
+    let is_of_content = |name: &&HeaderName| name.as_str().starts_with("content-") && *name != "content-digest";
+    let of_content: Vec<HeaderName> = trailers.keys().filter(is_of_content).cloned().collect();
+    for name in of_content {
+        trailers.remove(name);
+    }
+    strip(trailers, &REQUEST_ONLY);
+    trailers.remove(PROXY_AUTHENTICATION_INFO);
+}
+
+/// The trailers that a head announces (RFC 9110, 6.6.2), as they would come, without values: so they are cleaned like
+/// them. hyper sends none on that were not announced.
+pub fn announced(headers: &HeaderMap) -> HeaderMap {
+    let lines = headers.get_all(header::TRAILER).iter();
+    lines.flat_map(names).map(|name| (name, HeaderValue::from_static(""))).collect()
+}
+
+/// Announces them.
+pub fn announce(headers: &mut HeaderMap, announced: &HeaderMap) {
+    for name in announced.keys() {
+        headers.append(header::TRAILER, HeaderValue::from(name.clone()));
+    }
+}
+
+/// Whether whoever sent this head takes trailers (RFC 9110, 10.1.4).
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Whether whoever sent this head waits to be asked for the body (RFC 9110, 10.1.1).
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::EXPECT).iter();
+    lines.next().is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"100-continue")) && lines.next().is_none()
 }
 
 /// Whether a request's header of this name, in lower case, is never forwarded.
@@ -41,18 +115,20 @@ pub fn connection_names(headers: &HeaderMap, option: &str) -> bool {
     headers.get_all(header::CONNECTION).iter().flat_map(names).any(|name| name == option)
 }
 
-fn strip(headers: &mut HeaderMap, besides: &[HeaderName]) {
+fn strip(headers: &mut HeaderMap, besides: &[HeaderName]) -> Vec<HeaderName> {
+    let mut named = Vec::new();
     if headers.contains_key(header::CONNECTION) {
         // `keep-alive` and `close` name no header that is not gone anyway.
-        let named: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(names).collect();
+        named.extend(headers.get_all(header::CONNECTION).iter().flat_map(names));
         headers.remove(header::CONNECTION);
-        for name in named {
+        for name in &named {
             headers.remove(name);
         }
     }
     for name in HOP_BY_HOP.iter().chain(besides) {
         headers.remove(name);
     }
+    named
 }
 
 fn names(line: &HeaderValue) -> impl Iterator<Item = HeaderName> + '_ {
@@ -64,6 +140,13 @@ fn names(line: &HeaderValue) -> impl Iterator<Item = HeaderName> + '_ {
         .map(<[u8]>::trim_ascii)
         .filter(is_plain)
         .filter_map(|option| HeaderName::from_bytes(option).ok())
+}
+
+/// Whether an answer is a stream of events (server-sent events, WHATWG HTML 9.2), which may be silent for long.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return false };
+    let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// Whether a response says its length twice, in two ways. hyper frames it by Transfer-Encoding and leaves
@@ -169,6 +252,65 @@ mod tests {
         headers.extend(map(&[("proxy-authentication-info", "x"), ("www-authenticate", "stays")]));
         strip_response(&mut headers);
         assert_eq!(headers, map(&[("www-authenticate", "stays")]));
+    }
+
+    #[test]
+    fn trailers_lose_what_the_head_loses_and_what_is_not_for_behind() {
+        let mut head = map(&[("connection", "x-hop, te"), ("te", "trailers")]);
+        let named = strip_request(&mut head);
+        for (name, stays) in [
+            ("x-sum", true),
+            ("content-digest", true),
+            ("etag", true),
+            ("server-timing", true),
+            ("grpc-status", true),
+            ("x-hop", false),
+            ("content-length", false),
+            ("content-type", false),
+            ("transfer-encoding", false),
+            ("trailer", false),
+            ("te", false),
+            ("connection", false),
+            ("host", false),
+            ("authorization", false),
+            ("proxy-authorization", false),
+            ("set-cookie", false),
+            ("cache-control", false),
+            ("if-match", false),
+            ("location", false),
+            ("upgrade", false),
+        ] {
+            let mut trailers = map(&[(name, "a")]);
+            strip_trailers(&mut trailers, &named);
+            assert_eq!(!trailers.is_empty(), stays, "{name}");
+        }
+        let mut trailers = map(&[("connection", "x-sum"), ("x-sum", "a"), ("x-other", "b")]);
+        strip_trailers(&mut trailers, &[]);
+        assert_eq!(trailers, map(&[("x-other", "b")]));
+    }
+
+    #[test]
+    fn announced_trailers_are_cleaned_like_those_that_come() {
+        let head = map(&[("trailer", "X-Sum, content-length, , @"), ("trailer", "x-other")]);
+        let mut announced = announced(&head);
+        strip_trailers(&mut announced, &[HeaderName::from_static("x-other")]);
+        let mut clean = HeaderMap::new();
+        announce(&mut clean, &announced);
+        assert_eq!(clean, map(&[("trailer", "x-sum")]));
+    }
+
+    #[test]
+    fn what_an_app_takes_and_expects_is_read_from_its_head() {
+        for (line, takes) in
+            [("trailers", true), ("gzip;q=0.5 , Trailers", true), ("gzip", false), ("xtrailers", false)]
+        {
+            assert_eq!(takes_trailers(&map(&[("te", line)])), takes, "{line}");
+        }
+        assert!(!takes_trailers(&map(&[])) && takes_trailers(&map(&[("te", "gzip"), ("te", "trailers")])));
+        assert!(expects_continue(&map(&[("expect", "100-Continue")])));
+        for other in [&[][..], &[("expect", "200-ok")], &[("expect", "100-continue"), ("expect", "200-ok")]] {
+            assert!(!expects_continue(&map(other)), "{other:?}");
+        }
     }
 
     #[test]

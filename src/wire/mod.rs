@@ -1,10 +1,11 @@
-//! What stands on the wire: authorities, request forms, header hygiene and bodies that may be sent again.
+//! What stands on the wire: authorities, request forms, header hygiene, gRPC's words, and bodies that may be sent again.
 //!
 //! Must never know tokens or routes.
 
 pub mod authority;
 pub mod fault;
 pub mod form;
+pub mod grpc;
 pub mod headers;
 pub mod path;
 pub mod proxy;

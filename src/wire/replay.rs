@@ -2,17 +2,26 @@
 //!
 //! What an attempt reads from the app it keeps, up to a limit, for the attempt that may follow. Beyond the limit
 //! nothing is kept and the body can be sent only once. Nothing is ever collected before it is sent.
+//!
+//! A body that the app wants to be asked for (`Expect: 100-continue`) is not touched until there is word: hyper asks for
+//! it when it is read.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use super::fault::{is_cut, reset_code};
 
 /// A body comes in a piece for each read, some kilobytes each; so many cost their bytes and nothing else.
 const FREE_PIECES: usize = 64;
@@ -25,8 +34,12 @@ pub struct Replay(Option<Rc<RefCell<Shared>>>);
 struct Shared {
     /// `None` when there is no more to come.
     rest: Option<Incoming>,
+    version: Version,
     whole: SizeHint,
+    clean: Cleaner,
     kept: Vec<Bytes>,
+    /// Clean ones, behind all that was kept.
+    trailers: Option<HeaderMap>,
     kept_bytes: usize,
     limit: usize,
     /// Something went out that was not kept.
@@ -34,26 +47,70 @@ struct Shared {
     broken: bool,
     /// There was something behind the last chunk.
     trailed: bool,
+    /// The app wants to be asked for it and was not yet.
+    unasked: bool,
+    /// Nor is it going to be, by the attempt that there is.
+    withheld: bool,
+    /// Whoever waits for word, or is held back.
+    held: Option<Waker>,
     waits_for_app: bool,
     moved: Instant,
     /// Attempts so far; only the last may read.
     attempts: u32,
 }
 
+/// Cleans trailers. Bodies must not know by which rules.
+struct Cleaner(Box<dyn Fn(&mut HeaderMap)>);
+
+impl fmt::Debug for Cleaner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cleaner")
+    }
+}
+
 /// One attempt to send the body. As soon as there is a newer one, reading an older one is an error.
-#[derive(Debug)]
 pub struct Attempt {
     shared: Option<Rc<RefCell<Shared>>>,
     number: u32,
     /// How many of the kept pieces this attempt has sent.
     sent: usize,
+    trailers_sent: bool,
+    /// Over when the app may be asked.
+    hold: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt").field("shared", &self.shared).field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// Lets an attempt ask for the body.
+#[derive(Clone, Debug)]
+pub struct Word(Arc<Notify>);
+
+impl Word {
+    pub fn give(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// The app is never asked for its body. The upstream that waits for it gets no end of it, and when this is dropped, that
+/// of its connection: not before, since the answer comes by the same.
+#[derive(Debug)]
+pub struct Unasked(Rc<RefCell<Shared>>);
+
+impl Drop for Unasked {
+    fn drop(&mut self) {
+        self.0.borrow_mut().supersede();
+    }
 }
 
 /// Why a body ended before its end. What it does to the upstream's connection is the point: it must not look complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum BodyError {
-    /// The app broke off, or sent what is not a body.
-    App,
+    /// The app broke off, or sent what is not a body. By HTTP/2 it may have said why.
+    App(Option<h2::Error>),
     /// A newer attempt took over.
     Superseded,
 }
@@ -72,31 +129,59 @@ pub struct Progress {
 }
 
 impl Replay {
-    /// Keeps nothing, until [`Self::keep_up_to`] says how much.
-    pub fn new(body: Incoming) -> Self {
+    /// Keeps nothing, and no trailers, until [`Self::prepare`] says otherwise. `expects` says that the app wants to be
+    /// asked for it.
+    pub fn new(body: Incoming, version: Version, expects: bool) -> Self {
         if body.is_end_stream() {
             return Self(None);
         }
         Self(Some(Rc::new(RefCell::new(Shared {
             whole: body.size_hint(),
             rest: Some(body),
+            version,
+            clean: Cleaner(Box::new(HeaderMap::clear)),
             kept: Vec::new(),
+            trailers: None,
             kept_bytes: 0,
             limit: 0,
             lost: false,
             broken: false,
             trailed: false,
+            unasked: expects,
+            withheld: false,
+            held: None,
             waits_for_app: false,
             moved: Instant::now(),
             attempts: 0,
         }))))
     }
 
-    /// Keeps up to so many bytes. To be said before the first attempt.
-    pub fn keep_up_to(&self, limit: usize) {
+    /// Keeps up to `limit` bytes, and sends of the trailers what `clean` leaves. To be said before the first attempt.
+    pub fn prepare(&self, limit: usize, clean: impl Fn(&mut HeaderMap) + 'static) {
         if let Some(shared) = &self.0 {
-            shared.borrow_mut().limit = limit;
+            let mut shared = shared.borrow_mut();
+            (shared.limit, shared.clean) = (limit, Cleaner(Box::new(clean)));
         }
+    }
+
+    /// Whether the app waits to be asked for it still.
+    pub fn is_unasked(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| shared.borrow().unasked)
+    }
+
+    /// The answer is there before the app was asked: the attempt does not ask any more.
+    pub fn withhold(&self) {
+        if let Some(shared) = &self.0 {
+            let mut shared = shared.borrow_mut();
+            shared.withheld = shared.unasked;
+        }
+    }
+
+    /// No attempt follows. `None` if the app was asked for it or did not want to be; else it is gone.
+    pub fn leave_unasked(&self) -> Option<Unasked> {
+        let shared = self.0.as_ref().filter(|shared| shared.borrow().unasked)?;
+        shared.borrow_mut().rest = None;
+        Some(Unasked(Rc::clone(shared)))
     }
 
     /// Reads and drops what the app has sent already, within bounds; whether that was all of it. Whoever answers
@@ -108,12 +193,20 @@ impl Replay {
         std::future::poll_fn(|context| {
             let mut shared = shared.borrow_mut();
             // An attempt that still reads is cut off: its request is not going to be answered.
-            shared.attempts += 1;
+            shared.supersede();
+            if shared.unasked {
+                return Poll::Ready(false);
+            }
             loop {
                 match shared.poll_rest(context) {
                     Poll::Ready(None) => return Poll::Ready(true),
-                    Poll::Ready(Some(Ok(data))) if read + data.len() <= MOST => read += data.len(),
-                    Poll::Ready(Some(_)) | Poll::Pending => return Poll::Ready(false),
+                    Poll::Ready(Some(Ok(frame))) => {
+                        read += frame.data_ref().map_or(0, Bytes::len);
+                        if read > MOST {
+                            return Poll::Ready(false);
+                        }
+                    }
+                    Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
                 }
             }
         })
@@ -129,11 +222,12 @@ impl Replay {
                 if shared.lost || shared.broken {
                     return None;
                 }
-                shared.attempts += 1;
+                shared.supersede();
+                shared.withheld = false;
                 shared.attempts
             }
         };
-        Some(Attempt { shared: self.0.clone(), number, sent: 0 })
+        Some(Attempt { shared: self.0.clone(), number, sent: 0, trailers_sent: false, hold: None })
     }
 
     /// Whether another attempt would send all of the body.
@@ -170,31 +264,53 @@ impl Replay {
 }
 
 impl Shared {
-    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    /// Ends the attempt that there is.
+    fn supersede(&mut self) {
+        self.attempts += 1;
+        if let Some(held) = self.held.take() {
+            held.wake();
+        }
+    }
+
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+            self.unasked = false;
             self.waits_for_app = true;
-            let frame = ready!(Pin::new(rest).poll_frame(context));
+            let frame = ready!(Pin::new(&mut *rest).poll_frame(context));
             self.waits_for_app = false;
             self.moved = Instant::now();
             match frame {
-                None => self.rest = None,
-                Some(Err(_)) => {
+                None if is_cut(rest, self.version) => {
                     self.broken = true;
-                    return Poll::Ready(Some(Err(BodyError::App)));
+                    return Poll::Ready(Some(Err(BodyError::App(None))));
                 }
-                Some(Ok(frame)) => {
-                    // Trailers of a request are dropped: one of them could be an Authorization.
-                    let Ok(data) = frame.into_data() else {
-                        self.trailed = true;
-                        continue;
-                    };
-                    self.keep(&data);
-                    if self.rest.as_ref().is_some_and(Body::is_end_stream) {
-                        self.rest = None;
+                None => self.rest = None,
+                Some(Err(error)) => {
+                    self.broken = true;
+                    return Poll::Ready(Some(Err(BodyError::App(reset_code(&error).map(h2::Error::from)))));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.keep(&data);
+                        if self.rest.as_ref().is_some_and(Body::is_end_stream) {
+                            self.rest = None;
+                        }
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
-                    return Poll::Ready(Some(Ok(data)));
-                }
+                    Err(frame) => {
+                        let Ok(mut trailers) = frame.into_trailers() else { continue };
+                        // Nothing stands behind them.
+                        self.rest = None;
+                        self.trailed = true;
+                        (self.clean.0)(&mut trailers);
+                        if !trailers.is_empty() {
+                            // What they cost is bounded by what hyper takes of them, 16 KiB.
+                            self.trailers = Some(trailers.clone());
+                            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                        }
+                    }
+                },
             }
         }
     }
@@ -217,6 +333,25 @@ impl Shared {
     }
 }
 
+impl Attempt {
+    /// Does not ask the app for the body before the word is given, or for longer than `patience` once the request is on
+    /// its way.
+    pub fn hold(&mut self, patience: Duration) -> Word {
+        let word = Word(Arc::default());
+        let given = Arc::clone(&word.0);
+        self.hold = Some(Box::pin(async move {
+            // Whichever comes first.
+            let _ = tokio::time::timeout(patience, given.notified()).await;
+        }));
+        word
+    }
+
+    /// Asks the app for the body when it is first wanted.
+    pub fn let_go(&mut self) {
+        self.hold = None;
+    }
+}
+
 impl Body for Attempt {
     type Data = Bytes;
     type Error = BodyError;
@@ -228,19 +363,35 @@ impl Body for Attempt {
         if shared.attempts != this.number {
             return Poll::Ready(Some(Err(BodyError::Superseded)));
         }
+        let waits = |hold: &mut Pin<Box<dyn Future<Output = ()>>>| hold.as_mut().poll(context).is_pending();
+        if shared.withheld || this.hold.as_mut().is_some_and(waits) {
+            shared.held = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        if this.hold.take().is_some() {
+            shared.held = None;
+            shared.moved = Instant::now();
+        }
         if let Some(data) = shared.kept.get(this.sent).cloned() {
             this.sent += 1;
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        let data = ready!(shared.poll_rest(context));
+        if let (None, Some(trailers)) = (&shared.rest, &shared.trailers) {
+            let trailers = Some(trailers.clone()).filter(|_| !std::mem::replace(&mut this.trailers_sent, true));
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let frame = ready!(shared.poll_rest(context));
         this.sent = shared.kept.len();
-        Poll::Ready(data.map(|data| data.map(Frame::data)))
+        this.trailers_sent = shared.trailers.is_some();
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| {
             let shared = shared.borrow();
-            shared.attempts == self.number && shared.rest.is_none() && self.sent >= shared.kept.len()
+            let all_sent = self.sent >= shared.kept.len() && (self.trailers_sent || shared.trailers.is_none());
+            // What nobody asked for is no empty body.
+            shared.attempts == self.number && shared.rest.is_none() && all_sent && !shared.unasked
         })
     }
 
@@ -253,10 +404,18 @@ impl Body for Attempt {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::App => "the app broke off its request",
+            Self::App(_) => "the app broke off its request",
             Self::Superseded => "the request is being sent again elsewhere",
         })
     }
 }
 
-impl std::error::Error for BodyError {}
+impl std::error::Error for BodyError {
+    /// hyper resets a stream with the code that it finds here.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::App(why) => why.as_ref().map(|why| why as _),
+            Self::Superseded => None,
+        }
+    }
+}

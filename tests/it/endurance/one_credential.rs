@@ -118,14 +118,24 @@ impl Expected {
                     assert_eq!(is, value.as_bytes(), "{head:?}");
                     ours += 1;
                 }
+                // Our own, for an app that takes trailers.
+                b"connection" => assert_eq!(is, b"te", "{head:?}"),
+                b"te" => assert_eq!(is, b"trailers", "{head:?}"),
+                b"trailer" => self.check_trailer(is, head),
                 // Another's credential, or a word of the app's own about its hop.
-                b"authorization" | b"proxy-authorization" | b"connection" | b"te" | b"trailer" | b"upgrade" => {
+                b"authorization" | b"proxy-authorization" | b"upgrade" => {
                     panic!("{} got through: {head:?}", name.escape_ascii());
                 }
                 _ => {}
             }
         }
         assert_eq!((hosts, ours), (1, 1), "{head:?}");
+    }
+
+    /// The name of a trailer, announced or there: no credential comes behind the body.
+    fn check_trailer(&self, name: &[u8], head: &Head) {
+        let is_credential = |own: &str| name.eq_ignore_ascii_case(own.as_bytes());
+        assert!(!is_credential(self.name) && !is_credential("authorization"), "{} in {head:?}", name.escape_ascii());
     }
 }
 
@@ -134,8 +144,15 @@ async fn check(mut wire: Wire, expected: Arc<Expected>) {
     // An error is the end of the run.
     while let Ok(Some(head)) = wire.head().await {
         expected.check(&head);
+        if head.only(b"expect").is_some() && wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
+            return;
+        }
         let Ok(body) = wire.body(&head).await else { return };
-        assert!(body.trailers.is_empty() && body.data.iter().all(|byte| *byte == b'b'), "{head:?} {body:?}");
+        for line in &body.trailers {
+            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+            expected.check_trailer(name, &head);
+        }
+        assert!(body.data.iter().all(|byte| *byte == b'b'), "{head:?} {body:?}");
         expected.requests.fetch_add(1, Ordering::Relaxed);
         let target = head.target();
         let with_body = if head.first_line().starts_with(b"HEAD ") { "" } else { target };

@@ -4,9 +4,8 @@ use bearerd::demo::answer::Answer;
 use bearerd::demo::api::Verdict;
 use bearerd::demo::seen::Seen;
 use bearerd::secret::Fingerprint;
-use tokio::io::AsyncWriteExt as _;
 
-use super::{last, read_until, targets};
+use super::{last, targets};
 use crate::support::{API, Options, Rig};
 
 fn assert_ours(seen: &Seen, what: &str) {
@@ -112,7 +111,9 @@ async fn what_belongs_to_one_hop_stays_on_it_both_ways() {
     let seen = last(&rig);
     let mut names: Vec<_> = seen.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["authorization", "host", "x-stays"]);
+    // That the app takes trailers is said anew.
+    assert_eq!(names, ["authorization", "connection", "host", "te", "x-stays"]);
+    assert_eq!((seen.header("connection"), seen.header("te")), (vec!["te"], vec!["trailers"]));
     assert_eq!((answer.status, answer.text()), (200, "ok"));
     let mut came = answer.headers;
     came.retain(|(name, _)| name != "date");
@@ -178,22 +179,4 @@ async fn a_token_in_a_header_of_its_own_replaces_the_apps() {
     assert_eq!(tokens.len(), 1);
     assert_eq!(Fingerprint::of(tokens[0].as_bytes()), issued);
     assert_eq!(seen.header("authorization"), [""; 0]);
-}
-
-#[tokio::test]
-async fn an_app_that_asks_whether_to_go_on_is_told_to() {
-    let rig = Rig::ready(Options::default()).await;
-    let app = rig.app().await;
-    let head = app.head("POST /x HTTP/1.1\nContent-Length: 5\nExpect: 100-continue");
-    let mut stream = app.into_stream();
-    stream.write_all(head.as_bytes()).await.unwrap();
-    assert_eq!(read_until(&mut stream, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
-    stream.write_all(b"hello").await.unwrap();
-    assert!(read_until(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 200 OK\r\n"));
-    let seen = last(&rig);
-    assert_eq!((seen.body_len, seen.header("expect").len()), (5, 0));
-    // What is refused anyway is refused without having the body sent.
-    let mut app = rig.app().await;
-    let answer = app.ask("POST /../x HTTP/1.1\nContent-Length: 5\nExpect: 100-continue").await;
-    assert_eq!(answer.reason(), "bad_path");
 }

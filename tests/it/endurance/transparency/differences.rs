@@ -24,7 +24,7 @@ pub(super) struct Circumstances<'a> {
 }
 
 /// In the order in which they are taken away.
-pub(super) const DIFFERENCES: [Difference; 13] = [
+pub(super) const DIFFERENCES: [Difference; 12] = [
     Difference {
         what: "Names of header fields are in lower case, and fields of one name stand together.",
         why: "Neither means anything (RFC 9110, 5.1 and 5.3). Fields of one name keep their order.",
@@ -42,10 +42,42 @@ pub(super) const DIFFERENCES: [Difference; 13] = [
         },
     },
     Difference {
+        what: "Trailers of an answer reach an app that takes them (`TE: trailers`); `Trailer` has a line for each.",
+        why: "What serves HTTP/1 here sends them to no other.",
+        even_out: |direct, through, _| {
+            let takes = direct.request.all("te").any(|line| line == "trailers");
+            let there = !direct.answer.trailers.is_empty();
+            if !takes {
+                direct.answer.remove("trailer");
+                direct.answer.trailers.clear();
+            }
+            for message in direct.messages().into_iter().chain(through.messages()) {
+                let mut names: Vec<String> = message
+                    .all("trailer")
+                    .flat_map(|line| line.split(','))
+                    .map(|name| name.trim().to_ascii_lowercase())
+                    .collect();
+                names.sort();
+                names.dedup();
+                message.remove("trailer");
+                for name in names {
+                    message.add("trailer", &name);
+                }
+            }
+            // That it takes them is said anew to the API, and that this is for one connection.
+            if takes && through.request.all("te").eq(["trailers"]) && through.request.all("connection").eq(["te"]) {
+                through.request.remove("te");
+                through.request.remove("connection");
+            }
+            there
+        },
+    },
+    Difference {
         what: "What is for one connection stays on it: `Connection` and all that it names, `Keep-Alive`, \
-               `Proxy-Connection`, `TE`, `Trailer`, `Upgrade`, `HTTP2-Settings`, `Proxy-Authenticate`, \
+               `Proxy-Connection`, `TE`, `Upgrade`, `HTTP2-Settings`, `Proxy-Authenticate`, \
                `Proxy-Authentication-Info`.",
-        why: "A proxy has to take them off (RFC 9110, 7.6.1); bearerd may say `Connection: close` for itself.",
+        why: "A proxy has to take them off (RFC 9110, 7.6.1); bearerd may say `Connection: close` for itself, and says \
+              `TE: trailers` for an app that does.",
         even_out: |direct, through, _| {
             for message in through.messages() {
                 message.fields.retain(|(name, value)| name != "connection" || value != "close");
@@ -60,16 +92,8 @@ pub(super) const DIFFERENCES: [Difference; 13] = [
                     .map(|name| name.trim().to_ascii_lowercase())
                     .collect();
                 let named = named.iter().map(String::as_str).filter(|name| *name != "close" && *name != "keep-alive");
-                let own = [
-                    "connection",
-                    "keep-alive",
-                    "proxy-connection",
-                    "te",
-                    "trailer",
-                    "upgrade",
-                    "proxy-authenticate",
-                    besides,
-                ];
+                let own =
+                    ["connection", "keep-alive", "proxy-connection", "te", "upgrade", "proxy-authenticate", besides];
                 for name in named.chain(own) {
                     went |= message.remove(name);
                 }
@@ -89,13 +113,9 @@ pub(super) const DIFFERENCES: [Difference; 13] = [
         },
     },
     Difference {
-        what: "`Expect: 100-continue` is not forwarded.",
-        why: "bearerd asks the app to go on as soon as the API can be sent to.",
-        even_out: |direct, _, _| direct.request.remove("expect"),
-    },
-    Difference {
         what: "Answers before the answer (100, 102, 103) are not relayed.",
-        why: "What serves HTTP/1 here cannot send them; 100 is bearerd's own, to an app that expects it.",
+        why: "What serves HTTP/1 here cannot send them; 100 is bearerd's own, to an app that expects it, once the API has \
+              said so or nothing for a second.",
         even_out: |direct, through, _| {
             through.interim.retain(|status| *status != 100);
             let there = !direct.interim.is_empty();
@@ -132,16 +152,6 @@ pub(super) const DIFFERENCES: [Difference; 13] = [
                 .messages()
                 .into_iter()
                 .fold(false, |there, message| std::mem::take(&mut message.has_extensions) | there)
-        },
-    },
-    Difference {
-        what: "Trailers are gone.",
-        why: "Merged into the head, they could be anything.",
-        even_out: |direct, _, _| {
-            direct
-                .messages()
-                .into_iter()
-                .fold(false, |there, message| !std::mem::take(&mut message.trailers).is_empty() | there)
         },
     },
     Difference {

@@ -68,6 +68,9 @@ impl App {
 pub(super) async fn serve(mut wire: Wire, desk: Arc<Desk>) {
     while let Ok(Some(head)) = wire.head().await {
         let mut seen = message(&head, false);
+        if head.only(b"expect").is_some() && wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
+            return;
+        }
         let Ok(body) = wire.body(&head).await else { return };
         seen.take(body);
         desk.seen.lock().unwrap().push(seen);

@@ -15,7 +15,7 @@ use super::strict::{Message, messages};
 use crate::support::{API, App, PATIENCE, Rig, eventually};
 use crate::traffic::rig_with;
 
-const KEYS: [&str; 6] = ["verdict", "status", "method", "body", "header", "lacks"];
+const KEYS: [&str; 7] = ["verdict", "status", "method", "body", "header", "lacks", "trailer"];
 
 /// What arrived under one target.
 type Arrived = BTreeMap<String, Vec<Message>>;
@@ -122,7 +122,10 @@ fn wrong(class: &Class, own: &[Message], behind: &[Message]) -> Option<String> {
         ("one" | "one-then-closed", [one]) => {
             let is_meant = one.whole && one.method == class.must("method") && one.body == class.bytes("body");
             let has = |line: &str| line.split_once(": ").is_some_and(|(name, value)| one.header(name) == [value]);
-            let is_so = class.all("header").all(has) && class.all("lacks").all(|name| one.header(name).is_empty());
+            let trailers: Vec<_> = one.trailers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            let is_so = class.all("header").all(has)
+                && class.all("lacks").all(|name| one.header(name).is_empty())
+                && class.all("trailer").eq(trailers.iter().map(String::as_str));
             (!is_meant || !is_so).then(|| format!("{one:?} arrived"))
         }
         (_, all) => Some(format!("there arrived {all:?}")),
@@ -141,10 +144,16 @@ fn disagreements(arrived: &Arrived, api: &Api) -> Vec<String> {
         whole.extend(seen.body_sha256.is_some().then(|| (seen.method.to_string(), seen.body_len)));
     }
     for one in arrived.values().flatten() {
-        let hop = ["connection", "keep-alive", "te", "trailer", "upgrade", "expect", "proxy-authorization"];
-        // A WebSocket is the only thing that is asked for.
-        let asks = one.header("upgrade") == ["websocket"] && one.header("connection") == ["upgrade"];
-        let is_ours = |name: &str| asks && matches!(name, "upgrade" | "connection");
+        let hop = ["connection", "keep-alive", "te", "upgrade", "expect", "proxy-authorization"];
+        // What holds for one hop is said anew for the next, in our words; a WebSocket is all that is asked for.
+        let is_ours = |name: &str| match (name, &one.header(name)[..]) {
+            ("connection", ["upgrade"]) => one.header("upgrade") == ["websocket"],
+            ("upgrade", ["websocket"]) => one.header("connection") == ["upgrade"],
+            ("connection", ["te"]) => one.header("te") == ["trailers"],
+            ("te", ["trailers"]) => one.header("connection") == ["te"],
+            ("expect", ["100-continue"]) => true,
+            _ => false,
+        };
         let stayed: Vec<_> = hop.iter().filter(|name| !one.header(name).is_empty() && !is_ours(name)).collect();
         if !stayed.is_empty() || one.header("authorization").len() != 1 || one.header("host") != [API] {
             found.push(format!("headers that are not for the API, or none that are: {one:?}"));

@@ -10,6 +10,8 @@ pub(super) struct Message {
     /// Names as sent.
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
+    /// Names as sent.
+    pub(super) trailers: Vec<(String, String)>,
     /// All of the body came.
     pub(super) whole: bool,
 }
@@ -44,34 +46,45 @@ fn message(bytes: &mut &[u8]) -> Result<Message, String> {
     if !is_token(method) || !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!("method or target of {first:?}"));
     }
-    let mut headers = Vec::new();
-    loop {
-        let line = line(bytes)?;
-        if line.is_empty() {
-            break;
-        }
-        let (name, value) = line.split_once(':').ok_or_else(|| format!("header {line:?}"))?;
-        let value = value.strip_prefix(' ').unwrap_or(value);
-        if !is_token(name) || value != value.trim() || value.chars().any(|c| c.is_control() && c != '\t') {
-            return Err(format!("header {line:?}"));
-        }
-        headers.push((name.to_owned(), value.to_owned()));
-    }
+    let headers = fields(bytes)?;
     let (method, target) = (method.to_owned(), target.to_owned());
-    let mut message = Message { method, target, headers, body: Vec::new(), whole: true };
+    let mut message = Message { method, target, headers, body: Vec::new(), trailers: Vec::new(), whole: true };
     match (&message.header("content-length")[..], &message.header("transfer-encoding")[..]) {
         ([], []) => {}
         ([length], []) if is_number(length, 10) => {
             let length: usize = length.parse().map_err(|_| format!("length {length}"))?;
             message.whole = take(bytes, length, &mut message.body);
         }
-        ([], ["chunked"]) => message.whole = chunks(bytes, &mut message.body)?,
+        ([], ["chunked"]) => {
+            message.whole = chunks(bytes, &mut message.body)?;
+            if message.whole {
+                message.trailers = fields(bytes)?;
+            }
+        }
         framing => return Err(format!("framing {framing:?}")),
     }
     Ok(message)
 }
 
-/// Whether the last chunk came. No extensions and no trailers: whoever writes chunks anew has no use for them.
+/// Fields up to an empty line.
+fn fields(bytes: &mut &[u8]) -> Result<Vec<(String, String)>, String> {
+    let mut fields = Vec::new();
+    loop {
+        let line = line(bytes)?;
+        if line.is_empty() {
+            return Ok(fields);
+        }
+        let (name, value) = line.split_once(':').ok_or_else(|| format!("header {line:?}"))?;
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        if !is_token(name) || value != value.trim() || value.chars().any(|c| c.is_control() && c != '\t') {
+            return Err(format!("header {line:?}"));
+        }
+        fields.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+/// Whether the last chunk came, and what stands behind it with it. No extensions: whoever writes chunks anew has no use
+/// for them.
 fn chunks(bytes: &mut &[u8], body: &mut Vec<u8>) -> Result<bool, String> {
     while !bytes.is_empty() {
         let size = line(bytes)?;
@@ -79,13 +92,13 @@ fn chunks(bytes: &mut &[u8], body: &mut Vec<u8>) -> Result<bool, String> {
             return Err(format!("chunk size {size:?}"));
         }
         let size = usize::from_str_radix(&size, 16).map_err(|_| format!("chunk size {size:?}"))?;
+        if size == 0 {
+            return Ok(bytes.starts_with(b"\r\n") || bytes.windows(4).any(|window| window == b"\r\n\r\n"));
+        }
         if !take(bytes, size, body) || bytes.is_empty() {
             return Ok(false);
         }
         *bytes = bytes.strip_prefix(b"\r\n").ok_or("no line end behind a chunk")?;
-        if size == 0 {
-            return Ok(true);
-        }
     }
     Ok(false)
 }
@@ -127,6 +140,8 @@ fn nothing_is_forgiven() {
     let good = "POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
     assert_eq!(read(&format!("{good}GET / HTTP/1.1\r\ncontent-length: 0\r\n\r\n")), (vec![true, true], None));
     assert_eq!(read(&good[..good.len() - 2]), (vec![false], None));
+    let trailed = good.replacen("0\r\n", "0\r\nX-Sum: 1\r\n", 1);
+    assert_eq!(messages(trailed.as_bytes()).0[0].trailers, [("X-Sum".to_owned(), "1".to_owned())]);
     for (from, to) in [
         ("\r\n\r\n2", "\r\ncontent-length: 2\r\n\r\n2"),
         ("chunked", "Chunked"),
@@ -135,7 +150,8 @@ fn nothing_is_forgiven() {
         ("2\r\n", "2;x\r\n"),
         ("2\r\n", "2\n"),
         ("ab\r\n", "abXX"),
-        ("0\r\n", "0\r\nx: trailer\r\n"),
+        ("0\r\n", "0\r\nx trailer\r\n"),
+        ("0\r\n", "0\r\nx : trailer\r\n"),
         (": ", " : "),
         (": ", ":  "),
         ("/x ", "/x  "),
