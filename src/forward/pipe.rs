@@ -161,6 +161,8 @@ impl Way {
             self.unflushed = true;
             self.kept.advance(written);
         }
+        // Nothing, too, holds on to the buffer that it was a part of.
+        self.kept = Bytes::new();
         Poll::Ready(Ok(()))
     }
 

@@ -16,7 +16,7 @@ const SAID: usize = 32 * 1024 * 1024;
 const GROWTH: usize = SAID / 4;
 
 /// A line of `/proc/PID/status`, in bytes.
-fn memory(child: &Child, line: &str) -> usize {
+pub(super) fn memory(child: &Child, line: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid())).unwrap();
     let value = status.lines().find_map(|one| one.strip_prefix(line)).unwrap();
     value.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024

@@ -20,3 +20,4 @@ mod proofs;
 mod secrets;
 mod token;
 mod usage;
+mod websockets;
