@@ -21,13 +21,14 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Passes on what comes until both sides have ended. `ahead` was read from `app` already.
 ///
-/// A side that ends in good order is told the other, which may go on, and then not stand still for longer than
-/// `half_idle`. A side that breaks is an end too, and of both.
+/// It may be quiet for as long as both like. What one side sends has to be taken, though, and a side that ends in good
+/// order is told the other, which may go on; in both cases nothing may stand still for longer than `idle`. A side that
+/// breaks is an end too, and of both.
 pub(super) async fn join(
     mut app: impl AsyncRead + AsyncWrite + Unpin,
     ahead: Bytes,
     mut upstream: impl AsyncRead + AsyncWrite + Unpin,
-    half_idle: Duration,
+    idle: Duration,
 ) {
     let (mut up, mut down) = (Way::with(ahead), Way::with(Bytes::new()));
     let (mut late, mut hurries) = (pin!(None), false);
@@ -39,13 +40,14 @@ pub(super) async fn join(
             return Poll::Ready(());
         }
         let is_broken = up.broken || down.broken;
-        if !is_broken && !up_ended && !down_ended {
+        if !is_broken && up.is_at_rest() && down.is_at_rest() {
+            late.set(None);
             return Poll::Pending;
         }
-        // Once for a side that broke, and anew with every byte for one that ended.
+        // Once for a side that broke, and else anew with every byte.
         let has_moved = moved != (up.moved, down.moved);
         if late.is_none() || is_broken != hurries || !is_broken && has_moved {
-            late.set(Some(tokio::time::sleep(if is_broken { GRACE } else { half_idle })));
+            late.set(Some(tokio::time::sleep(if is_broken { GRACE } else { idle })));
             hurries = is_broken;
         }
         late.as_mut().as_pin_mut().map_or(Poll::Pending, |late| late.poll(context))
@@ -62,7 +64,7 @@ struct Way {
     state: State,
     /// Either side broke, in this direction.
     broken: bool,
-    /// Counts what was read.
+    /// Counts pieces on their way.
     moved: u64,
 }
 
@@ -77,6 +79,11 @@ enum State {
 impl Way {
     fn with(kept: Bytes) -> Self {
         Self { kept, unflushed: false, state: State::Open, broken: false, moved: 0 }
+    }
+
+    /// Nothing has to happen in this direction.
+    fn is_at_rest(&self) -> bool {
+        self.state == State::Open && self.kept.is_empty()
     }
 
     /// Ready when this direction has come to its end, and the other side knows.
@@ -159,6 +166,7 @@ impl Way {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unflushed = true;
+            self.moved += 1;
             self.kept.advance(written);
         }
         // Nothing, too, holds on to the buffer that it was a part of.
@@ -181,12 +189,12 @@ mod tests {
 
     use super::*;
 
-    const HALF_IDLE: Duration = Duration::from_secs(60);
+    const IDLE: Duration = Duration::from_secs(60);
 
     /// Both ends of a pipe whose sides hold so many bytes.
     fn pipe(holds: usize, ahead: &'static [u8]) -> (DuplexStream, DuplexStream, JoinHandle<()>) {
         let ((app, near), (far, api)) = (duplex(holds), duplex(holds));
-        (app, api, tokio::spawn(join(near, Bytes::from_static(ahead), far, HALF_IDLE)))
+        (app, api, tokio::spawn(join(near, Bytes::from_static(ahead), far, IDLE)))
     }
 
     #[tokio::test(start_paused = true)]
@@ -212,13 +220,23 @@ mod tests {
     async fn a_side_that_is_left_alone_may_be_quiet_for_so_long_and_no_longer() {
         let begun = Instant::now();
         let (mut app, mut api, joined) = pipe(64, b"");
-        tokio::time::sleep(HALF_IDLE * 10).await;
+        tokio::time::sleep(IDLE * 10).await;
         app.shutdown().await.unwrap();
-        tokio::time::sleep(HALF_IDLE / 2).await;
+        tokio::time::sleep(IDLE / 2).await;
         // Which begins anew with every byte.
         api.write_all(b"x").await.unwrap();
         joined.await.unwrap();
-        assert_eq!(begun.elapsed(), HALF_IDLE * 23 / 2);
+        assert_eq!(begun.elapsed(), IDLE * 23 / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_takes_nothing_of_what_the_other_left_for_it_is_not_waited_for() {
+        let begun = Instant::now();
+        let (mut app, _api, joined) = pipe(64, b"");
+        app.write_all(&[b'x'; 150]).await.unwrap();
+        drop(app);
+        joined.await.unwrap();
+        assert_eq!(begun.elapsed(), IDLE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,27 +23,27 @@ pub struct Upgrade {
     /// Counts the upstream's connection as open.
     lease: Lease,
     exchange: Exchange,
-    half_idle: Duration,
+    idle: Duration,
 }
 
 /// Hands an agreeing 101 on.
 pub(super) fn agree(mut response: Response<Source>, lease: Lease, mut exchange: Exchange) -> Response<Reply> {
     exchange.answered(response.status());
-    let half_idle = exchange.body_idle();
+    let idle = exchange.body_idle();
     let upstream = upgrade::on(&mut response);
-    response.map(|_| Reply::switching(Upgrade { upstream, lease, exchange, half_idle }))
+    response.map(|_| Reply::switching(Upgrade { upstream, lease, exchange, idle }))
 }
 
 impl Upgrade {
     /// Passes bytes on until both sides have ended. `ahead` was read from `app` behind the request.
     ///
-    /// There is no limit on how long nothing comes; once one side has ended, the other may be quiet for the route's
-    /// `timeouts.body_idle`.
+    /// There is no limit on how long nothing comes. Where one side does not take what the other sends, or has ended, it
+    /// ends when nothing has moved for the route's `timeouts.body_idle`.
     pub async fn run(self, app: impl AsyncRead + AsyncWrite + Unpin, ahead: Bytes) {
-        let Self { upstream, lease, exchange, half_idle } = self;
+        let Self { upstream, lease, exchange, idle } = self;
         // An error is an upstream that left right behind its answer; the app finds its connection ended.
         if let Ok(upstream) = upstream.await {
-            pipe::join(app, ahead, TokioIo::new(upstream), half_idle).await;
+            pipe::join(app, ahead, TokioIo::new(upstream), idle).await;
         }
         drop((lease, exchange));
     }

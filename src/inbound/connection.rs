@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Version};
@@ -109,12 +110,12 @@ pub(super) async fn serve(
         }
     }
     if let Some((switch, upgrade)) = next.take() {
-        go_on(switch, upgrade, &activity).await;
+        go_on(switch, upgrade, &activity, limits.head).await;
     }
 }
 
-/// What comes after HTTP, or the end that hyper did not put to it.
-async fn go_on(switch: OnUpgrade, upgrade: Option<Upgrade>, activity: &Arc<Activity>) {
+/// What comes after HTTP, or the end that hyper did not put to it, for which the app has `patience`.
+async fn go_on(switch: OnUpgrade, upgrade: Option<Upgrade>, activity: &Arc<Activity>, patience: Duration) {
     let switched = tokio::select! {
         biased;
         switched = switch => switched,
@@ -135,7 +136,8 @@ async fn go_on(switch: OnUpgrade, upgrade: Option<Upgrade>, activity: &Arc<Activ
         None => {
             // What the app sent ahead must not make a reset of the end.
             let _serving = activity.serve(None);
-            let _ = io.shutdown().await;
+            // TLS has a last word, which an app that reads nothing does not take.
+            let _ = tokio::time::timeout(patience, io.shutdown()).await;
         }
     }
 }

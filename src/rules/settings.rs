@@ -119,7 +119,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the last byte of the request that moved to the head of the response.
     pub headers: Duration,
-    /// Without a byte of a body moving, in either direction; and of a WebSocket that one side has ended, in the other.
+    /// Without a byte of a body moving, in either direction; nor of a WebSocket where one side is stuck or has ended.
     pub body_idle: Duration,
     /// How long an unused connection is kept.
     pub pool_idle: Duration,

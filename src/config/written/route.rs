@@ -213,8 +213,8 @@ pub struct Timeouts {
     /// For the head of the answer, once the request is sent.
     #[schemars(extend("default" = "60s", "x-min" = "10ms", "x-max" = "24h"))]
     pub headers: Duration,
-    /// Without a byte of a body moving, in either direction. A WebSocket may be quiet for as long as it likes, until one
-    /// side has ended: then the other has this long.
+    /// Without a byte of a body moving, in either direction. A WebSocket may be quiet for as long as both sides like;
+    /// this holds for it where one side does not take what the other sends, or has ended.
     #[schemars(extend("default" = "5m", "x-min" = "10ms", "x-max" = "24h"))]
     pub body_idle: Duration,
     /// How long an unused connection is kept.
