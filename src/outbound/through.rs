@@ -129,3 +129,39 @@ impl Service<Uri> for Tcp {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::wire::authority::Host;
+
+    #[tokio::test]
+    async fn an_answer_may_come_byte_by_byte_and_what_is_behind_it_stays() {
+        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mut ours, theirs) = tokio::join!(TcpStream::connect(proxy.local_addr().unwrap()), proxy.accept());
+        let (ours, mut theirs) = (ours.as_mut().unwrap(), theirs.unwrap().0);
+        theirs.set_nodelay(true).unwrap();
+        let to = Authority { host: Host::parse("::1").unwrap(), port: Some(8443) };
+        let tunnel = Tunnel::new(&to, &ForwardProxy("http://proxy.example:3128".parse().unwrap()));
+        assert_eq!(tunnel.request, b"CONNECT [::1]:8443 HTTP/1.1\r\nHost: [::1]:8443\r\n\r\n");
+        let answering = async {
+            let (all, last) = (b"HTTP/1.1 200 OK\r\nX: y\r\n\r", b"\nbehind");
+            for byte in all {
+                theirs.write_all(&[*byte]).await.unwrap();
+                // Long enough for the other side to have looked; if it has not, there is more to see at once.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            theirs.write_all(last).await.unwrap();
+        };
+        let both = async { tokio::join!(tunnel.open(ours), answering) };
+        let (opened, ()) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("in time");
+        assert_eq!(opened, Ok(()));
+        let mut behind = [0; 6];
+        ours.read_exact(&mut behind).await.unwrap();
+        assert_eq!(&behind, b"behind");
+    }
+}
