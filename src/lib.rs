@@ -16,6 +16,7 @@ pub mod observe;
 pub mod tls;
 pub mod wire;
 
+pub mod ca;
 pub mod token;
 
 pub mod rules;

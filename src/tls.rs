@@ -53,7 +53,7 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 
 impl Protocols {
     /// Their names in ALPN, the best first.
-    fn offered(self) -> Vec<Vec<u8>> {
+    pub fn offered(self) -> Vec<Vec<u8>> {
         match self {
             Self::Http1 => vec![HTTP_1_1.to_vec()],
             Self::Http2 => vec![H2.to_vec()],

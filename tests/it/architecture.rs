@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 12] = [
     &["secret", "clock", "life"],
     &["files", "observe"],
     &["tls", "wire"],
-    &["token"],
+    &["ca", "token"],
     &["rules"],
     &["outbound"],
     &["forward"],
