@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use crate::ca::{self, Ca, CaError, Origin};
 use crate::config::{Plan, Shutdown};
 use crate::inbound::listener::BindError;
 use crate::inbound::settings::{Limits, ListenAddress, ListenSettings};
 use crate::inbound::{self, Address, Door};
 use crate::life::{Latch, Readiness};
 use crate::observe::Observer;
+use crate::observe::event::Event;
 use crate::outbound::{AddressGuard, DestinationError, Destinations};
 use crate::rules::settings::ClientSettings;
 use crate::rules::{Clients, Gate, Guards, Route, RouteSettings, Routes};
@@ -30,6 +32,7 @@ pub struct Bound {
     pub(super) registry: Arc<Registry>,
     pub(super) routes: Arc<Routes>,
     pub(super) destinations: Arc<Destinations>,
+    pub(super) ca: Option<Arc<Ca>>,
     pub(super) observer: Observer,
     pub(super) workers: usize,
     pub(super) clients: Vec<ClientSettings>,
@@ -59,6 +62,8 @@ pub enum AppError {
         #[source]
         error: DestinationError,
     },
+    #[error("intercept: {0}")]
+    Ca(#[from] CaError),
     #[error("route `{route}`: {problem}")]
     Plan { route: Arc<str>, problem: &'static str },
 }
@@ -69,7 +74,12 @@ impl Bound {
     /// # Errors
     /// An address is taken, or a file that the configuration names is not what it should be.
     pub fn new(plan: Plan, observer: Observer) -> Result<Self, AppError> {
-        let Plan { listeners, admin, health, workers, shutdown, state_dir, tokens, routes, callers, limits, .. } = plan;
+        let ca = match plan.intercepts() {
+            true => Some(Arc::new(authority(&plan, &observer)?)),
+            false => None,
+        };
+        let Plan { listeners, admin, health, workers, shutdown, state_dir, .. } = plan;
+        let Plan { tokens, routes, callers, tunnels, limits, .. } = plan;
         let configs = ClientConfigs::default();
 
         let mut schemes: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
@@ -128,7 +138,10 @@ impl Bound {
             admin,
             health,
             registry,
-            routes: Arc::new(Routes::new(compiled, guards, named)),
+            routes: Arc::new(
+                Routes::new(compiled, guards, named).with_tunnels(tunnels, || observer.route(&"tunnel".into())),
+            ),
+            ca,
             destinations: Arc::new(destinations.guarded_by(guard)),
             observer,
             workers,
@@ -157,6 +170,21 @@ impl Bound {
     pub fn health_addresses(&self) -> Vec<SocketAddr> {
         tcp(&self.health)
     }
+}
+
+/// The authority that apps trust, for the hosts of all routes that intercept.
+fn authority(plan: &Plan, observer: &Observer) -> Result<Ca, CaError> {
+    let intercepting = plan.routes.iter().filter(|route| route.intercept);
+    let hosts = intercepting.map(|route| route.upstream.authority.host.clone()).collect();
+    let (ca, origin) = Ca::open(&plan.ca_dir, hosts)?;
+    let anew = match origin {
+        Origin::Kept => None,
+        Origin::First => Some("it is the first"),
+        Origin::Anew(why) => Some(why),
+    };
+    let certificate = ca::certificate(&plan.ca_dir).display().to_string();
+    observer.tell(&Event::Authority { certificate: &certificate, anew });
+    Ok(ca)
 }
 
 fn tcp(bounds: &[inbound::Bound]) -> Vec<SocketAddr> {

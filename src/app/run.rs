@@ -42,6 +42,7 @@ impl Bound {
             registry,
             routes,
             destinations,
+            ca,
             observer,
             workers,
             clients,
@@ -106,6 +107,7 @@ impl Bound {
             upstreams: Stock::of(shares.upstreams),
             drain: drain.clone(),
             control: Handle::current(),
+            ca,
         };
         // One worker accepts by itself; several are handed what one acceptor a listener takes.
         let (own, shared) = if workers == 1 { (listeners, Vec::new()) } else { (Vec::new(), listeners) };

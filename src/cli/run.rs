@@ -69,9 +69,11 @@ fn failed(error: &AppError) -> Failed {
                 }
             }
         }
-        AppError::Listener { .. } | AppError::Token(_) | AppError::Route { .. } | AppError::Plan { .. } => {
-            Failed::Configuration(format!("error: {error}"))
-        }
+        AppError::Listener { .. }
+        | AppError::Token(_)
+        | AppError::Route { .. }
+        | AppError::Ca(_)
+        | AppError::Plan { .. } => Failed::Configuration(format!("error: {error}")),
     }
 }
 

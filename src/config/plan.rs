@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::inbound::settings::{Limits, ListenSettings};
 use crate::observe::log::LogSettings;
-use crate::rules::RouteSettings;
 use crate::rules::settings::Callers;
+use crate::rules::{RouteSettings, TunnelTo};
 use crate::token;
 use crate::token::settings::SecretSource;
 
@@ -33,6 +33,10 @@ pub struct Plan {
     /// At least one; names differ, and so does what they match.
     pub routes: Vec<RouteSettings>,
     pub callers: Callers,
+    /// Where CONNECT leads besides.
+    pub tunnels: Vec<TunnelTo>,
+    /// Where the local authority is kept, if a route intercepts.
+    pub ca_dir: PathBuf,
     pub limits: Limits,
     /// Every file that was read for it, the configuration included: what to watch.
     pub files: BTreeSet<PathBuf>,
@@ -41,6 +45,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether apps have to trust the local authority.
+    pub fn intercepts(&self) -> bool {
+        self.routes.iter().any(|route| route.intercept)
+    }
+
     /// No command that prints one secret is told these variables, which hold others.
     pub(super) fn withhold(&mut self, variables: BTreeSet<String>) {
         let of_tokens = self.tokens.iter_mut().flat_map(|token| &mut token.credentials);

@@ -59,6 +59,8 @@ pub fn text(plan: &Plan) -> String {
             page.list("clients", &plan.callers.clients, client);
         }
     });
+    page.key("tunnel", flow(plan.tunnels.iter().map(|to| quoted(&to.to_string()))));
+    page.map("intercept", |page| page.key("ca_dir", quoted(&plan.ca_dir.display().to_string())));
     page.map("limits", |page| {
         page.key("connections", plan.limits.connections);
         page.key("header_bytes", size_text(plan.limits.header_bytes));
@@ -279,6 +281,7 @@ fn route(page: &mut Page, route: &RouteSettings) {
     // The plan keeps only what follows from it.
     let in_clear = route.token.is_some() && in_clear(&route.upstream, route.connect_to.as_ref(), route.proxy.is_some());
     page.key("allow_plaintext", in_clear);
+    page.key("intercept", route.intercept);
     if let Some(path) = &route.stub_token {
         page.key("stub_token", quoted(path));
     }

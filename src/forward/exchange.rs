@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
-use crate::observe::Observer;
 use crate::observe::reason::Reason;
+use crate::observe::{Observer, RouteMetrics};
 use crate::rules::Route;
 use crate::rules::gate::Place;
 use crate::token::Generation;
@@ -18,6 +18,8 @@ const APP_GONE: u16 = 499;
 pub(super) struct Exchange {
     observer: Observer,
     route: Option<Arc<Route>>,
+    /// A tunnel's, which has no route.
+    tunnel: Option<RouteMetrics>,
     method: Method,
     begun: Instant,
     status: Option<StatusCode>,
@@ -41,6 +43,7 @@ impl Exchange {
         Self {
             observer,
             route: None,
+            tunnel: None,
             method,
             begun: Instant::now(),
             status: None,
@@ -52,6 +55,11 @@ impl Exchange {
 
     pub(super) fn by(&mut self, route: Option<&Arc<Route>>) {
         self.route = route.cloned();
+    }
+
+    /// It is a tunnel.
+    pub(super) fn through(&mut self, tunnel: &RouteMetrics) {
+        self.tunnel = Some(tunnel.clone());
     }
 
     /// It is under way, to its very end.
@@ -87,16 +95,22 @@ impl Exchange {
     /// The answer began well and broke off.
     pub(super) fn broke_off(&mut self, reason: Reason, detail: &str) {
         self.reason = Some(reason);
-        let route = self.route.as_ref().map(|route| &*route.settings.name);
-        self.observer.refused(reason, route, Some(detail));
+        self.observer.refused(reason, self.name(), Some(detail));
     }
 
     /// The answer is our own.
     pub(super) fn failed(&mut self, status: StatusCode, reason: Reason, detail: Option<&str>) {
         self.status = Some(status);
         self.reason = Some(reason);
-        let route = self.route.as_ref().map(|route| &*route.settings.name);
-        self.observer.refused(reason, route, detail);
+        self.observer.refused(reason, self.name(), detail);
+    }
+
+    fn metrics(&self) -> Option<&RouteMetrics> {
+        self.route.as_ref().map(|route| &route.metrics).or(self.tunnel.as_ref())
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.metrics().map(RouteMetrics::name)
     }
 }
 
@@ -119,7 +133,7 @@ fn known(method: &Method) -> &'static str {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.observer.exchange(
-            self.route.as_ref().map(|route| &route.metrics),
+            self.metrics(),
             known(&self.method),
             self.status.map_or(APP_GONE, |status| status.as_u16()),
             self.reason,

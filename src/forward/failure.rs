@@ -16,7 +16,7 @@ use crate::rules::Refusal;
 use crate::rules::callers::{CHALLENGE, credential_header};
 use crate::token::NoToken;
 use crate::wire::fault::Fault;
-use crate::wire::form::{Form, FormError, Target};
+use crate::wire::form::{FormError, Target};
 use crate::wire::grpc::{self, Code};
 
 /// Why bearerd answers a request itself.
@@ -37,8 +37,8 @@ pub enum Failure {
     NoRoute,
     /// No route names that place.
     Foreign,
-    /// CONNECT: a tunnel to somewhere.
-    Tunnel,
+    /// Nothing leads to where a CONNECT is for.
+    NoTunnel(&'static str),
     NoToken(NoToken),
     Upstream(Fault),
     /// The request is sent, and the head of the answer does not come.
@@ -168,16 +168,10 @@ impl Failure {
                 "No route takes this request",
                 "no configured route matches its listener, Host and path",
             ),
-            Self::Tunnel => Row {
+            Self::NoTunnel(detail) => Row {
                 close: true,
                 told: Some("CONNECT, which a proxy client sends for an https:// URL".to_owned()),
-                ..row(
-                    S::FORBIDDEN,
-                    Reason::NoRoute,
-                    "http_request_denied",
-                    "CONNECT is not supported",
-                    "ask for http:// by this proxy instead of https://: it is sent over TLS all the same",
-                )
+                ..row(S::FORBIDDEN, Reason::NoRoute, "http_request_denied", "No tunnel leads there", detail)
             },
             Self::Foreign => Row {
                 close: true,
@@ -357,10 +351,8 @@ impl Failure {
             Refusal::CallerUnknown => Self::CallerUnknown { header: credential_header(target.form()) },
             Refusal::NotAllowed(detail) => Self::NotAllowed(detail),
             Refusal::NoRoute => Self::NoRoute,
-            Refusal::Foreign => match target.form() {
-                Form::Tunnel(_) => Self::Tunnel,
-                Form::Origin(_) | Form::Absolute { .. } => Self::Foreign,
-            },
+            Refusal::Foreign => Self::Foreign,
+            Refusal::NoTunnel(detail) => Self::NoTunnel(detail),
             Refusal::BadPath(detail) => Self::BadPath(detail),
         }
     }

@@ -3,6 +3,7 @@
 //! Must never know what kind of listener a request came by, or the configuration. Nothing here can ask for a token; it
 //! can wait for one, and tell that one was refused.
 
+mod connect;
 mod exchange;
 mod failure;
 mod judge;
@@ -25,7 +26,7 @@ use self::failure::Manner;
 use self::judge::{Told, Verdict};
 pub use self::reply::Reply;
 use self::reply::{Relayed, Source};
-pub use self::upgrade::Upgrade;
+pub use self::upgrade::{Next, Upgrade};
 use crate::clock::Now;
 use crate::life::contained;
 use crate::observe::Observer;
@@ -106,7 +107,10 @@ impl Forward {
         handshake: Option<Handshake>,
         exchange: &mut Exchange,
     ) -> Result<Answer, Failure> {
-        let target = Target::of(&head)?;
+        let mut target = Target::of(&head)?;
+        if let Some(intercepted) = &arrival.intercepted {
+            target = target.within(intercepted.authority())?;
+        }
         let admission =
             self.routes.admit(&target, &head.method, &head.headers, arrival).map_err(|(refusal, route)| {
                 exchange.by(route.as_ref());

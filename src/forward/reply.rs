@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::exchange::Exchange;
-use super::upgrade::Upgrade;
+use super::upgrade::Next;
 use crate::observe::reason::Reason;
 use crate::outbound::Lease;
 use crate::wire::fault::{is_cut, reset_code};
@@ -34,7 +34,7 @@ enum Kind {
     Own(Option<Bytes>),
     Relay(Relay),
     /// None; what follows is no body.
-    Switching(Option<Box<Upgrade>>),
+    Switching(Option<Box<Next>>),
 }
 
 struct Relay {
@@ -107,14 +107,14 @@ impl Reply {
         Self { kind: Kind::Own(text), exchange: Some(exchange) }
     }
 
-    pub(super) fn switching(upgrade: Upgrade) -> Self {
-        Self { kind: Kind::Switching(Some(Box::new(upgrade))), exchange: None }
+    pub(super) fn switching(next: Next) -> Self {
+        Self { kind: Kind::Switching(Some(Box::new(next))), exchange: None }
     }
 
     /// What the app's connection becomes once this answer is written, if it is no longer HTTP.
-    pub fn upgrade(&mut self) -> Option<Upgrade> {
+    pub fn becomes(&mut self) -> Option<Next> {
         match &mut self.kind {
-            Kind::Switching(upgrade) => upgrade.take().map(|upgrade| *upgrade),
+            Kind::Switching(next) => next.take().map(|next| *next),
             Kind::Own(_) | Kind::Relay(_) => None,
         }
     }

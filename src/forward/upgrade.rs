@@ -1,13 +1,13 @@
-//! A WebSocket (RFC 6455): what is left of an exchange once the upstream has agreed to one.
+//! What is left of an exchange once HTTP is over: a WebSocket (RFC 6455) that the upstream has agreed to, or a tunnel.
 //!
 //! Until then it is a request like any other, on a connection of its own, and not a byte is passed on before; see
-//! `wire::websocket` for what it is to agree. From then on it is two connections that end together, and the exchange
-//! lasts until they do: with its place, its counts, and its line in the log.
+//! `wire::websocket` for what it is to agree, and `connect` for tunnels. From then on it is two connections that end
+//! together, and the exchange lasts until they do: with its place, its counts, and its line in the log.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use hyper::upgrade::{self, OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,36 +15,74 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::exchange::Exchange;
 use super::pipe;
 use super::reply::{Reply, Source};
-use crate::outbound::Lease;
+use crate::outbound::{Lease, Tunnel};
+use crate::rules::Intercepted;
 
-/// The upstream's side of a connection that is no longer HTTP, for whoever holds the app's. Dropped, it ends.
+/// What an app's connection becomes once its answer is written.
+pub enum Next {
+    /// It is joined with another.
+    Joined(Upgrade),
+    /// HTTP again, inside of TLS that we speak in the stead of this place.
+    Intercepted(Intercepted),
+}
+
+/// The other side of a connection that is no longer HTTP, for whoever holds the app's. Dropped, it ends.
 pub struct Upgrade {
-    upstream: OnUpgrade,
-    /// Counts the upstream's connection as open.
-    lease: Lease,
+    far: Far,
     exchange: Exchange,
     idle: Duration,
 }
+
+enum Far {
+    Upstream {
+        switched: OnUpgrade,
+        /// Counts the upstream's connection as open.
+        lease: Lease,
+    },
+    Tunnel(Tunnel),
+}
+
+/// A tunnel's sides are left alone, however long: only the system looks whether they are still there.
+const NO_LIMIT: Duration = Duration::MAX;
 
 /// Hands an agreeing 101 on.
 pub(super) fn agree(mut response: Response<Source>, lease: Lease, mut exchange: Exchange) -> Response<Reply> {
     exchange.answered(response.status());
     let idle = exchange.body_idle();
-    let upstream = upgrade::on(&mut response);
-    response.map(|_| Reply::switching(Upgrade { upstream, lease, exchange, idle }))
+    let far = Far::Upstream { switched: upgrade::on(&mut response), lease };
+    response.map(|_| Reply::switching(Next::Joined(Upgrade { far, exchange, idle })))
+}
+
+/// Answers a CONNECT whose far end is there.
+pub(super) fn tunnel(tunnel: Tunnel, mut exchange: Exchange) -> Response<Reply> {
+    exchange.answered(StatusCode::OK);
+    let far = Far::Tunnel(tunnel);
+    Response::new(Reply::switching(Next::Joined(Upgrade { far, exchange, idle: NO_LIMIT })))
+}
+
+/// Answers a CONNECT whose far end we are ourselves. That is all of this exchange: those inside are others.
+pub(super) fn intercept(intercepted: Intercepted, mut exchange: Exchange) -> Response<Reply> {
+    exchange.answered(StatusCode::OK);
+    Response::new(Reply::switching(Next::Intercepted(intercepted)))
 }
 
 impl Upgrade {
     /// Passes bytes on until both sides have ended. `ahead` was read from `app` behind the request.
     ///
-    /// There is no limit on how long nothing comes. Where one side does not take what the other sends, or has ended, it
-    /// ends when nothing has moved for the route's `timeouts.body_idle`.
+    /// There is no limit on how long nothing comes. Where one side of a WebSocket does not take what the other sends, or
+    /// has ended, it ends when nothing has moved for the route's `timeouts.body_idle`.
     pub async fn run(self, app: impl AsyncRead + AsyncWrite + Unpin, ahead: Bytes) {
-        let Self { upstream, lease, exchange, idle } = self;
-        // An error is an upstream that left right behind its answer; the app finds its connection ended.
-        if let Ok(upstream) = upstream.await {
-            pipe::join(app, ahead, TokioIo::new(upstream), idle).await;
+        let Self { far, exchange, idle } = self;
+        match far {
+            // An error is an upstream that left right behind its answer; the app finds its connection ended.
+            Far::Upstream { switched, lease } => {
+                if let Ok(upstream) = switched.await {
+                    pipe::join(app, ahead, TokioIo::new(upstream), idle).await;
+                }
+                drop(lease);
+            }
+            Far::Tunnel(mut tunnel) => pipe::join(app, ahead, &mut tunnel.stream, idle).await,
         }
-        drop((lease, exchange));
+        drop(exchange);
     }
 }

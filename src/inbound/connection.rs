@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Version};
+use http::{Method, Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,17 +19,26 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::http2;
+use super::intercept::Bare;
 use super::preface::Spoken;
 use super::settings::Limits;
 use super::stream::Stream;
 use super::watched::{Activity, Serving, Watched};
-use crate::forward::{Forward, Reply, Upgrade};
+use crate::forward::{Forward, Next, Reply};
 use crate::life::Drain;
 use crate::observe::reason::Reason;
-use crate::rules::Arrival;
+use crate::rules::{Arrival, Intercepted};
 
 /// hyper's buffer for what a connection sends; a head must fit, and 8 KiB is the least that hyper takes.
 const MIN_BUFFER: usize = 64 * 1024;
+
+/// A connection that is to go on inside of TLS.
+pub(super) struct Encrypted {
+    pub(super) bare: Bare,
+    pub(super) intercepted: Intercepted,
+    /// What the connection proves so far.
+    pub(super) arrival: Arrival,
+}
 
 /// What serves connections, made once a worker.
 pub(super) fn builder(limits: &Limits) -> http1::Builder {
@@ -43,7 +52,8 @@ pub(super) fn builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-/// Serves until the app leaves, dawdles, or the drain has let it finish. `activity` began when it was accepted.
+/// Serves until the app leaves, dawdles, or the drain has let it finish; or until there is another connection inside.
+/// `activity` began when it was accepted.
 pub(super) async fn serve(
     stream: Stream,
     arrival: Arrival,
@@ -51,8 +61,8 @@ pub(super) async fn serve(
     forward: Rc<Forward>,
     builder: &http1::Builder,
     limits: &Limits,
-    mut drain: Drain,
-) {
+    drain: &mut Drain,
+) -> Option<Encrypted> {
     let (arrival, observer) = (Rc::new(arrival), forward.observer.clone());
     let agreed = stream.agreed();
     let mut io = Watched::new(stream, Arc::clone(&activity), Stream::reset);
@@ -63,25 +73,31 @@ pub(super) async fn serve(
         None => tokio::select! {
             biased;
             spoken = io.spoken() => spoken,
-            () = draining.as_mut() => return,
-            () = watchdog.as_mut() => return,
+            () = draining.as_mut() => return None,
+            () = watchdog.as_mut() => return None,
         },
     };
     if spoken == Spoken::Http2 {
         // Boxed, so that connections of HTTP/1, which are most, do not carry its size.
-        return Box::pin(http2::serve(io, arrival, Arc::clone(&activity), forward, limits, draining)).await;
+        Box::pin(http2::serve(io, arrival, Arc::clone(&activity), forward, limits, draining)).await;
+        return None;
     }
     // How the connection goes on, or ends, is ours to see to once it was asked to become another (hyper leaves it open).
-    let next: RefCell<Option<(OnUpgrade, Option<Upgrade>)>> = RefCell::default();
+    let next: RefCell<Option<(OnUpgrade, Option<Next>)>> = RefCell::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         let switch = request.extensions().get::<OnUpgrade>().is_some().then(|| upgrade::on(&mut request));
         let serving = activity.serve(request.body().size_hint().exact());
         let is_old = request.version() == Version::HTTP_10;
         let (forward, arrival, next) = (Rc::clone(&forward), Rc::clone(&arrival), &next);
         async move {
-            let mut response = forward.handle(&arrival, request).await;
+            // Inside a CONNECT, and beside other requests (HTTP/2), it is refused like any that makes no sense.
+            let is_connect = request.method() == Method::CONNECT && arrival.intercepted.is_none();
+            let mut response = match is_connect {
+                true => forward.connect(&arrival, &request.into_parts().0).await,
+                false => forward.handle(&arrival, request).await,
+            };
             if let Some(switch) = switch {
-                next.replace(Some((switch, response.body_mut().upgrade())));
+                next.replace(Some((switch, response.body_mut().becomes())));
             }
             if let Some(patience) = response.body().body_idle() {
                 serving.allow(patience);
@@ -106,38 +122,49 @@ pub(super) async fn serve(
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = watchdog.as_mut() => return,
+            () = watchdog.as_mut() => return None,
         }
     }
-    if let Some((switch, upgrade)) = next.take() {
-        go_on(switch, upgrade, &activity, limits.head).await;
-    }
+    let (switch, next) = next.take()?;
+    let (bare, intercepted) = go_on(switch, next, &activity, limits.head).await?;
+    Some(Encrypted { bare, intercepted, arrival: Rc::unwrap_or_clone(arrival) })
 }
 
 /// What comes after HTTP, or the end that hyper did not put to it, for which the app has `patience`.
-async fn go_on(switch: OnUpgrade, upgrade: Option<Upgrade>, activity: &Arc<Activity>, patience: Duration) {
+async fn go_on(
+    switch: OnUpgrade,
+    next: Option<Next>,
+    activity: &Arc<Activity>,
+    patience: Duration,
+) -> Option<(Bare, Intercepted)> {
     let switched = tokio::select! {
         biased;
         switched = switch => switched,
         // It is there at once, or never.
-        () = std::future::ready(()) => return,
+        () = std::future::ready(()) => return None,
     };
     let Ok(Ok(Parts { io, read_buf, .. })) = switched.map(Upgraded::downcast::<TokioIo<Watched<Stream>>>) else {
-        return;
+        return None;
     };
     let mut io = io.into_inner();
-    match upgrade {
-        Some(upgrade) => {
+    match next {
+        Some(Next::Intercepted(intercepted)) => {
+            let serving = activity.serve(Some(0));
+            Some((Bare::new(io, read_buf, serving), intercepted))
+        }
+        Some(Next::Joined(upgrade)) => {
             // What comes is no head.
             let _serving = activity.serve(Some(0));
             io.get_ref().keep_alive();
             upgrade.run(io, read_buf).await;
+            None
         }
         None => {
             // What the app sent ahead must not make a reset of the end.
             let _serving = activity.serve(None);
             // TLS has a last word, which an app that reads nothing does not take.
             let _ = tokio::time::timeout(patience, io.shutdown()).await;
+            None
         }
     }
 }

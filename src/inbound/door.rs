@@ -162,7 +162,7 @@ fn names(connection: &ServerConnection) -> Vec<Box<str>> {
 }
 
 /// What went wrong with a handshake, in words that no peer chose.
-fn why(error: &io::Error) -> &'static str {
+pub(super) fn why(error: &io::Error) -> &'static str {
     let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
         return "its peer left during the TLS handshake";
     };

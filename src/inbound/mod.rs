@@ -1,12 +1,13 @@
 //! Listeners and the connections of apps.
 //!
 //! `listener` binds and accepts, `door` lets in, TLS included, `worker` is one single-threaded world that carries
-//! traffic, `connection` serves one app's connection, by HTTP/1 or by way of `http2`; `preface` tells which. Must never
-//! know the identity provider.
+//! traffic, `connection` serves one app's connection, by HTTP/1 or by way of `http2`; `preface` tells which, and
+//! `intercept` is what is inside a CONNECT. Must never know the identity provider.
 
 mod connection;
 pub mod door;
 mod http2;
+mod intercept;
 mod linger;
 pub mod listener;
 mod preface;

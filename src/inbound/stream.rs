@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::intercept::Bare;
 use super::preface::Spoken;
 use crate::tls::H2;
 
@@ -40,6 +41,8 @@ pub enum Stream {
     Plain(Socket),
     /// Boxed, so that plain connections, which are most, do not carry its size.
     Tls(Box<TlsStream<Socket>>),
+    /// What is inside a CONNECT that is decrypted.
+    Inside(Box<TlsStream<Bare>>),
 }
 
 impl Socket {
@@ -78,13 +81,12 @@ impl Parked {
 impl Stream {
     /// What both sides agreed on to speak (ALPN), if they did.
     pub(super) fn agreed(&self) -> Option<Spoken> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(stream) => {
-                let name = stream.get_ref().1.alpn_protocol()?;
-                Some(if name == H2 { Spoken::Http2 } else { Spoken::Http1 })
-            }
-        }
+        let tls = match self {
+            Self::Plain(_) => return None,
+            Self::Tls(stream) => stream.get_ref().1,
+            Self::Inside(stream) => stream.get_ref().1,
+        };
+        Some(if tls.alpn_protocol()? == H2 { Spoken::Http2 } else { Spoken::Http1 })
     }
 
     /// Makes the end of the connection one that cannot be taken for the end of an answer. A unix socket has no such
@@ -108,12 +110,13 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
+            Self::Inside(stream) => stream.get_ref().0.stream().socket(),
         }
     }
 }
 
 macro_rules! either {
-    ($type:ty: $one:ident | $other:ident) => {
+    ($type:ty: $($one:ident)|+) => {
         impl AsyncRead for $type {
             fn poll_read(
                 self: Pin<&mut Self>,
@@ -121,8 +124,7 @@ macro_rules! either {
                 buffer: &mut ReadBuf<'_>,
             ) -> Poll<io::Result<()>> {
                 match self.get_mut() {
-                    Self::$one(inner) => Pin::new(inner).poll_read(context, buffer),
-                    Self::$other(inner) => Pin::new(inner).poll_read(context, buffer),
+                    $(Self::$one(inner) => Pin::new(inner).poll_read(context, buffer),)+
                 }
             }
         }
@@ -130,29 +132,25 @@ macro_rules! either {
         impl AsyncWrite for $type {
             fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
-                    Self::$one(inner) => Pin::new(inner).poll_write(context, bytes),
-                    Self::$other(inner) => Pin::new(inner).poll_write(context, bytes),
+                    $(Self::$one(inner) => Pin::new(inner).poll_write(context, bytes),)+
                 }
             }
 
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
-                    Self::$one(inner) => Pin::new(inner).poll_flush(context),
-                    Self::$other(inner) => Pin::new(inner).poll_flush(context),
+                    $(Self::$one(inner) => Pin::new(inner).poll_flush(context),)+
                 }
             }
 
             fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
-                    Self::$one(inner) => Pin::new(inner).poll_shutdown(context),
-                    Self::$other(inner) => Pin::new(inner).poll_shutdown(context),
+                    $(Self::$one(inner) => Pin::new(inner).poll_shutdown(context),)+
                 }
             }
 
             fn is_write_vectored(&self) -> bool {
                 match self {
-                    Self::$one(inner) => inner.is_write_vectored(),
-                    Self::$other(inner) => inner.is_write_vectored(),
+                    $(Self::$one(inner) => inner.is_write_vectored(),)+
                 }
             }
 
@@ -162,8 +160,7 @@ macro_rules! either {
                 bytes: &[io::IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
-                    Self::$one(inner) => Pin::new(inner).poll_write_vectored(context, bytes),
-                    Self::$other(inner) => Pin::new(inner).poll_write_vectored(context, bytes),
+                    $(Self::$one(inner) => Pin::new(inner).poll_write_vectored(context, bytes),)+
                 }
             }
         }
@@ -171,7 +168,7 @@ macro_rules! either {
 }
 
 either!(Socket: Tcp | Unix);
-either!(Stream: Plain | Tls);
+either!(Stream: Plain | Tls | Inside);
 
 #[cfg(test)]
 mod tests {

@@ -11,12 +11,13 @@ use hyper::server::conn::http1;
 use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection;
+use super::connection::{self, Encrypted};
 use super::door::Door;
 use super::listener::{Acceptor, Bound, ConnectionLimit};
 use super::settings::Limits;
 use super::stream::{Parked, Socket};
 use super::watched::Activity;
+use crate::ca::Ca;
 use crate::clock::Now;
 use crate::forward::Forward;
 use crate::life::{Drain, DrainSignal, Stock, Taken, contained};
@@ -39,6 +40,8 @@ pub struct Seed {
     pub drain: DrainSignal,
     /// Where names are looked up.
     pub control: Handle,
+    /// There is one if a route intercepts.
+    pub ca: Option<Arc<Ca>>,
 }
 
 /// A running worker, seen from the control plane.
@@ -140,6 +143,7 @@ struct World {
     forward: Rc<Forward>,
     builder: http1::Builder,
     limits: Limits,
+    ca: Option<Arc<Ca>>,
     drain: DrainSignal,
     observer: Observer,
 }
@@ -149,10 +153,17 @@ impl World {
     fn carry(self: &Rc<Self>, socket: Socket, door: &Arc<Door>, drain: Drain, held: impl Sized + 'static) {
         let (world, door, activity) = (Rc::clone(self), Arc::clone(door), Activity::new());
         tokio::task::spawn_local(async move {
-            let World { forward, builder, limits, observer, .. } = &*world;
+            let World { forward, builder, limits, ca, observer, .. } = &*world;
             let serving = async {
-                if let Some((stream, arrival)) = door.open(socket, limits.first_byte(), observer).await {
-                    connection::serve(stream, arrival, activity, Rc::clone(forward), builder, limits, drain).await;
+                let patience = limits.first_byte();
+                let mut opened = door.open(socket, patience, observer).await;
+                let (mut activity, mut drain) = (activity, drain);
+                while let Some((stream, arrival)) = opened.take() {
+                    let serving =
+                        connection::serve(stream, arrival, activity, Rc::clone(forward), builder, limits, &mut drain);
+                    let (Some(Encrypted { bare, intercepted, arrival }), Some(ca)) = (serving.await, ca) else { break };
+                    opened = bare.decrypt(intercepted, &arrival, ca, patience, &door.name, observer).await;
+                    activity = Activity::new();
                 }
             };
             if contained(serving).await.is_none() {
@@ -170,13 +181,13 @@ async fn live(
     mut handed: mpsc::UnboundedReceiver<Handed>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let Seed { routes, destinations, observer, via, limits, upstreams, drain, control } = seed;
+    let Seed { routes, destinations, observer, via, limits, upstreams, drain, control, ca } = seed;
     let outbound = Rc::new(Outbound::new(destinations, upstreams, control));
     let tended = Arc::clone(&routes);
     let forward =
         Rc::new(Forward { routes, outbound: Rc::clone(&outbound), observer: observer.clone(), via, clock: Now::read });
     let builder = connection::builder(&limits);
-    let world = Rc::new(World { forward, builder, limits, drain, observer: observer.clone() });
+    let world = Rc::new(World { forward, builder, limits, ca, drain, observer: observer.clone() });
     tokio::task::spawn_local(async move { outbound.tend(&tended).await });
     for bound in own {
         let door = Arc::clone(&bound.door);

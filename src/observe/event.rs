@@ -114,6 +114,12 @@ pub enum Event<'a> {
         why: &'a str,
         suppressed: u64,
     },
+    /// What the apps of routes that intercept have to trust.
+    Authority {
+        certificate: &'a str,
+        /// Why it was made now; `None` if it was there.
+        anew: Option<&'static str>,
+    },
     /// New connections get the new certificate.
     CertificateRenewed {
         listener: &'a str,
@@ -194,6 +200,7 @@ impl Event<'_> {
             | Self::Stopped { .. }
             | Self::TokenGranted(_)
             | Self::FewDescriptors { .. }
+            | Self::Authority { .. }
             | Self::CertificateRenewed { .. }
             | Self::SecretChanged { .. } => Level::Info,
             Self::TokenAsked { .. } | Self::Exchange { .. } => Level::Debug,
@@ -358,6 +365,16 @@ impl Event<'_> {
                     ("why", (*why).into()),
                     ("suppressed", (*suppressed).into()),
                 ],
+            ),
+            Self::Authority { certificate, anew } => (
+                "authority",
+                match anew {
+                    None => format!("apps of routes that intercept trust {certificate}"),
+                    Some(why) => format!(
+                        "the local authority was made anew ({why}): apps of routes that intercept have to trust {certificate}"
+                    ),
+                },
+                vec![("certificate", (*certificate).into()), ("anew", anew.map_or(Value::Null, Into::into))],
             ),
             Self::CertificateRenewed { listener } => (
                 "certificate_renewed",

@@ -257,6 +257,10 @@ pub struct RouteCounts {
 }
 
 impl RouteMetrics {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn counts(&self) -> &RouteCounts {
         &self.counts
     }

@@ -141,6 +141,10 @@ impl Destinations {
         self
     }
 
+    pub(super) fn guard(&self) -> &Arc<AddressGuard> {
+        &self.guard
+    }
+
     /// `control` is where names are looked up. `None` if the route is not one of those that were added.
     pub(super) fn dialer(&self, route: &Route, control: &Handle) -> Option<Dialer> {
         Some(self.routes.get(route.id)?.dialer(control, &self.guard))
@@ -156,15 +160,7 @@ impl Destination {
             port: self.port,
             is_this_machine: self.host.is_loopback(),
         };
-        let mut http = HttpConnector::new_with_resolver(resolver);
-        http.enforce_http(false);
-        // A proxy's writes are whole messages already; waiting to merge them only delays.
-        http.set_nodelay(true);
-        // Tells of a peer that went away without a word while it owes an answer; idle connections are closed long
-        // before.
-        http.set_keepalive(Some(Duration::from_secs(60)));
-        // It divides this among the name's addresses, so that one that is dead leaves time for the next.
-        http.set_connect_timeout(Some(self.timeout));
+        let http = connector(resolver, self.timeout);
         Dialer {
             tcp: Tcp { http, tunnel: self.tunnel.clone() },
             tls: self.tls.clone(),
@@ -179,6 +175,20 @@ impl Destination {
             },
         }
     }
+}
+
+/// Makes TCP connections, for each within `timeout`.
+pub(super) fn connector(resolver: Resolver, timeout: Duration) -> HttpConnector<Resolver> {
+    let mut http = HttpConnector::new_with_resolver(resolver);
+    http.enforce_http(false);
+    // A proxy's writes are whole messages already; waiting to merge them only delays.
+    http.set_nodelay(true);
+    // Tells of a peer that went away without a word while it owes an answer; idle connections are closed long
+    // before.
+    http.set_keepalive(Some(Duration::from_secs(60)));
+    // It divides this among the name's addresses, so that one that is dead leaves time for the next.
+    http.set_connect_timeout(Some(timeout));
+    http
 }
 
 /// Makes one route's connections.

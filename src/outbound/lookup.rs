@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tower_service::Service;
 
 use super::guard::AddressGuard;
+use crate::life::Stock;
 
 /// What a lookup came to. An error may have many who want it, so it is only its kind.
 type Found = Result<Vec<SocketAddr>, io::ErrorKind>;
@@ -25,6 +26,8 @@ type Found = Result<Vec<SocketAddr>, io::ErrorKind>;
 #[derive(Debug)]
 pub(super) struct Lookups {
     look_up: fn(&str) -> io::Result<Vec<SocketAddr>>,
+    /// Where there may only be so many at a time, together with others'.
+    stock: Option<Stock>,
     /// The latest; its answer comes when it is over.
     latest: Mutex<Option<watch::Receiver<Option<Found>>>>,
 }
@@ -37,7 +40,12 @@ impl Default for Lookups {
 
 impl Lookups {
     pub(super) fn by(look_up: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Self {
-        Self { look_up, latest: Mutex::default() }
+        Self { look_up, stock: None, latest: Mutex::default() }
+    }
+
+    /// Each takes one of `stock` for as long as it holds a thread; without one the name has no address.
+    pub(super) fn within(stock: Stock) -> Self {
+        Self { stock: Some(stock), ..Self::default() }
     }
 
     /// The lookup that is under way, or else one that begins now. An answer is not kept: names move.
@@ -50,7 +58,15 @@ impl Lookups {
         }
         let (tell, told) = watch::channel(None);
         let look_up = self.look_up;
-        control.spawn_blocking(move || tell.send_replace(Some(look_up(name.as_str()).map_err(|error| error.kind()))));
+        let thread = self.stock.as_ref().map(Stock::take);
+        if matches!(thread, Some(None)) {
+            tell.send_replace(Some(Err(io::ErrorKind::ResourceBusy)));
+            return told;
+        }
+        control.spawn_blocking(move || {
+            tell.send_replace(Some(look_up(name.as_str()).map_err(|error| error.kind())));
+            drop(thread);
+        });
         *latest = Some(told.clone());
         told
     }

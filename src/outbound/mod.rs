@@ -11,6 +11,7 @@ mod patient;
 mod pool;
 mod send;
 mod through;
+mod tunnel;
 mod upstream;
 
 pub use dial::{DestinationError, Destinations};
@@ -18,3 +19,4 @@ pub use guard::AddressGuard;
 pub use outgoing::{Outgoing, Prepared, Unsealed};
 pub use pool::Lease;
 pub use send::{Outbound, SendError};
+pub use tunnel::Tunnel;

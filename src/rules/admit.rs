@@ -12,6 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::callers::{Arrival, Caller, Clients};
+use super::connect::{Connects, TunnelTo};
 use super::gate::Gate;
 use super::guards::Guards;
 use super::settings::{Allow, OnAuthorization, RouteSettings, Upstream};
@@ -45,6 +46,7 @@ pub struct Routes {
     /// Paths that are answered with a placeholder token, likewise.
     local_stubs: Table<Host>,
     absolute_stubs: Table<(Host, u16)>,
+    connects: Connects,
     guards: Guards,
     clients: Clients,
 }
@@ -79,8 +81,10 @@ pub enum Refusal {
     NotAllowed(&'static str),
     /// Origin-form, and no route takes the path.
     NoRoute,
-    /// Absolute-form or CONNECT, to a place that no route names.
+    /// Absolute-form, to a place that no route names.
     Foreign,
+    /// CONNECT, to a place that nothing leads to. The text is for the app.
+    NoTunnel(&'static str),
     /// A path that servers read in different ways, on a route whose rules depend on it. The text is for the app.
     BadPath(&'static str),
 }
@@ -131,8 +135,26 @@ impl Routes {
                 }
             }
         }
-        let routes = routes.into_iter().map(|(route, _)| Arc::new(route)).collect();
-        Self { routes, local, absolute, local_stubs, absolute_stubs, guards, clients }
+        let mut connects = Connects::default();
+        let compile = |(route, listener): (Route, Option<usize>)| {
+            let route = Arc::new(route);
+            if route.settings.intercept {
+                connects.intercept(listener, &route);
+            }
+            route
+        };
+        let routes = routes.into_iter().map(compile).collect();
+        Self { routes, local, absolute, local_stubs, absolute_stubs, connects, guards, clients }
+    }
+
+    /// From now on CONNECT leads to these places, too, and is counted by `metrics`.
+    pub fn with_tunnels(mut self, to: Vec<TunnelTo>, metrics: impl FnOnce() -> RouteMetrics) -> Self {
+        self.connects.tunnel(to, metrics);
+        self
+    }
+
+    pub(super) fn connects(&self) -> &Connects {
+        &self.connects
     }
 
     pub fn guards(&self) -> &Guards {
@@ -158,9 +180,11 @@ impl Routes {
         headers: &HeaderMap,
         arrival: &Arrival,
     ) -> Result<Admission, (Refusal, Option<Arc<Route>>)> {
-        // CONNECT makes a tunnel and TRACE would read the token back to whoever asks.
+        // CONNECT is no request, and TRACE would read the token back to whoever asks.
         match *method {
-            Method::CONNECT => return Err((Refusal::Foreign, None)),
+            Method::CONNECT => {
+                return Err((Refusal::NoTunnel("CONNECT is for HTTP/1.1, and for the outermost of it"), None));
+            }
             Method::TRACE => {
                 return Err((Refusal::NotAllowed("TRACE would read the token back to whoever asks"), None));
             }
@@ -180,13 +204,13 @@ impl Routes {
             return Err((Refusal::CallerUnknown, None));
         }
         if let Some(route) = self.stub(target, method, arrival.listener) {
-            return match route.lets_in(caller.as_ref()) {
+            return match route.lets_in(arrival, caller.as_ref()) {
                 Ok(()) => Ok(Admission::StubToken(Arc::clone(route))),
                 Err(refusal) => Err((refusal, Some(Arc::clone(route)))),
             };
         }
         let route = self.find(target, arrival.listener)?;
-        match route.path_for(target, method, headers, caller.as_ref()) {
+        match route.path_for(target, method, headers, arrival, caller.as_ref()) {
             Ok(path) => Ok(Admission::Forward(Admitted { route: Arc::clone(route), path })),
             Err(refusal) => Err((refusal, Some(Arc::clone(route)))),
         }
@@ -227,7 +251,7 @@ impl Routes {
                     |index: &usize| self.routes.get(*index).is_some_and(|route| !route.settings.upstream.https);
                 (found.filter(|index| !(*https && in_clear(index))), Refusal::Foreign)
             }
-            Form::Tunnel(_) => (None, Refusal::Foreign),
+            Form::Tunnel(_) => (None, Refusal::NoRoute),
         };
         found.and_then(|index| self.routes.get(index)).ok_or((refusal, None))
     }
@@ -235,9 +259,11 @@ impl Routes {
 
 impl Route {
     /// Whether it is for this caller.
-    fn lets_in(&self, caller: Option<&Caller>) -> Result<(), Refusal> {
+    pub(super) fn lets_in(&self, arrival: &Arrival, caller: Option<&Caller>) -> Result<(), Refusal> {
         match caller {
             _ if self.settings.callers.is_empty() => Ok(()),
+            // Inside an interception there is nobody to name oneself to.
+            None if arrival.intercepted.is_some() => Err(Refusal::NotAllowed(NAMED_AT_CONNECT)),
             None => Err(Refusal::CallerUnknown),
             Some(caller) if self.settings.callers.contains(&caller.name) => Ok(()),
             Some(_) => Err(Refusal::NotAllowed("this caller may not use this route")),
@@ -250,10 +276,11 @@ impl Route {
         target: &Target,
         method: &Method,
         headers: &HeaderMap,
+        arrival: &Arrival,
         caller: Option<&Caller>,
     ) -> Result<PathAndQuery, Refusal> {
         let settings = &self.settings;
-        self.lets_in(caller)?;
+        self.lets_in(arrival, caller)?;
         if settings.authorization == OnAuthorization::Reject {
             // What named the caller was for us.
             let is_for_us = caller.is_some_and(|caller| caller.by == Some(header::AUTHORIZATION));
@@ -272,6 +299,8 @@ impl Route {
         Ok(path)
     }
 }
+
+const NAMED_AT_CONNECT: &str = "this route is for named callers, and a caller names itself at the CONNECT";
 
 /// The methods that go without saying: those of RFC 9110 and PATCH, and QUERY, which is as safe as GET. Others mean to
 /// a server what nobody here has thought of.

@@ -7,12 +7,12 @@ use http::{HeaderName, Request};
 use super::*;
 use crate::observe::Observer;
 use crate::observe::log::{Format, Level, Log, LogSettings};
-use crate::rules::settings::{Callers, InFlight, Inject, Match, Timeouts, Upstream};
+use crate::rules::settings::{Callers, ClientSettings, InFlight, Inject, Match, Timeouts, Upstream};
 use crate::tls::{Protocols, TlsSettings};
 use crate::wire::authority::Authority;
 
 /// `(name, listener, match.host, match.path, upstream)`
-type Row<'a> = (&'a str, Option<usize>, Option<&'a str>, Option<&'a str>, &'a str);
+pub(in crate::rules) type Row<'a> = (&'a str, Option<usize>, Option<&'a str>, Option<&'a str>, &'a str);
 
 pub(in crate::rules) fn settings((name, _, host, path, upstream): Row<'_>) -> RouteSettings {
     let (https, rest) = match upstream.strip_prefix("https://") {
@@ -35,6 +35,7 @@ pub(in crate::rules) fn settings((name, _, host, path, upstream): Row<'_>) -> Ro
         callers: Vec::new(),
         renew_on: None,
         tls: TlsSettings::default(),
+        intercept: false,
         stub_token: None,
         proxy: None,
         http: Protocols::Http1,
@@ -45,9 +46,21 @@ pub(in crate::rules) fn settings((name, _, host, path, upstream): Row<'_>) -> Ro
     }
 }
 
+pub(in crate::rules) fn observer() -> Observer {
+    Observer::new(Log::to(LogSettings { level: Level::Error, format: Format::Pretty }, |_| {}))
+}
+
 fn routes(rows: &[Row<'_>], change: impl Fn(&mut RouteSettings)) -> Routes {
-    let log = Log::to(LogSettings { level: Level::Error, format: Format::Pretty }, |_| {});
-    let observer = Observer::new(log);
+    routes_for(&[], rows, change)
+}
+
+/// The same, for named clients.
+pub(in crate::rules) fn routes_for(
+    clients: &[ClientSettings],
+    rows: &[Row<'_>],
+    change: impl Fn(&mut RouteSettings),
+) -> Routes {
+    let observer = observer();
     let compiled = rows.iter().enumerate().map(|(id, row)| {
         let mut settings = settings(*row);
         change(&mut settings);
@@ -56,7 +69,7 @@ fn routes(rows: &[Row<'_>], change: impl Fn(&mut RouteSettings)) -> Routes {
         (Route { id, settings, token: None, metrics, gate, host }, row.1)
     });
     let hosts = rows.iter().map(|row| settings(*row).upstream.authority.host);
-    Routes::new(compiled.collect(), Guards::new(&Callers::default(), hosts), Clients::default())
+    Routes::new(compiled.collect(), Guards::new(&Callers::default(), hosts), Clients::new(clients))
 }
 
 fn admit_by(

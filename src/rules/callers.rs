@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use zeroize::Zeroizing;
 
+use super::connect::Intercepted;
 use super::settings::ClientSettings;
 use crate::secret::Secret;
 use crate::wire::form::Form;
@@ -31,6 +32,8 @@ pub struct Arrival {
     pub uid: Option<u32>,
     /// The subject alternative names of the client certificate that was verified: DNS names in lower case, and URIs.
     pub names: Vec<Box<str>>,
+    /// It came out of a CONNECT that was decrypted.
+    pub intercepted: Option<Intercepted>,
 }
 
 impl Arrival {
@@ -81,9 +84,13 @@ impl Clients {
     }
 
     /// Whoever sent a request that arrived so, if it is one of ours: by what the connection proves, else by a password.
+    /// Inside an interception it is whoever asked for that.
     pub fn name(&self, arrival: &Arrival, headers: &HeaderMap, form: &Form) -> Option<Caller> {
         if self.0.is_empty() {
             return None;
+        }
+        if let Some(intercepted) = &arrival.intercepted {
+            return intercepted.caller().cloned();
         }
         let proved = |client: &&Client| {
             client.uid.is_some() && client.uid == arrival.uid

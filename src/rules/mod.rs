@@ -5,6 +5,7 @@
 pub mod admit;
 pub mod allow;
 pub mod callers;
+pub mod connect;
 pub mod gate;
 pub mod guards;
 pub mod settings;
@@ -13,6 +14,7 @@ pub mod way_back;
 
 pub use admit::{Admission, Admitted, Refusal, Route, Routes};
 pub use callers::{Arrival, Clients};
+pub use connect::{Connect, Intercepted, TunnelHost, TunnelTo, Tunnelled};
 pub use gate::Gate;
 pub use guards::Guards;
 pub use settings::RouteSettings;

@@ -34,6 +34,8 @@ pub struct RouteSettings {
     /// `None` is `renew_on: off`.
     pub renew_on: Option<RenewOn>,
     pub tls: TlsSettings,
+    /// Whether a CONNECT to the upstream is decrypted; then the upstream is `https`.
+    pub intercept: bool,
     /// A path that is answered with a placeholder token, byte for byte.
     pub stub_token: Option<Arc<str>>,
     /// What it is reached through.

@@ -55,6 +55,9 @@ impl Target {
         }
         let host = host(&head.headers, head.version)?;
         let form = match (head.uri.scheme_str(), head.uri.authority()) {
+            (None, None) | (Some(_), _) if head.method == Method::CONNECT => {
+                return Err(FormError::BadRequest("CONNECT is followed by a host and a port"));
+            }
             (None, None) if is_http2 && host.is_none() => return Err(FormError::BadRequest(NO_HOST)),
             (None, None) => Form::Origin(host),
             (Some(scheme), Some(authority)) => {
@@ -66,7 +69,10 @@ impl Target {
                 let authority = agreed(authority, host, if https { 443 } else { 80 })?;
                 if is_http2 { Form::Origin(Some(authority)) } else { Form::Absolute { authority, https } }
             }
-            (None, Some(authority)) if head.method == Method::CONNECT => Form::Tunnel(agreed(authority, host, 443)?),
+            (None, Some(authority)) if head.method == Method::CONNECT => {
+                check_tunnel(authority, &head.headers)?;
+                Form::Tunnel(agreed(authority, host, 443)?)
+            }
             (_, _) => return Err(FormError::BadRequest("the request-target is neither a path nor a URL")),
         };
         let path = match head.uri.path_and_query() {
@@ -84,6 +90,26 @@ impl Target {
             return Err(FormError::BadPath("the path has a dot segment (`.` or `..`, raw or encoded)"));
         }
         Ok(Self { form, path })
+    }
+
+    /// The same for a request that came out of a CONNECT to `authority`: a URL of that place's.
+    ///
+    /// # Errors
+    /// It names another place, or no TLS.
+    pub fn within(self, authority: &Authority) -> Result<Self, FormError> {
+        let named = match &self.form {
+            // HTTP/1.0 without Host.
+            Form::Origin(None) => None,
+            Form::Origin(Some(named)) | Form::Absolute { authority: named, https: true } => Some(named),
+            Form::Absolute { https: false, .. } => {
+                return Err(FormError::AmbiguousHost("a URL of http:// inside of TLS"));
+            }
+            Form::Tunnel(_) => return Ok(self),
+        };
+        if named.is_some_and(|named| named.host != authority.host || named.port_or(443) != authority.port_or(443)) {
+            return Err(FormError::AmbiguousHost("Host and the CONNECT that this came through disagree"));
+        }
+        Ok(Self { form: Form::Absolute { authority: authority.clone(), https: true }, path: self.path })
     }
 
     pub fn form(&self) -> &Form {
@@ -112,6 +138,18 @@ fn agreed(authority: &uri::Authority, host: Option<Authority>, port: u16) -> Res
         return Err(FormError::AmbiguousHost("Host and the target's authority disagree"));
     }
     Ok(authority)
+}
+
+/// A tunnel has a port (RFC 9112, 3.2.3) and no body (RFC 9110, 9.3.6): what is behind its head is the far end's.
+fn check_tunnel(authority: &uri::Authority, headers: &HeaderMap) -> Result<(), FormError> {
+    if headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(FormError::BadRequest("CONNECT has no body"));
+    }
+    match Authority::parse(authority.as_str()) {
+        Ok(Authority { port: None, .. }) => Err(FormError::BadRequest("CONNECT is followed by a host and a port")),
+        // What is wrong with it is told where it is compared.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Exactly one `chunked` or no Transfer-Encoding at all. (With a Content-Length beside it, hyper has dropped that and
@@ -186,8 +224,46 @@ mod tests {
         };
         let authority = Authority::parse("api.example:443").unwrap();
         assert_eq!(connect("api.example:443", "api.example").unwrap().form(), &Form::Tunnel(authority));
+        for uri in ["api.example", "/", "http://api.example:443/"] {
+            assert!(matches!(connect(uri, "api.example"), Err(FormError::BadRequest(_))), "{uri}");
+        }
+        for framing in ["content-length", "transfer-encoding"] {
+            let request =
+                Request::builder().method(Method::CONNECT).uri("api.example:443").header("host", "api.example");
+            let request = request.header(framing, if framing == "content-length" { "0" } else { "chunked" });
+            let head = request.body(()).unwrap().into_parts().0;
+            assert_eq!(Target::of(&head), Err(FormError::BadRequest("CONNECT has no body")));
+        }
         assert!(matches!(connect("api.example:443", "evil"), Err(FormError::AmbiguousHost(_))));
         assert!(matches!(connect("u@api.example:443", "api.example"), Err(FormError::BadRequest(_))));
+    }
+
+    #[test]
+    fn what_came_out_of_a_connect_is_a_url_of_that_place() {
+        let place = Authority::parse("api.example:443").unwrap();
+        let url = Form::Absolute { authority: place.clone(), https: true };
+        let within = |target: Result<Target, FormError>| target.unwrap().within(&place);
+        for target in [
+            of("/a?b", &[("host", "API.example")]),
+            of("/a?b", &[("host", "api.example:443")]),
+            of("https://api.example/a?b", &[("host", "api.example")]),
+            target("/a?b", Version::HTTP_10, &[]),
+            target("https://api.example/a?b", Version::HTTP_2, &[]),
+        ] {
+            let target = within(target).unwrap();
+            assert_eq!((target.form(), target.path().as_str()), (&url, "/a?b"));
+        }
+        for target in [
+            of("/", &[("host", "localhost")]),
+            of("/", &[("host", "api.example:80")]),
+            of("/", &[("host", "api.example:8443")]),
+            of("http://api.example:443/", &[("host", "api.example:443")]),
+            of("http://api.example/", &[("host", "api.example")]),
+            of("https://evil/", &[("host", "evil")]),
+            target("https://evil/", Version::HTTP_2, &[]),
+        ] {
+            assert!(matches!(within(target), Err(FormError::AmbiguousHost(_))));
+        }
     }
 
     #[test]

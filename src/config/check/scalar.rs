@@ -77,6 +77,7 @@ impl Walk<'_> {
         match format {
             "file" => self.file(shape, &text, &node.place),
             "folder" => self.folder(&text, &node.place),
+            "new-folder" => self.new_folder(&text, &node.place),
             "listen-address" => self.listen_address(text, &node.place),
             _ => Some(Json::String(text)),
         }
@@ -205,6 +206,11 @@ impl Walk<'_> {
                 Some(Json::String(path.to_str()?.to_owned()))
             }
         }
+    }
+
+    /// A folder that is made where it is needed, and looked at then.
+    fn new_folder(&self, text: &str, place: &Place) -> Option<Json> {
+        Some(Json::String(self.locate(text, place).to_str()?.to_owned()))
     }
 
     /// A unix socket is made in a folder, which has to be there and to take it.

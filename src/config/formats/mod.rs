@@ -11,7 +11,7 @@ mod secret;
 pub use http::{allow_path, header_name, header_value, inject_scheme, method, origin, param_name, scope, visible};
 pub use net::{
     absolute_uri, cert_san, dial_address, host, issuer, listen_address, match_path, proxy, server_name, stub_path,
-    token_url, upstream,
+    token_url, tunnel, upstream,
 };
 pub use number::{duration, duration_text, mode, mode_text, percent, rate, rate_text, size, size_text};
 pub use secret::{private_key, secret, x5t, x5t_s256};
@@ -43,6 +43,7 @@ const FORMATS: &[Format] = &[
     format!("text", "a string", text),
     format!("file", "the path of a file", text),
     format!("folder", "the path of a folder", text),
+    format!("new-folder", "the path of a folder", text),
     format!("secret", "a secret: `{file: PATH}`, `{env: NAME}`, `{exec: [COMMAND, …]}` or `{systemd: NAME}`", secret),
     format!("private-key", "a private key: `{file: PATH}`, `{exec: [COMMAND, …]}` or `{systemd: NAME}`", private_key),
     format!("x5t", "the SHA-1 of a certificate in base64url", x5t),
@@ -52,6 +53,7 @@ const FORMATS: &[Format] = &[
     format!("listen-address", "an address such as `localhost:5280`", listen_address),
     format!("mode", "permissions such as `0660`", mode),
     format!("dial-address", "a host and port such as `203.0.113.5:443`", dial_address),
+    format!("tunnel", "a host and a port such as `db.example.com:5432` or `*.example.com:443`", tunnel),
     format!("upstream", "a URL such as `https://api.example.com`", upstream),
     format!("token-url", "a URL such as `https://id.example.com/oauth2/token`", token_url),
     format!("issuer", "a URL such as `https://id.example.com`", issuer),

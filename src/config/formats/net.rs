@@ -14,6 +14,7 @@ use super::super::problem::Complaint;
 use super::NOT_YET;
 use crate::inbound::settings::{ListenAddress, UnixSocket};
 use crate::rules::settings::Upstream;
+use crate::rules::{TunnelHost, TunnelTo};
 use crate::wire::authority::{Authority, Host};
 
 /// The longest path that fits into a `sockaddr_un` with the zero behind it (unix(7); macOS has four bytes less).
@@ -74,6 +75,31 @@ pub fn dial_address(text: &str) -> Result<Authority, Complaint> {
         return Err(Complaint::new("not an address to connect to").hint("leave the scheme out: `203.0.113.5:443`"));
     }
     authority(text)
+}
+
+/// Where CONNECT may lead: `host:port`, or `*.parent:port`.
+pub fn tunnel(text: &str) -> Result<TunnelTo, Complaint> {
+    if text.contains("://") || text.contains('/') {
+        return Err(Complaint::new("not a host and a port").hint("leave scheme and path out: `api.example.com:443`"));
+    }
+    let below = text.strip_prefix("*.");
+    let rest = below.unwrap_or(text);
+    if rest.contains('*') {
+        return Err(Complaint::new(
+            "a wildcard stands for all that is in front of the first dot, and not for every host",
+        )
+        .hint("write `*.example.com:443`"));
+    }
+    let Authority { host, port } = authority(rest)?;
+    let Some(port) = port else {
+        return Err(Complaint::new("the port is missing").hint("write it too: `api.example.com:443`"));
+    };
+    let host = match (below, host) {
+        (None, host) => TunnelHost::One(host),
+        (Some(_), Host::Name(name)) => TunnelHost::Below(name),
+        (Some(_), Host::Ip(_)) => return Err(Complaint::new("there is no name below an address")),
+    };
+    Ok(TunnelTo { host, port })
 }
 
 fn authority(text: &str) -> Result<Authority, Complaint> {

@@ -605,7 +605,7 @@ fn a_hint_says_what_to_do() {
         problems.to_string(),
         "\
 /etc/bearerd/config.yaml:1:1: banana: unknown key
-  hint: known here: `listen`, `admin`, `health`, `workers`, `log`, `shutdown`, `state_dir`, `tokens`, `routes`, `callers`, `limits`
+  hint: known here: `listen`, `admin`, `health`, `workers`, `log`, `shutdown`, `state_dir`, `tokens`, `routes`, `callers`, `tunnel`, `intercept`, `limits`
 /etc/bearerd/config.yaml:2:10: workers: out of range: from 1 to 64"
     );
 }
@@ -630,6 +630,33 @@ callers: {{origins: {canary}, hosts: '{canary}/'}}
     assert!(problems.problems.len() > 20, "{problems}");
     assert!(!problems.to_string().contains(canary), "{problems}");
     assert!(!format!("{problems:?}").contains(canary));
+}
+
+#[test]
+fn a_tunnel_leads_to_a_host_and_a_port() {
+    for (text, expected) in [
+        ("api.example.com", "the port is missing"),
+        ("*.example.com", "the port is missing"),
+        ("*:443", "a wildcard stands for all that is in front of the first dot, and not for every host"),
+        ("a.*.example.com:443", "a wildcard stands for all that is in front of the first dot, and not for every host"),
+        ("*.*.example.com:443", "a wildcard stands for all that is in front of the first dot, and not for every host"),
+        ("*.192.0.2.1:443", "there is no name below an address"),
+        ("https://api.example.com:443", "not a host and a port"),
+        ("api.example.com:443/", "not a host and a port"),
+        ("api.example.com:0", "the port is not a number from 1 to 65535"),
+        ("*.:443", "the host is empty"),
+        ("127.1:443", "the host is a shortened, octal or hexadecimal IPv4 address"),
+    ] {
+        told_with(&format!("tunnel: ['{text}']"), &[&format!("1:10: tunnel[0]: {expected}")]);
+    }
+}
+
+#[test]
+fn what_is_not_encrypted_is_not_intercepted() {
+    told(
+        &format!("{TOKEN}routes:\n- upstream: http://localhost\n  intercept: true\n"),
+        &["4:14: routes[0].intercept: only what is asked for by `https://` is intercepted, and the upstream is not"],
+    );
 }
 
 #[test]

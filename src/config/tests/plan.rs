@@ -88,6 +88,7 @@ routes:
     tls: {}
     http: auto
     allow_plaintext: false
+    intercept: false
     via: false
     warm: 0
     timeouts:
@@ -103,6 +104,9 @@ routes:
 callers:
   hosts: []
   origins: []
+tunnel: []
+intercept:
+  ca_dir: /run/bearerd/ca
 limits:
   connections: 10000
   header_bytes: 64KiB
@@ -218,6 +222,25 @@ fn the_resolved_plan_is_a_configuration() {
     let all = everything().good().plan;
     let text = redacted::text(&all).replace("\"http://localhost:9/t?[redacted]\"", "http://localhost:9/t");
     assert_eq!(redacted::text(&Given::document(&text).good().plan), text);
+}
+
+#[test]
+fn connect_leads_where_the_plan_says() {
+    let document = format!(
+        "tunnel: [API.example.com.:443, '*.AmazonAWS.com:443', '[2001:db8::1]:8443']\nintercept: {{ca_dir: ca}}\n\
+         {TOKEN}routes: [{{upstream: 'https://a.example', intercept: true}}]\n"
+    );
+    let plan = Given::document(&document).good().plan;
+    // Beside the file; it is made at the start, and need not be there.
+    assert_eq!((plan.ca_dir.as_path(), plan.intercepts()), (std::path::Path::new("/etc/bearerd/ca"), true));
+    let text = redacted::text(&plan);
+    assert!(text.contains("tunnel: [api.example.com:443, \"*.amazonaws.com:443\", \"[2001:db8::1]:8443\"]"), "{text}");
+    assert!(
+        text.contains("intercept:\n  ca_dir: /etc/bearerd/ca\n") && text.contains("    intercept: true\n"),
+        "{text}"
+    );
+    assert_eq!(redacted::text(&Given::document(&text).good().plan), text);
+    assert!(!Given::document(&good_document()).good().plan.intercepts());
 }
 
 #[test]

@@ -43,8 +43,21 @@ pub struct Written<'a> {
 /// The plan, as far as it goes: it may be used only if `report` has no problem.
 pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<PathBuf>, report: &mut Report) -> Plan {
     let mut scribe = Scribe { written, report };
-    let Document { listen, admin, health, workers, log, shutdown, state_dir, tokens, routes, callers, limits } =
-        document;
+    let Document {
+        listen,
+        admin,
+        health,
+        workers,
+        log,
+        shutdown,
+        state_dir,
+        tokens,
+        routes,
+        callers,
+        tunnel,
+        intercept,
+        limits,
+    } = document;
     let names = listeners::names(&listen.0);
     let (listeners, admin, health) =
         listeners::translate(&mut scribe, listen.0, admin.on(), health.on(), !callers.clients.is_empty());
@@ -80,6 +93,8 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
         tokens,
         routes,
         callers,
+        tunnels: tunnel.0.iter().filter_map(|to| formats::tunnel(to).ok()).collect(),
+        ca_dir: PathBuf::from(intercept.ca_dir),
         limits: Limits {
             connections: limits.connections,
             header_bytes: limits.header_bytes.0,

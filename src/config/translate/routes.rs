@@ -118,6 +118,11 @@ impl Walk<'_> {
             };
             scribe.problem(&path, complaint.hint(hint));
         }
+        if route.intercept && !upstream.https {
+            let complaint =
+                Complaint::new("only what is asked for by `https://` is intercepted, and the upstream is not");
+            scribe.problem(&path.with("intercept"), complaint.hint("leave it out: nothing there is encrypted"));
+        }
         let name = self.name(scribe, path, route.name, &upstream, &matching);
         self.distinct(scribe, path, &matching, &name);
         let stub_token = {
@@ -148,6 +153,7 @@ impl Walk<'_> {
                 }),
             },
             tls,
+            intercept: route.intercept,
             stub_token,
             proxy,
             http: match route.http {

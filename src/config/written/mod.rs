@@ -24,8 +24,6 @@ use super::words::{Duration, Mode, Named, OneOrMany, SecretWord, Size, Switch, W
     transform = in_order::<Self>,
     extend("x-later" = {
         "access_log": ["off"],
-        "tunnel": [[]],
-        "intercept": [],
     })
 )]
 pub struct Document {
@@ -63,9 +61,32 @@ pub struct Document {
     /// Who may call, besides programs that use a local address.
     #[schemars(extend("default" = {}))]
     pub callers: Callers,
+    /// Where CONNECT leads besides, without a token and without a look at what is sent: hosts with their ports, such as
+    /// `db.example.com:5432`. `*.example.com:443` is every name below `example.com`, by one label or more, and not
+    /// `example.com` itself. Names that lead to link-local addresses or a cloud's metadata are left out, as they are for
+    /// routes.
+    #[schemars(extend("default" = [], "format" = "tunnel"))]
+    pub tunnel: OneOrMany<String>,
+    /// How `https://` is decrypted for routes that `intercept`.
+    #[schemars(extend("default" = {}))]
+    pub intercept: Intercept,
     /// What apps may use up.
     #[schemars(extend("default" = {}))]
     pub limits: Limits,
+}
+
+/// The local authority that apps have to trust.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = in_order::<Self>)]
+pub struct Intercept {
+    /// The folder that it is kept in: made at the first start with a route that intercepts, for these routes' hosts (and
+    /// names below them) and nothing else. `ca.pem` is what the app trusts, `bundle.pem` the same with the system's
+    /// roots behind it, and `ca.key` is for nobody but bearerd. It is used again while it fits, and made anew when a
+    /// host was added or removed, or less than a year of its two is left: then apps have to read `ca.pem` again. A
+    /// bearerd with other hosts needs a folder of its own.
+    #[schemars(extend("default" = "/run/bearerd/ca", "format" = "new-folder"))]
+    pub ca_dir: String,
 }
 
 /// One listener.

@@ -9,12 +9,7 @@ use super::{Tls, in_order};
 /// Which requests go to one upstream, and how.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(
-    transform = in_order::<Self>,
-    extend("x-later" = {
-        "intercept": [false],
-    })
-)]
+#[schemars(transform = in_order::<Self>)]
 pub struct Route {
     /// What logs and metrics call it. Without one: the upstream's host and the matched path, as in
     /// `api.example.com/v2`.
@@ -64,6 +59,11 @@ pub struct Route {
     /// How TLS is spoken to the upstream.
     #[schemars(extend("default" = {}))]
     pub tls: Tls,
+    /// Whether a CONNECT to the upstream's host and port is decrypted, so that an app that asks for `https://` by this
+    /// proxy gets its token too. The app has to trust `ca.pem` in `ca_dir` of the top-level `intercept`. Requests inside
+    /// are URLs of the upstream, like those that a proxy client writes out. Takes an `https://` upstream.
+    #[schemars(extend("default" = false))]
+    pub intercept: bool,
     /// A path whose `POST` is answered with a placeholder token, for SDKs that insist on fetching one: any client id and
     /// secret will do, nothing goes upstream, and the real token takes the placeholder's place on what follows. It is the
     /// path as the app asks for it, whole, whatever `match.path` says, on the route's listener and `match.host`; of a proxy

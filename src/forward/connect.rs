@@ -1,0 +1,48 @@
+//! A CONNECT's life up to its answer: decided, and dialled where it is a tunnel. What is behind it is `inbound`'s.
+//!
+//! Must never know what an app's connection is made of.
+
+use http::Response;
+use http::request::Parts;
+
+use super::exchange::Exchange;
+use super::failure::Manner;
+use super::{Failure, Forward, Reply, upgrade};
+use crate::life::contained;
+use crate::outbound::Tunnel;
+use crate::rules::{Arrival, Connect, Intercepted};
+use crate::wire::form::Target;
+
+enum To {
+    /// A place that gets every byte as it is.
+    Tunnel(Tunnel),
+    /// We ourselves, in its stead.
+    Intercept(Intercepted),
+}
+
+impl Forward {
+    /// Answers a CONNECT over HTTP/1. There is always an answer, and the connection ends with every one but 200.
+    pub async fn connect(&self, arrival: &Arrival, head: &Parts) -> Response<Reply> {
+        let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
+        let failure = match contained(self.lead(arrival, head, &mut exchange)).await {
+            Some(Ok(To::Tunnel(tunnel))) => return upgrade::tunnel(tunnel, exchange),
+            Some(Ok(To::Intercept(intercepted))) => return upgrade::intercept(intercepted, exchange),
+            Some(Err(failure)) => failure,
+            None => Failure::Internal,
+        };
+        // What an app has sent behind the head was for somebody else.
+        failure.respond(exchange, Manner::Http, true)
+    }
+
+    async fn lead(&self, arrival: &Arrival, head: &Parts, exchange: &mut Exchange) -> Result<To, Failure> {
+        let target = Target::of(head)?;
+        let to = self.routes.connect(&target, &head.headers, arrival);
+        match to.map_err(|refusal| Failure::refused(refusal, &target))? {
+            Connect::Intercept(intercepted) => Ok(To::Intercept(intercepted)),
+            Connect::Tunnel(to) => {
+                exchange.through(to.metrics());
+                self.outbound.tunnel(&to).await.map(To::Tunnel).map_err(Failure::Upstream)
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Connections for tunnels: dialled by host and port, and never with a token.
+//!
+//! Below a wildcard it is the app that chooses the name, so each of these has a lookup of its own, and there are only so
+//! many at a time. Must never know what is sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use tokio::net::TcpStream;
+use tower_service::Service as _;
+
+use super::dial::connector;
+use super::lookup::{Lookups, Resolver};
+use super::send::Outbound;
+use crate::life::Taken;
+use crate::observe::ConnectionGuard;
+use crate::rules::Tunnelled;
+use crate::wire::authority::Host;
+use crate::wire::fault::Fault;
+
+/// For name and TCP together: what a route has by default (`timeouts.connect`).
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Names that one worker's tunnels look up at a time: an eighth of the threads that there are for all lookups, so that
+/// names that nobody answers for hold no route up.
+pub(super) const LOOKUPS: usize = 64;
+
+/// A connection to a tunnel's far end.
+#[derive(Debug)]
+pub struct Tunnel {
+    pub stream: TcpStream,
+    _counted: (Taken, ConnectionGuard),
+}
+
+impl Outbound {
+    /// Looks the name up and connects.
+    ///
+    /// # Errors
+    /// What went wrong; nothing was sent.
+    pub async fn tunnel(&self, to: &Tunnelled) -> Result<Tunnel, Fault> {
+        let place = self.place().await?;
+        let host = &to.authority().host;
+        let port = to.authority().port_or(443);
+        if let Host::Ip(address) = host {
+            // The configuration says this very address: no wildcard takes one.
+            self.destinations.guard().check((*address, port).into(), true)?;
+        }
+        let resolver = Resolver {
+            lookups: Arc::new(Lookups::within(self.tunnel_lookups.clone())),
+            control: self.control.clone(),
+            guard: Arc::clone(self.destinations.guard()),
+            port,
+            is_this_machine: host.is_loopback(),
+        };
+        let uri = Uri::try_from(format!("http://{host}:{port}/")).map_err(|_| Fault::Dns)?;
+        match tokio::time::timeout(TIMEOUT, connector(resolver, TIMEOUT).call(uri)).await {
+            Ok(Ok(io)) => Ok(Tunnel { stream: io.into_inner(), _counted: (place, to.metrics().connection()) }),
+            Ok(Err(error)) => Err(Fault::of(&error)),
+            Err(_) => Err(Fault::Timeout),
+        }
+    }
+}
