@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use super::run::{bind, on_its_own};
 use super::{Failed, complain, load};
 use crate::app::Ended;
 use crate::app::harden::Limits;
+use crate::ca;
 use crate::config::sources::DEFAULT;
 use crate::config::{Plan, Shutdown};
 use crate::inbound::{ListenAddress, ListenSettings};
@@ -68,6 +70,8 @@ async fn around(matches: &ArgMatches, hardened: io::Result<()>, limits: &Limits)
     let notes = settle(&mut loaded.plan)?;
     let place = Place::of(&loaded.plan)?;
     let secret_variables = std::mem::take(&mut loaded.plan.secret_variables);
+    let leads_by_connect = loaded.plan.intercepts() || !loaded.plan.tunnels.is_empty();
+    let ca_dir = loaded.plan.intercepts().then(|| loaded.plan.ca_dir.clone());
     let (bound, observer) = bind(loaded, hardened)?;
     for text in notes.iter().chain(&place.note) {
         observer.tell(&Event::ConfigWarning { text });
@@ -80,7 +84,10 @@ async fn around(matches: &ArgMatches, hardened: io::Result<()>, limits: &Limits)
             command.env_remove(name);
         }
     }
-    command.envs(environment(&place.url(address), &format!("http://{address}")));
+    command.envs(environment(&place.url(address), &format!("http://{address}"), leads_by_connect));
+    if let Some(ca_dir) = ca_dir {
+        command.envs(trusted(&ca_dir));
+    }
 
     let readiness = bound.readiness();
     let (stop, stopped) = mpsc::channel(1);
@@ -215,12 +222,25 @@ fn is_withheld(name: &OsStr) -> bool {
 }
 
 /// What the command is told, in both cases of letters where programs disagree on it.
-fn environment(url: &str, proxy: &str) -> Vec<(String, String)> {
+fn environment(url: &str, proxy: &str, leads_by_connect: bool) -> Vec<(String, String)> {
     let both = |name: &str, value: &str| [(name.to_owned(), value.to_owned()), (name.to_lowercase(), value.to_owned())];
     let mut told = vec![("BEARERD_URL".to_owned(), url.to_owned())];
     told.extend(both("HTTP_PROXY", proxy));
+    if leads_by_connect {
+        told.extend(both("HTTPS_PROXY", proxy));
+    }
     told.extend(both("NO_PROXY", NO_PROXY));
     told
+}
+
+/// What programs look at for whom to trust: OpenSSL and what is built on it, Go and Rust; Python's `requests`; curl where
+/// it has roots of its own; the AWS tools; gRPC's C core. These put it in the place of the roots that they have; Node adds
+/// it to them.
+fn trusted(ca_dir: &Path) -> Vec<(&'static str, PathBuf)> {
+    let instead =
+        ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"];
+    let instead = instead.into_iter().map(|name| (name, ca::bundle(ca_dir)));
+    instead.chain([("NODE_EXTRA_CA_CERTS", ca::certificate(ca_dir))]).collect()
 }
 
 /// Those that are sent to have a program end, or do something of its own.

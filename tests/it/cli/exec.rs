@@ -45,6 +45,30 @@ async fn lasting(stage: &Stage) -> (Child, SocketAddr) {
 }
 
 #[tokio::test]
+async fn the_command_is_told_whom_to_trust_where_a_route_intercepts() {
+    let stage = Stage::new().await;
+    // The API is on this machine, and for that no proxy is used.
+    let curl = format!("NO_PROXY= no_proxy= curl -sS {}/curled", stage.api.url());
+    let script = format!("env; if command -v curl >/dev/null; then {curl}; fi");
+    let (of_connect, of_trust) = (["HTTPS_PROXY", "https_proxy"], ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]);
+    stage.folder.write("bearerd.yaml", &format!("tunnel: ['db.example.test:5432']\n{}", stage.usual()));
+    let ended = done(&stage, &[], "env").await.with(0);
+    assert_eq!(of_connect.map(|name| told(&ended.out, name)), of_connect.map(|_| told(&ended.out, "HTTP_PROXY")));
+    assert_eq!(of_trust.map(|name| told(&ended.out, name)), [None, None]);
+
+    let text = stage.usual().replace("    token: main\n", "    token: main\n    intercept: true\n");
+    stage.folder.write("bearerd.yaml", &format!("intercept: {{ca_dir: ca}}\n{text}"));
+    let ended = done(&stage, &[], &script).await.with(0);
+    assert_eq!(of_connect.map(|name| told(&ended.out, name)), of_connect.map(|_| told(&ended.out, "HTTP_PROXY")));
+    let bundle = Some(stage.at("ca/bundle.pem"));
+    assert_eq!(of_trust.map(|name| told(&ended.out, name)), of_trust.map(|_| bundle.clone()));
+    assert_eq!(told(&ended.out, "NODE_EXTRA_CA_CERTS"), Some(stage.at("ca/ca.pem")));
+    let curled = stage.api.requests().iter().filter(|seen| seen.target == "/curled").count();
+    let has_curl = Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_ok();
+    assert_eq!(curled, usize::from(has_curl), "{}", ended.err);
+}
+
+#[tokio::test]
 async fn the_command_gets_the_proxys_address_and_none_of_its_secrets() {
     let stage = Stage::new().await;
     let text = stage.usual().replace("{file: secret}", "{env: APP_SECRET}");
