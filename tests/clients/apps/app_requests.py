@@ -1,0 +1,51 @@
+import requests
+from common import BASE, FORGED, QUERY, chunks, run, sha256, upload
+
+app = requests.Session()
+
+
+def said(answer):
+    return f"{answer.status_code} {answer.text}"
+
+
+def events():
+    answer = app.get(BASE + "/events", stream=True)
+    lines = answer.iter_lines(decode_unicode=True)
+    first = next(lines)
+    requests.get(BASE + "/acknowledge")
+    return f"{answer.status_code} {first} " + " ".join(line for line in lines if line)
+
+
+def ranged():
+    answer = app.get(BASE + "/range", headers={"Range": "bytes=5-9"})
+    return f"{said(answer)} {answer.headers['Content-Range']}"
+
+
+def cookies():
+    app.get(BASE + "/set-cookie")
+    return said(app.get(BASE + "/cookie"))
+
+
+def head():
+    answer = app.head(BASE + "/get")
+    return f"{answer.status_code} {answer.headers['Content-Length']} {answer.text}"
+
+
+run({
+    "get": lambda: said(app.get(BASE + QUERY)),
+    "own-credential": lambda: said(app.get(BASE + QUERY, headers=FORGED)),
+    "head": head,
+    "no-content": lambda: said(app.delete(BASE + "/thing")),
+    "missing": lambda: said(app.get(BASE + "/missing")),
+    "form": lambda: said(app.post(BASE + "/form", data={"a": "1", "b": "2"})),
+    "upload": lambda: said(app.put(BASE + "/upload", data=upload())),
+    "chunked": lambda: said(app.post(BASE + "/upload", data=chunks())),
+    "download": lambda: f"200 {sha256(app.get(BASE + '/download').content)}",
+    "gzip": lambda: said(app.get(BASE + "/gzip")),
+    "redirect": lambda: said(app.get(BASE + "/redirect")),
+    "redirect-absolute": lambda: said(app.get(BASE + "/redirect-absolute")),
+    "range": ranged,
+    "cookies": cookies,
+    "events": events,
+    "many": lambda: sum(app.get(BASE + QUERY).status_code == 200 for _ in range(50)),
+})
