@@ -66,7 +66,8 @@ export const CLIENTS = [
   { name: 'httpx', run: ['python', 'app_httpx.py'], cases: [...USUAL, 'version'], only: { version: ['https'] } },
   { name: 'httpx-h2c', run: ['python', 'app_httpx.py'], env: { PRIOR: 'h2' }, modes: ['base'], cases: [...USUAL, 'version'] },
   { name: 'aiohttp', run: ['python', 'app_aiohttp.py'], cases: [...USUAL, 'expect', 'websocket'] },
-  { name: 'websockets', run: ['python', 'app_websockets.py'], cases: ['websocket'] },
+  // It takes a tunnel with whatever proxy.
+  { name: 'websockets', run: ['python', 'app_websockets.py'], cases: ['websocket'], modes: ['base', 'https'] },
   { name: 'grpcio', run: ['python', 'app_grpc.py'], cases: ['grpc-unary', 'grpc-streams'], modes: ['base', 'https'] },
   // Without a dispatcher for proxies it can only be given a base URL. No cookie jar, either.
   { name: 'fetch', run: ['node', 'app_fetch.mjs'], cases: without('cookies'), modes: ['base'] },
@@ -83,7 +84,7 @@ export const CLIENTS = [
     run: ['java', 'App.java'],
     tools: ['java'],
     cases: [...USUAL, 'http1', 'expect', 'websocket'],
-    // It takes a tunnel for a WebSocket, with whatever proxy.
+    // For a WebSocket it takes a tunnel, with whatever proxy.
     only: { websocket: ['base', 'https'] },
   },
   { name: 'go', run: ['go', 'run', 'app.go'], tools: ['go'], cases: [...USUAL, 'expect', 'trailers'] },
@@ -100,8 +101,7 @@ export const NOT_YET = {
     version: 'HTTP/2 from apps',
     'grpc-unary': 'gRPC',
     'grpc-streams': 'gRPC',
-    websocket: 'WebSockets',
     trailers: 'trailers',
   },
-  clients: { 'httpx-h2c': 'HTTP/2 from apps', grpcio: 'gRPC', websockets: 'WebSockets', ws: 'WebSockets' },
+  clients: { 'httpx-h2c': 'HTTP/2 from apps', grpcio: 'gRPC' },
 };
