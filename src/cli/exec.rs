@@ -138,8 +138,8 @@ fn settle(plan: &mut Plan) -> Result<Vec<String>, Failed> {
     plan.listeners.retain_mut(moved);
     if plan.listeners.is_empty() {
         return Err(Failed::Because(
-            "`listen` has no plain TCP address, and a port of its own for the command would be open to every program of \
-             this machine\n  hint: where that is fine, say `--listen localhost:0`"
+            "`listen` has no plain TCP address, and a port for the command would be open to every program of this \
+             machine\n  hint: where that is fine, say `--listen localhost:0`"
                 .to_owned(),
         ));
     }

@@ -21,7 +21,7 @@ const ANSWERS = {
   'GET /orders/7': (request, response) => json(response, { order: 7 }),
   'POST /orders': (request, response, body) => json(response, { took: body.toString() }),
   'GET /missing': (request, response) => text(response, 404, 'no such thing'),
-  'HEAD /get': (request, response) => response.writeHead(200, { 'content-length': 5, 'content-type': 'text/plain' }).end(),
+  'HEAD /get': (request, response) => response.writeHead(200, { 'content-length': 5 }).end(),
   'DELETE /thing': (request, response) => response.writeHead(204).end(),
   'POST /form': echoBody,
   'PUT /upload': echoBody,

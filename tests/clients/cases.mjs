@@ -64,7 +64,13 @@ export const CLIENTS = [
   },
   { name: 'requests', run: ['python', 'app_requests.py'], cases: USUAL },
   { name: 'httpx', run: ['python', 'app_httpx.py'], cases: [...USUAL, 'version'], only: { version: ['https'] } },
-  { name: 'httpx-h2c', run: ['python', 'app_httpx.py'], env: { PRIOR: 'h2' }, modes: ['base'], cases: [...USUAL, 'version'] },
+  {
+    name: 'httpx-h2c',
+    run: ['python', 'app_httpx.py'],
+    env: { PRIOR: 'h2' },
+    modes: ['base'],
+    cases: [...USUAL, 'version'],
+  },
   { name: 'aiohttp', run: ['python', 'app_aiohttp.py'], cases: [...USUAL, 'expect', 'websocket'] },
   // It takes a tunnel with whatever proxy.
   { name: 'websockets', run: ['python', 'app_websockets.py'], cases: ['websocket'], modes: ['base', 'https'] },
@@ -75,7 +81,9 @@ export const CLIENTS = [
   {
     name: 'node-http',
     run: ['node', 'app_http.mjs'],
-    cases: [...without('form', 'gzip', 'redirect', 'redirect-absolute', 'range', 'cookies', 'events'), 'expect', 'trailers'],
+    cases: [
+      ...without('form', 'gzip', 'redirect', 'redirect-absolute', 'range', 'cookies', 'events'), 'expect', 'trailers',
+    ],
     modes: ['base'],
   },
   { name: 'ws', run: ['node', 'app_ws.mjs'], cases: ['websocket'], modes: ['base'] },

@@ -1,5 +1,5 @@
 // The snippets of docs/clients.md, run as they stand: blocks marked `file NAME` are written, and each line of a block
-// marked `run` is typed in the folder where they are. Only the port and the folder of the CA are other than on the page.
+// marked `run` is typed in the folder where they are. Only the port and the CA's folder are other than on the page.
 import { execFile } from 'node:child_process';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -25,9 +25,9 @@ function read() {
 const programOf = (line) => line.split(' ').find((word) => !/^\w+=/.test(word));
 
 /**
- * Runs them all. `port` is where bearerd listens, `later(line, what)` why a line is not tried yet, `absent(program)` why
- * it cannot be, `arrived()` what the API has seen since it was last called. Gives each line, with why it was `skipped`
- * or what the `problem` was.
+ * Runs them all. `port` is where bearerd listens, `later(line, what)` why a line is not tried yet, `absent(program)`
+ * why it cannot be, `arrived()` what the API has seen since it was last called. Gives each line, with why it was
+ * `skipped` or what the `problem` was.
  */
 export async function* run({ port, ca, socket, python, later, absent, arrived }) {
   const { files, runs } = read();

@@ -74,7 +74,7 @@ async function run(client, mode, cases, { config, tools }) {
     CASES: cases.join(','),
     UPLOAD: join(folder, 'upload'),
   };
-  const [program, ...args] = client.run.map((word) => (word.startsWith('app') || word.startsWith('App') ? join(APPS, word) : word));
+  const [program, ...args] = client.run.map((word) => (/^app[_.]/i.test(word) ? join(APPS, word) : word));
   const command = [tools[program] ?? program, ...args];
   // The base URL is what `exec` says it is.
   const shell = ['sh', '-c', 'export BASE="${BASE:-$BEARERD_URL}"; exec "$@"', 'sh', ...command];
@@ -111,8 +111,10 @@ async function run(client, mode, cases, { config, tools }) {
   wrong('it is not the host that the API has', seen.find(({ host }) => host !== 'api.example.com'));
   const hop = ({ headers }) => headers['proxy-connection'] || headers['http2-settings'] || headers['keep-alive'];
   wrong('what belongs to one hop arrived', seen.find(hop));
-  wrong(`the app's own header is missing`, cases.includes('own-credential') && !seen.some(({ headers }) => headers['x-app'] === 'mine'));
-  wrong(`${seen.length} requests arrived and not ${due}`, seen.length !== due && seen.map(({ method, url }) => `${method} ${url}`));
+  const isOwn = ({ headers }) => headers['x-app'] === 'mine';
+  wrong(`the app's own header did not arrive`, cases.includes('own-credential') && !seen.some(isOwn));
+  const lines = seen.map(({ method, url }) => `${method} ${url}`);
+  wrong(`${seen.length} requests arrived and not ${due}`, seen.length !== due && lines);
   return due;
 }
 
@@ -145,7 +147,8 @@ async function snippets(api, caFile, venv) {
   const [port] = await freePorts(1);
   const socket = join(folder, 'app.sock');
   const listen = `listen: ["localhost:${port}", "unix:${socket}"]\nadmin: off`;
-  const running = bearerd(BINARY, ['run', '--config', configuration(api.port, caFile, listen)], { PATH: process.env.PATH });
+  const config = configuration(api.port, caFile, listen);
+  const running = bearerd(BINARY, ['run', '--config', config], { PATH: process.env.PATH });
   await eventually('bearerd listens', 20, () => listens(port));
   const later = (line, what) => {
     if (/https:\/\/api\.example\.com/.test(line) || what === 'interception') return NOT_YET.modes.https;

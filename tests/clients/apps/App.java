@@ -71,7 +71,8 @@ class App {
                 return text(to(QUERY).header("Authorization", "Bearer forged").header("X-App", "mine"));
             case "head": {
                 HttpResponse<String> answer = send(to("/get").method("HEAD", BodyPublishers.noBody()));
-                return answer.statusCode() + " " + answer.headers().firstValue("content-length").get() + " " + answer.body();
+                String length = answer.headers().firstValue("content-length").get();
+                return answer.statusCode() + " " + length + " " + answer.body();
             }
             case "no-content": return text(to("/thing").DELETE());
             case "missing": return text(to("/missing"));
@@ -126,8 +127,8 @@ class App {
             }
             case "websocket": {
                 Echo echo = new Echo();
-                WebSocket socket = APP.newWebSocketBuilder()
-                    .buildAsync(URI.create("ws" + BASE.substring("http".length()) + "/socket"), echo).get(20, TimeUnit.SECONDS);
+                URI url = URI.create("ws" + BASE.substring("http".length()) + "/socket");
+                WebSocket socket = APP.newWebSocketBuilder().buildAsync(url, echo).get(20, TimeUnit.SECONDS);
                 socket.sendText("hello", true).get(20, TimeUnit.SECONDS);
                 String text = echo.text.get(20, TimeUnit.SECONDS);
                 socket.sendBinary(ByteBuffer.allocate(70_000), true).get(20, TimeUnit.SECONDS);
