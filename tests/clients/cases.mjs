@@ -105,11 +105,9 @@ export const isMeant = (mode, name) => mode !== 'http' || name !== 'redirect-abs
 export const NOT_YET = {
   modes: { https: 'interception' },
   cases: {
-    'h2-prior-knowledge': 'HTTP/2 from apps',
-    version: 'HTTP/2 from apps',
     'grpc-unary': 'gRPC',
     'grpc-streams': 'gRPC',
     trailers: 'trailers',
   },
-  clients: { 'httpx-h2c': 'HTTP/2 from apps', grpcio: 'gRPC' },
+  clients: { grpcio: 'gRPC' },
 };
