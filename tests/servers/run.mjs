@@ -16,7 +16,7 @@ import { EACH, start } from './nginx.mjs';
 
 const BINARY = process.env.BEARERD ?? fileURLToPath(new URL('../../target/debug/bearerd', import.meta.url));
 /** What bearerd cannot do yet. */
-const NOT_YET = { http2: true, grpc: true };
+const NOT_YET = { grpc: true };
 const GETS = 20_000;
 const POSTS = 5_000;
 const AT_ONCE = 64;
@@ -89,7 +89,7 @@ async function load(port) {
 
 async function behindNginx(programs, caFile, tls) {
   // By what ALPN makes of it, and by HTTP/1.1 though the server offers more.
-  for (const [name, protocol] of [['auto', NOT_YET.http2 ? 'HTTP/1.1' : 'HTTP/2.0'], ['http1', 'HTTP/1.1']]) {
+  for (const [name, protocol] of [['auto', 'HTTP/2.0'], ['http1', 'HTTP/1.1']]) {
     const tokens = await provider(tls);
     const server = await start(name, programs, tls);
     const [port] = await freePorts(1);
