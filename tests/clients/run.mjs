@@ -34,8 +34,9 @@ async function missing(tools) {
   return undefined;
 }
 
-function configuration(port, caFile, listen = '') {
-  return file(listen === '' ? 'bearerd.yaml' : 'page.yaml', `${listen}
+/** `http` is what the route speaks, `listen` what else is said. */
+function configuration(name, { port, caFile, http = 'auto', listen = '' }) {
+  return file(name, `${listen}
 tokens:
   api:
     token_url: https://localhost:${port}/token
@@ -47,6 +48,7 @@ routes:
     upstream: https://api.example.com
     connect_to: 127.0.0.1:${port}       # no lookup leads there
     token: api
+    http: ${http}
     tls: {ca_file: ${caFile}}
 `);
 }
@@ -59,8 +61,11 @@ function later(client, mode, name) {
 const modesOf = (client) => client.modes ?? MODES;
 const isCase = (client, mode, name) => isMeant(mode, name) && (client.only?.[name] ?? MODES).includes(mode);
 
+/** By which HTTP bearerd asks the API, so that both have all clients' requests. */
+const UPSTREAM = { base: 2, http: 1, https: 2 };
+
 /** One client in one mode: all of its cases in one process, within one `exec`. */
-async function run(client, mode, cases, { config, tools }) {
+async function run(client, mode, cases, { configs, tools }) {
   const prefix = `/of/${client.name}-${mode}`;
   const { PATH, HOME, JAVA_HOME } = process.env;
   const env = {
@@ -78,7 +83,7 @@ async function run(client, mode, cases, { config, tools }) {
   const command = [tools[program] ?? program, ...args];
   // The base URL is what `exec` says it is.
   const shell = ['sh', '-c', 'export BASE="${BASE:-$BEARERD_URL}"; exec "$@"', 'sh', ...command];
-  const running = bearerd(BINARY, ['exec', '--config', config, '--', ...shell], env);
+  const running = bearerd(BINARY, ['exec', '--config', configs[UPSTREAM[mode]], '--', ...shell], env);
   let how;
   running.ended.then((code) => { how = code; });
   const deadline = () => { throw new Wrong(`${client.name}, ${mode}: still running; it said:\n${running.output()}`); };
@@ -108,6 +113,9 @@ async function run(client, mode, cases, { config, tools }) {
   };
   wrong('a request without our bearer alone', seen.find(({ credentials }) => credentials !== 'ours'));
   wrong('a credential of the app arrived', seen.find(({ fromApp }) => fromApp.length > 0));
+  // A WebSocket has a connection of its own, which speaks HTTP/1.1.
+  const due1 = ({ url }) => UPSTREAM[mode] === 1 || url.endsWith('/socket');
+  wrong('it came by another HTTP', seen.find((request) => request.version !== (due1(request) ? '1.1' : '2.0')));
   wrong('it is not the host that the API has', seen.find(({ host }) => host !== 'api.example.com'));
   const hop = ({ headers }) => headers['proxy-connection'] || headers['http2-settings'] || headers['keep-alive'];
   wrong('what belongs to one hop arrived', seen.find(hop));
@@ -147,7 +155,7 @@ async function snippets(api, caFile, venv) {
   const [port] = await freePorts(1);
   const socket = join(folder, 'app.sock');
   const listen = `listen: ["localhost:${port}", "unix:${socket}"]\nadmin: off`;
-  const config = configuration(api.port, caFile, listen);
+  const config = configuration('page.yaml', { port: api.port, caFile, listen });
   const running = bearerd(BINARY, ['run', '--config', config], { PATH: process.env.PATH });
   await eventually('bearerd listens', 20, () => listens(port));
   const later = (line, what) => {
@@ -177,7 +185,11 @@ async function story() {
   const [caFile, tls] = await certificates('DNS:api.example.com,DNS:localhost');
   writeFileSync(join(folder, 'upload'), BYTES);
   const api = await serve('../clients/api.mjs', { ...tls, upload: join(folder, 'upload') }, arrived);
-  const config = configuration(api.port, caFile);
+  const upstream = { port: api.port, caFile };
+  const configs = {
+    1: configuration('http1.yaml', { ...upstream, http: 'http1' }),
+    2: configuration('auto.yaml', upstream),
+  };
   const venv = await python();
   const tools = { python: venv.program };
 
@@ -202,7 +214,7 @@ async function story() {
         }
         if (cases.length === 0) continue;
         const began = Date.now();
-        const requests = await run(client, mode, cases, { config, tools });
+        const requests = await run(client, mode, cases, { configs, tools });
         for (const name of cases) cells.set(`${client.name} ${mode} ${name}`, mode === 'https' ? 's' : mode[0]);
         const seconds = ((Date.now() - began) / 1000).toFixed(1);
         check(`${client.name}, ${mode}: ${cases.length} cases, ${requests} requests, each with our bearer`, true);

@@ -22,7 +22,9 @@ const POSTS = 5_000;
 const AT_ONCE = 64;
 
 const place = (name) => fileURLToPath(new URL(name, import.meta.url));
-const none = (what, bad) => check(what, bad.length === 0, `not so ${bad.length} times: ${JSON.stringify(bad.slice(0, 3))}`);
+const none = (what, bad) => {
+  check(what, bad.length === 0, `not so ${bad.length} times: ${JSON.stringify(bad.slice(0, 3))}`);
+};
 
 /** A token endpoint that calls its tokens `token-1`, `token-2` and so on. */
 async function provider({ cert, key }) {
@@ -68,7 +70,8 @@ async function load(port) {
     const asked = request({ ...options, headers: { 'x-row': row, 'content-length': body.length } }, (answer) => {
       let said = '';
       answer.setEncoding('utf8').on('data', (data) => { said += data; }).on('end', () => {
-        if (answer.statusCode !== 200 || said !== (posts ? body : 'fine')) bad.push(`${row}: ${answer.statusCode} ${said}`);
+        const right = answer.statusCode === 200 && said === (posts ? body : 'fine');
+        if (!right) bad.push(`${row}: ${answer.statusCode} ${said}`);
         done();
       }).on('error', (error) => { bad.push(`${row}: ${error}`); done(); });
     });
@@ -108,11 +111,14 @@ async function behindNginx(programs, caFile, tls) {
     const connections = new Set(log.map(({ connection }) => connection)).size;
     none(`nginx, ${name}: ${GETS} GETs and ${POSTS} POSTs in ${seconds} s, none failed`, bad);
     check(`nginx, ${name}: each arrived`, rows.size === GETS + POSTS, `${rows.size}`);
-    none(`nginx, ${name}: each POST arrived once`, log.filter(({ row, method }) => method === 'POST' && rows.get(row) > 1));
+    const again = log.filter(({ row, method }) => method === 'POST' && rows.get(row) > 1);
+    none(`nginx, ${name}: each POST arrived once`, again);
     none(`nginx, ${name}: each by ${protocol}`, log.filter((line) => line.protocol !== protocol));
-    none(`nginx, ${name}: each with the token, once`, log.filter(({ scheme, token }) => scheme !== 'Bearer' || token !== 'token-1'));
+    const others = log.filter(({ scheme, token }) => scheme !== 'Bearer' || token !== 'token-1');
+    none(`nginx, ${name}: each with the token, once`, others);
     const least = Math.floor((GETS + POSTS) / EACH);
-    check(`nginx, ${name}: ${connections} connections, each ended by nginx after ${EACH} requests`, connections >= least, `fewer than ${least}`);
+    const ends = `${connections} connections, each ended by nginx after ${EACH} requests`;
+    check(`nginx, ${name}: ${ends}`, connections >= least, `fewer than ${least}`);
     check(`nginx, ${name}: SIGTERM ends bearerd with 0`, how === 0, running.output());
   }
 }
@@ -186,7 +192,8 @@ async function behindGrpc(program, caFile, tls) {
   none('gRPC: each call had our token alone', server.said.filter((line) => line.startsWith('wrong')));
   check('gRPC: the deadline reached the server', count('endless begins with a deadline') === 1, server.said.join('\n'));
   check('gRPC: what the app gave up ended at the server', count('endless ended') === 2, server.said.join('\n'));
-  check('gRPC: one call was refused, and made once more with a new token', count('refused token-1') === 1, server.said.join('\n'));
+  const refused = count('refused token-1');
+  check('gRPC: one call was refused, and made once more with a new token', refused === 1, server.said.join('\n'));
   check('gRPC: that took one token request', tokens.issued.length === 2, tokens.issued.join(' '));
 }
 
