@@ -15,8 +15,6 @@ import { python } from '../clients/python.mjs';
 import { EACH, start } from './nginx.mjs';
 
 const BINARY = process.env.BEARERD ?? fileURLToPath(new URL('../../target/debug/bearerd', import.meta.url));
-/** What bearerd cannot do yet. */
-const NOT_YET = { grpc: true };
 const GETS = 20_000;
 const POSTS = 5_000;
 const AT_ONCE = 64;
@@ -205,8 +203,7 @@ async function story() {
     const programs = await unpacked().catch((error) => console.log(`      skipped: nginx (${error.message})`));
     if (programs) await behindNginx(programs, caFile, tls);
   }
-  if (isAsked('grpc') && NOT_YET.grpc) console.log('      not yet: gRPC');
-  else if (isAsked('grpc')) {
+  if (isAsked('grpc')) {
     const { program, missing } = await python();
     if (missing) console.log(`      skipped: gRPC (${missing})`);
     else await behindGrpc(program, caFile, tls);
