@@ -180,7 +180,7 @@ impl Ca {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Only { host: host.clone(), key }));
-        config.alpn_protocols = Protocols::Either.offered();
+        config.alpn_protocols = Protocols::Either.taken();
         Ok(config)
     }
 }

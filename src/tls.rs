@@ -50,15 +50,26 @@ pub enum Protocols {
 pub const H2: &[u8] = b"h2";
 
 const HTTP_1_1: &[u8] = b"http/1.1";
+const HTTP_1_0: &[u8] = b"http/1.0";
 
 impl Protocols {
-    /// Their names in ALPN, the best first.
-    pub fn offered(self) -> Vec<Vec<u8>> {
+    /// Their names in ALPN for a client, the best first.
+    fn offered(self) -> Vec<Vec<u8>> {
         match self {
             Self::Http1 => vec![HTTP_1_1.to_vec()],
             Self::Http2 => vec![H2.to_vec()],
             Self::Either => vec![H2.to_vec(), HTTP_1_1.to_vec()],
         }
+    }
+
+    /// The same for a server. HTTP/1.0 has a name of its own, and who offers it alone, as `curl --http1.0` does, would
+    /// be turned away.
+    pub fn taken(self) -> Vec<Vec<u8>> {
+        let mut names = self.offered();
+        if self != Self::Http2 {
+            names.push(HTTP_1_0.to_vec());
+        }
+        names
     }
 }
 
@@ -170,7 +181,7 @@ pub fn server_config(settings: &ServerTls, protocols: Protocols) -> Result<Serve
         key: settings.key.clone(),
         error: Box::new(error),
     })?;
-    config.alpn_protocols = protocols.offered();
+    config.alpn_protocols = protocols.taken();
     Ok(config)
 }
 

@@ -122,6 +122,11 @@ async fn an_app_is_served_over_tls() {
                 assert_eq!(stream.get_ref().1.alpn_protocol(), agreed, "{offered:?}");
                 assert_eq!(App2::over(stream, &NAME).await.get("/two").await.status, 200, "{offered:?}");
             }
+            // An old client has a name for what it speaks.
+            config.alpn_protocols = vec![b"http/1.0".to_vec()];
+            let mut app = connect(&rig, config.clone()).await.unwrap();
+            app.send("GET /old HTTP/1.0\r\nHost: localhost\r\n\r\n").await;
+            assert_eq!(app.answer().await.status, 200);
             // What was agreed on is spoken, and nothing else.
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             let mut app = connect(&rig, config.clone()).await.unwrap();
@@ -133,7 +138,7 @@ async fn an_app_is_served_over_tls() {
             app.send(app.head("GET /no HTTP/1.1")).await;
             assert!(!app.hears_until_end().await.starts_with(b"HTTP/1.1"));
         }
-        let round = ["/x", "/y", "/two", "/two", "/two", "/two"];
+        let round = ["/x", "/y", "/two", "/two", "/two", "/two", "/old"];
         assert_eq!(targets(&rig), [round, round].concat());
         rig.proxy.until_said("egress listens on").await;
         assert!(rig.proxy.said().contains(", with TLS"));
