@@ -158,6 +158,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn there_are_only_so_many_at_a_time_where_an_app_chooses_the_name() {
+        let stock = Stock::of(1);
+        let mut lookup = resolver(|_| Ok(Vec::new()));
+        lookup.lookups =
+            Arc::new(Lookups { stock: Some(stock.clone()), ..Lookups::by(|_| Ok(vec![([127, 0, 0, 2], 0).into()])) });
+        let taken = stock.take();
+        assert_eq!(lookup.call(name()).await.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        drop(taken);
+        assert_eq!(lookup.call(name()).await.unwrap().len(), 1);
+        // It holds its thread until it is over, and no longer.
+        while stock.taken() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
     async fn addresses_that_no_upstream_has_are_left_out() {
         let mut mixed = resolver(|_| Ok(vec![([169, 254, 169, 254], 0).into(), ([127, 0, 0, 2], 0).into()]));
         assert_eq!(mixed.call(name()).await.unwrap().collect::<Vec<_>>(), [([127, 0, 0, 2], 0).into()]);
