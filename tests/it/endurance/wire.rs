@@ -63,6 +63,15 @@ impl Wire {
         }
     }
 
+    /// What is below, where nothing was read yet.
+    pub(super) fn into_tcp(self) -> TcpStream {
+        assert!(self.unread.is_empty());
+        match self.link {
+            Link::Plain(stream) => stream,
+            Link::Tls(_) => panic!("TLS is above it"),
+        }
+    }
+
     /// Ends our side by FIN, with a close_notify before it if there is TLS; `rudely`, without one.
     pub(super) async fn finish(&mut self, rudely: bool) {
         // Whoever left first needs no end.

@@ -11,33 +11,33 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{in_time, rig_to_bytes, rig_with};
 use crate::support::{API, Answer, PATIENCE, Rig};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
 const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
-const NO_ERROR: u32 = 0;
+pub(super) const NO_ERROR: u32 = 0;
 const PROTOCOL_ERROR: u32 = 1;
-const INTERNAL_ERROR: u32 = 2;
+pub(super) const INTERNAL_ERROR: u32 = 2;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 const HTTP_1_1_REQUIRED: u32 = 13;
 
 /// The server's side of a connection, from behind the preface.
-struct Frames<S> {
-    stream: S,
+pub(super) struct Frames<S> {
+    pub(super) stream: S,
     /// Whether pings are answered.
     answers_pings: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
-    async fn begin(mut stream: S) -> Self {
+    pub(super) async fn begin(mut stream: S) -> Self {
         let mut preface = [0; 24];
         stream.read_exact(&mut preface).await.unwrap();
         assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -47,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// A peer that is gone is no error here.
-    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    pub(super) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
         let _ = self.stream.write_all(&[&head, payload].concat()).await;
@@ -55,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// The stream of the next request whose end has come; `None` at the end of the connection.
-    async fn request(&mut self) -> Option<u32> {
+    pub(super) async fn request(&mut self) -> Option<u32> {
         loop {
             let mut head = [0; 9];
             self.stream.read_exact(&mut head).await.ok()?;
@@ -74,30 +74,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// 200 without a body.
-    async fn answer(&mut self, stream: u32) {
+    pub(super) async fn answer(&mut self, stream: u32) {
         self.send(HEADERS, END_HEADERS | END_STREAM, stream, &[0x88]).await;
     }
 
-    async fn reset(&mut self, stream: u32, reason: u32) {
+    pub(super) async fn reset(&mut self, stream: u32, reason: u32) {
         self.send(RST_STREAM, 0, stream, &reason.to_be_bytes()).await;
     }
 
-    async fn go_away(&mut self, last: u32, reason: u32) {
+    pub(super) async fn go_away(&mut self, last: u32, reason: u32) {
         self.send(GOAWAY, 0, 0, &[last.to_be_bytes(), reason.to_be_bytes()].concat()).await;
     }
 }
 
-async fn next(upstream: &TcpListener) -> Frames<TcpStream> {
+pub(super) async fn next(upstream: &TcpListener) -> Frames<TcpStream> {
     let (stream, _) = in_time(upstream.accept()).await.unwrap();
     in_time(Frames::begin(stream)).await
 }
 
-async fn rig() -> (Rig, TcpListener) {
+pub(super) async fn rig() -> (Rig, TcpListener) {
     rig_to_bytes("http: http2").await
 }
 
 /// A request by an app of its own, on its way.
-async fn asks(rig: &Rig, head: &str, body: &str) -> tokio::task::JoinHandle<Answer> {
+pub(super) async fn asks(rig: &Rig, head: &str, body: &str) -> tokio::task::JoinHandle<Answer> {
     let mut app = rig.app().await;
     let request = app.head(head) + body;
     app.send(request).await;

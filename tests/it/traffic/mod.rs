@@ -22,6 +22,7 @@ mod intercept;
 mod limits;
 mod loops;
 mod misbehaving;
+mod misbehaving_http2;
 mod places;
 mod review;
 mod routes;

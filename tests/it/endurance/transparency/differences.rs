@@ -3,6 +3,7 @@
 //! The same list, word for word, stands in `docs/differences.md`. An entry does not forgive: it says what bearerd must
 //! have made of what came, so that anything else is still left over.
 
+use super::Http;
 use super::sight::{Message, Sight};
 
 pub(super) struct Difference {
@@ -16,15 +17,19 @@ pub(super) struct Difference {
 
 /// What an entry may have to know besides.
 pub(super) struct Circumstances<'a> {
+    pub(super) app: Http,
+    pub(super) api: Http,
     /// What bearerd puts on.
     pub(super) credential: &'a str,
     /// The API's.
     pub(super) authority: &'a str,
     pub(super) absolute: bool,
+    /// The request has one, be it empty.
+    pub(super) has_body: bool,
 }
 
 /// In the order in which they are taken away.
-pub(super) const DIFFERENCES: [Difference; 12] = [
+pub(super) const DIFFERENCES: [Difference; 16] = [
     Difference {
         what: "Names of header fields are in lower case, and fields of one name stand together.",
         why: "Neither means anything (RFC 9110, 5.1 and 5.3). Fields of one name keep their order.",
@@ -42,14 +47,18 @@ pub(super) const DIFFERENCES: [Difference; 12] = [
         },
     },
     Difference {
-        what: "Trailers of an answer reach an app that takes them (`TE: trailers`); `Trailer` has a line for each.",
+        what: "Trailers of an answer are announced (`Trailer`, a line for each) to an app that takes them (`TE: trailers`), \
+               and over HTTP/1 reach no other.",
         why: "What serves HTTP/1 here sends them to no other.",
-        even_out: |direct, through, _| {
-            let takes = direct.request.all("te").any(|line| line == "trailers");
-            let there = !direct.answer.trailers.is_empty();
-            if !takes {
-                direct.answer.remove("trailer");
-                direct.answer.trailers.clear();
+        even_out: |direct, through, circumstances| {
+            let asks = direct.request.all("te").any(|line| line == "trailers");
+            let mut there = false;
+            if !asks {
+                there |= direct.answer.remove("trailer");
+                if circumstances.app == Http::One {
+                    there |= !direct.answer.trailers.is_empty();
+                    direct.answer.trailers.clear();
+                }
             }
             for message in direct.messages().into_iter().chain(through.messages()) {
                 let mut names: Vec<String> = message
@@ -65,7 +74,9 @@ pub(super) const DIFFERENCES: [Difference; 12] = [
                 }
             }
             // That it takes them is said anew to the API, and that this is for one connection.
-            if takes && through.request.all("te").eq(["trailers"]) && through.request.all("connection").eq(["te"]) {
+            let as_option = if circumstances.api == Http::One { &["te"][..] } else { &[] };
+            let is_said = through.request.all("connection").eq(as_option.iter().copied());
+            if asks && is_said && through.request.all("te").eq(["trailers"]) {
                 through.request.remove("te");
                 through.request.remove("connection");
             }
@@ -113,6 +124,14 @@ pub(super) const DIFFERENCES: [Difference; 12] = [
         },
     },
     Difference {
+        what: "`Expect: 100-continue` goes from HTTP/1 to HTTP/1 alone.",
+        why: "Over HTTP/2 a 100 is neither heard nor said here: the app is to go on at once.",
+        even_out: |direct, _, circumstances| {
+            let is_old = (circumstances.app, circumstances.api) == (Http::One, Http::One);
+            !is_old && direct.request.remove("expect")
+        },
+    },
+    Difference {
         what: "Answers before the answer (100, 102, 103) are not relayed.",
         why: "What serves HTTP/1 here cannot send them; 100 is bearerd's own, to an app that expects it, once the API has \
               said so or nothing for a second.",
@@ -127,14 +146,44 @@ pub(super) const DIFFERENCES: [Difference; 12] = [
         what: "The version is that of each connection.",
         why: "It says what a peer can, and not what a message is (RFC 9110, 2.5).",
         even_out: |direct, through, _| {
-            let there = direct.answer.version != through.answer.version;
-            direct.answer.version.clone_from(&through.answer.version);
+            let mut there = false;
+            for (one, two) in direct.messages().into_iter().zip(through.messages()) {
+                there |= one.version != two.version;
+                one.version.clone_from(&two.version);
+            }
             there
         },
     },
     Difference {
-        what: "A body of unknown length arrives in chunks, however it came.",
-        why: "The end of a connection as the end of a body cannot be told from a failure.",
+        what: "The words behind a status are the usual ones, or none, where one side speaks HTTP/2.",
+        why: "HTTP/2 has none (RFC 9113, 8.3.2), and they mean nothing.",
+        even_out: |direct, through, circumstances| {
+            if circumstances.api == Http::One {
+                return false;
+            }
+            let there = direct.answer.start != through.answer.start;
+            for message in [&mut direct.answer, &mut through.answer] {
+                message.start.truncate("200 ".len());
+            }
+            there
+        },
+    },
+    Difference {
+        what: "Lines of `Cookie` over HTTP/2 arrive as one.",
+        why: "There a cookie may be cut into lines, and HTTP/1 knows but one (RFC 9113, 8.2.3).",
+        even_out: |direct, _, circumstances| {
+            let cookies: Vec<String> = direct.request.all("cookie").map(str::to_owned).collect();
+            if circumstances.app == Http::One || cookies.len() < 2 {
+                return false;
+            }
+            direct.request.remove("cookie");
+            direct.request.add("cookie", &cookies.join("; "))
+        },
+    },
+    Difference {
+        what: "How a body ends is told in the way of each connection: by its length, by chunks, by HTTP/2's own sign. \
+               Where an API ends the connection instead, HTTP/1 apps get chunks.",
+        why: "The end of a connection cannot be told from a failure.",
         even_out: |direct, through, _| {
             let there = direct.answer.ends_with_connection != through.answer.ends_with_connection;
             for message in direct.messages().into_iter().chain(through.messages()) {
@@ -164,11 +213,24 @@ pub(super) const DIFFERENCES: [Difference; 12] = [
         },
     },
     Difference {
-        what: "The `Content-Length` of a 304 to any method but `HEAD` is gone.",
+        what: "A request without a body says `Content-Length: 0` to an API over HTTP/2, unless its method never has one.",
+        why: "It is what a client should say (RFC 9110, 8.6).",
+        even_out: |direct, _, circumstances| {
+            let request = &mut direct.request;
+            let method = request.start.split(' ').next().unwrap_or_default();
+            let never_has = ["GET", "HEAD", "DELETE"].contains(&method);
+            if circumstances.api == Http::One || circumstances.has_body || never_has {
+                return false;
+            }
+            request.add("content-length", "0")
+        },
+    },
+    Difference {
+        what: "The `Content-Length` of a 304 to any method but `HEAD` is gone, over HTTP/1.",
         why: "It would be that of a body which is not there; RFC 9110, 15.4.5, prefers it so.",
-        even_out: |direct, _, _| {
+        even_out: |direct, _, circumstances| {
             let there = direct.answer.start.starts_with("304 ") && !direct.request.start.starts_with("HEAD ");
-            there && direct.answer.remove("content-length")
+            there && circumstances.app == Http::One && direct.answer.remove("content-length")
         },
     },
     Difference {

@@ -88,6 +88,25 @@ impl Exchange {
         let answer = Answer::any(random, &request.method, authority);
         Self { request, answer, authority: authority.to_owned(), is_absolute: random.u8(..4) == 0 }
     }
+
+    /// Without what HTTP/2 has no words for: what concerns a connection (RFC 9113, 8.2.2), how a body is framed, phrases.
+    pub(super) fn without_http1(mut self) -> Self {
+        self.is_absolute = false;
+        (self.answer.interim, self.answer.is_old) = (Vec::new(), false);
+        for framing in [&mut self.request.framing, &mut self.answer.framing] {
+            if let Framing::Chunks { extension, .. } = framing {
+                *extension = "";
+            }
+        }
+        if let Some(end) = self.request.target.find('#') {
+            self.request.target.truncate(end);
+        }
+        for fields in [&mut self.request.fields, &mut self.answer.fields] {
+            let of_http1 = ["connection", "keep-alive", "proxy-connection", "upgrade", "http2-settings"];
+            fields.retain(|(name, _)| !of_http1.iter().any(|one| name.eq_ignore_ascii_case(one)));
+        }
+        self
+    }
 }
 
 impl Request {
@@ -115,12 +134,13 @@ impl Request {
             ("AUTHORIZATION_", b"Basic eDp5"),
             ("Authorization", b""),
         ];
-        let ordinary: [(&str, &[u8]); 16] = [
+        let ordinary: [(&str, &[u8]); 17] = [
             ("Accept", b"*/*"),
             ("Accept", b"text/html;q=0.5"),
             ("Accept-Encoding", b"gzip, br;q=0.9, identity;q=0"),
             ("User-Agent", b"an/app (of \"some\" kind)"),
             ("Cookie", b"a=b; c=d"),
+            ("Cookie", b"e=f"),
             ("If-None-Match", b"W/\"1\", \"2\""),
             ("If-Modified-Since", b"Sun, 06 Nov 1994 08:49:37 GMT"),
             ("Range", b"bytes=0-1,-5"),
@@ -251,17 +271,16 @@ impl Answer {
             _ => "Some Words",
         };
         let interim = [103, 102, 100, 103].into_iter().filter(|_| random.u8(..24) == 0).collect();
-        let mut answer = Self { interim, is_old, status, phrase, fields, framing, body, trailers };
-        if answer.closes() && !answer.is_old {
-            answer.fields.push(("Connection".to_owned(), b"close".to_vec()));
-        }
-        answer
+        Self { interim, is_old, status, phrase, fields, framing, body, trailers }
     }
 
-    /// The API ends the connection behind it.
+    /// Of an answer over HTTP/1: the end of the connection is its own.
     pub(super) fn closes(&self) -> bool {
-        let is_bodiless = matches!(self.status, 204 | 304);
-        self.is_old || matches!(self.framing, Framing::None) && !is_bodiless
+        self.is_old || matches!(self.framing, Framing::None) && !self.is_bodiless()
+    }
+
+    pub(super) fn is_bodiless(&self) -> bool {
+        matches!(self.status, 204 | 304)
     }
 }
 

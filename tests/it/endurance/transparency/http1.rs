@@ -81,7 +81,10 @@ pub(super) async fn serve(mut wire: Wire, desk: Arc<Desk>) {
             sent.extend(format!("HTTP/1.1 {status} Interim\r\nLink: </style.css>; rel=preload\r\n\r\n").bytes());
         }
         let version = if answer.is_old { "1.0" } else { "1.1" };
-        let start = format!("HTTP/{version} {} {}", answer.status, answer.phrase);
+        let mut start = format!("HTTP/{version} {} {}", answer.status, answer.phrase);
+        if answer.closes() && !answer.is_old {
+            start.push_str("\r\nConnection: close");
+        }
         let mut framed = bytes(&start, &answer.fields, &answer.framing, &answer.body, &answer.trailers);
         if exchange.request.method == "HEAD" {
             // Its head says what that of a GET would say, and nothing stands behind it.
@@ -116,7 +119,7 @@ fn message(head: &Head, is_answer: bool) -> Message {
 }
 
 fn field((name, value): (&[u8], &[u8])) -> (String, String) {
-    (name.escape_ascii().to_string(), value.escape_ascii().to_string())
+    (String::from_utf8(name.to_owned()).unwrap(), value.escape_ascii().to_string())
 }
 
 impl Message {
