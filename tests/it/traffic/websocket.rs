@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bearerd::demo::answer::Answer;
 use bearerd::demo::steps::Step;
+use http::Version;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::tls;
 use super::{accepted, in_time, last, moment, read_until, rig_to_bytes, rig_with, route, targets};
+use super::{http2_api, tls};
 use crate::support::{Options, PATIENCE, Rig, eventually};
 
 /// The example of RFC 6455, 1.3: a key, and what has to be made of it.
@@ -145,6 +146,22 @@ async fn a_websocket_has_a_connection_of_its_own() {
     assert_eq!(rig.get("/second").await.status, 200);
     let by: Vec<u64> = rig.api.requests().iter().map(|seen| seen.connection_id).collect();
     assert_eq!(by, [1, 2, 1]);
+}
+
+#[tokio::test]
+async fn it_speaks_http1_whatever_the_route_prefers() {
+    for more in ["", "http: http2"] {
+        let rig = http2_api::rig_to_http2(100, more).await;
+        assert_eq!(rig.get("/").await.status, 200);
+        assert_eq!(last(&rig).version, Version::HTTP_2);
+        rig.api.script().push(echo());
+        let mut app = rig.app().await;
+        assert_eq!(app.ask(&asking("/chat", "")).await.status, 101, "{more}");
+        assert_eq!((last(&rig).version, last(&rig).connection_id), (Version::HTTP_11, 2));
+        let mut app = app.into_stream();
+        say(&mut app, "hello").await;
+        assert_eq!(hear(&mut app, 5).await, "hello");
+    }
 }
 
 #[tokio::test]
