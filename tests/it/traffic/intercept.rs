@@ -18,10 +18,10 @@ use tokio_rustls::client::TlsStream;
 use super::{in_time, last, rig_with, route, targets};
 use crate::support::{API, Answer, App, App2, Proxy, Rig, eventually};
 
-type Inside = App<TlsStream<TcpStream>>;
+pub(super) type Inside = App<TlsStream<TcpStream>>;
 
 /// A rig with a route that intercepts, and its authority in `ca`.
-async fn rig(more: &str, top: &str) -> Rig {
+pub(super) async fn rig(more: &str, top: &str) -> Rig {
     rig_with(|rig| {
         std::fs::create_dir(rig.folder.path("ca")).unwrap();
         format!(
@@ -54,7 +54,7 @@ async fn inside_as(rig: &Rig, config: ClientConfig, name: &str, lines: &str) -> 
     Ok(App::over(in_time(TlsConnector::from(Arc::new(config)).connect(name, app.into_stream())).await?, &API))
 }
 
-async fn inside(rig: &Rig, lines: &str) -> Inside {
+pub(super) async fn inside(rig: &Rig, lines: &str) -> Inside {
     inside_as(rig, trusting(&rig.folder.path("ca/ca.pem")), API, lines).await.unwrap()
 }
 

@@ -79,6 +79,16 @@ async fn it_is_where_the_app_asks_for_it_and_other_methods_are_requests() {
 }
 
 #[tokio::test]
+async fn within_an_interception_it_is_a_path_on_the_upstream() {
+    let rig = super::intercept::rig(STUB, "").await;
+    let mut app = super::intercept::inside(&rig, "").await;
+    let head = app.head(&format!("POST /oauth2/token HTTP/1.1\nContent-Length: {}", FORM.len()));
+    app.send(format!("{head}{FORM}")).await;
+    assert!(app.answer().await.json()["access_token"].is_string());
+    assert_eq!(targets(&rig), [""; 0]);
+}
+
+#[tokio::test]
 async fn who_may_not_call_gets_not_even_a_placeholder() {
     let rig = rig_with(|rig| {
         let client = "callers: {clients: [{name: billing, password: {file: secret}}]}";

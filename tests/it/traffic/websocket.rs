@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{accepted, in_time, last, moment, read_until, rig_to_bytes, rig_with, route, targets};
-use super::{http2_api, tls};
+use super::{http2_api, intercept, tls};
 use crate::support::{Options, PATIENCE, Rig, eventually};
 
 /// The example of RFC 6455, 1.3: a key, and what has to be made of it.
@@ -352,6 +352,21 @@ async fn over_tls_on_both_sides_and_two_workers() {
         assert_eq!(in_time(app.read(&mut [0])).await.unwrap(), 0);
     }
     eventually("every connection is closed", || rig.api.counts().open.now() == 0).await;
+}
+
+/// What an app with a hard-coded `wss://` does by a proxy.
+#[tokio::test]
+async fn within_an_interception() {
+    let rig = intercept::rig("", "").await;
+    rig.api.script().push(echo());
+    let mut app = intercept::inside(&rig, "").await;
+    assert_eq!(app.ask(&asking("/v1/chat", "")).await.status, 101);
+    assert_eq!((last(&rig).verdict, last(&rig).target.as_str()), (bearerd::demo::api::Verdict::Good, "/v1/chat"));
+    let mut app = app.into_stream();
+    say(&mut app, "hello").await;
+    assert_eq!(hear(&mut app, 5).await, "hello");
+    app.shutdown().await.unwrap();
+    assert_eq!(in_time(app.read(&mut [0])).await.unwrap(), 0);
 }
 
 #[tokio::test]
