@@ -82,19 +82,20 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             biased;
-            ended = connection.as_mut() => {
-                if ended.is_err_and(|error| is_refused(&error)) {
-                    observer.refused(Reason::BadRequest, None, Some("it is not HTTP/2 as it should be, or a flood of it"));
-                }
-                return;
-            }
-            () = draining.as_mut(), if !told => {}
+            // First: a flood uses up what a task may do at a time, and a timer behind it would never be looked at.
             () = watchdog.as_mut() => {
                 // Busy connections are not idle: this one has had its time, or takes nothing.
                 if told || activity.has_broken_off() {
                     return;
                 }
                 watchdog.set(activity.watchdog(limits));
+            }
+            () = draining.as_mut(), if !told => {}
+            ended = connection.as_mut() => {
+                if ended.is_err_and(|error| is_refused(&error)) {
+                    observer.refused(Reason::BadRequest, None, Some("it is not HTTP/2 as it should be, or a flood of it"));
+                }
+                return;
             }
         }
         told = true;

@@ -12,6 +12,7 @@ mod examples;
 mod exec;
 mod health;
 mod hints;
+mod http2_abuse;
 mod listeners;
 mod logs;
 mod memory;

@@ -3,6 +3,7 @@
 mod app;
 mod app2;
 mod folder;
+pub(crate) mod frames;
 mod scale;
 
 use std::fmt::Write as _;

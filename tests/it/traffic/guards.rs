@@ -3,7 +3,7 @@
 use super::{rig_with, route, targets};
 use crate::support::{API, App, Options, Rig};
 
-const FOREIGN: [&str; 7] = [
+pub(super) const FOREIGN: [&str; 7] = [
     "rebind.attacker.test",
     "rebind.attacker.test:4280",
     "localhost.attacker.test",
