@@ -4,6 +4,7 @@ mod app;
 mod app2;
 mod folder;
 pub(crate) mod frames;
+mod grpc;
 mod scale;
 
 use std::fmt::Write as _;
@@ -21,6 +22,7 @@ use bearerd::demo::provider::{self, Provider};
 use bearerd::observe::Observer;
 use bearerd::observe::log::{Format, Level, Log, LogSettings};
 pub(crate) use folder::Folder;
+pub(crate) use grpc::{Call, GrpcServer, Messages, Sender, pipe, reset_reason};
 pub(crate) use scale::{report, scaled, seed};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

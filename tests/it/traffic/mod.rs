@@ -13,6 +13,7 @@ mod faults;
 mod forms;
 mod framing_api;
 mod framing_app;
+mod grpc;
 mod guards;
 mod headers;
 mod http2_api;
