@@ -184,8 +184,11 @@ pub(super) fn connector(resolver: Resolver, timeout: Duration) -> HttpConnector<
     // A proxy's writes are whole messages already; waiting to merge them only delays.
     http.set_nodelay(true);
     // Tells of a peer that went away without a word while it owes an answer; idle connections are closed long
-    // before.
+    // before. It is all that ends a stream of events that nobody sends any more: two minutes, where a system's own
+    // numbers would make it twelve.
     http.set_keepalive(Some(Duration::from_secs(60)));
+    http.set_keepalive_interval(Some(Duration::from_secs(15)));
+    http.set_keepalive_retries(Some(4));
     // It divides this among the name's addresses, so that one that is dead leaves time for the next.
     http.set_connect_timeout(Some(timeout));
     http

@@ -210,11 +210,13 @@ pub struct Timeouts {
     /// For a connection: name lookup, TCP and TLS together.
     #[schemars(extend("default" = "5s", "x-min" = "10ms", "x-max" = "10m"))]
     pub connect: Duration,
-    /// For the head of the answer, once the request is sent.
+    /// For the head of the answer, once the request is sent. A long poll needs more than the API holds it; a call of
+    /// gRPC never has less than its own `grpc-timeout`, and as long as it likes without one.
     #[schemars(extend("default" = "60s", "x-min" = "10ms", "x-max" = "24h"))]
     pub headers: Duration,
-    /// Without a byte of a body moving, in either direction. A WebSocket may be quiet for as long as both sides like;
-    /// this holds for it where one side does not take what the other sends, or has ended.
+    /// Without a byte of a body moving, in either direction. Event streams (`text/event-stream`), calls of gRPC and
+    /// WebSockets may be quiet for as long as both sides like; this holds for them where one side does not take what the
+    /// other sends, and for a WebSocket where one side has ended.
     #[schemars(extend("default" = "5m", "x-min" = "10ms", "x-max" = "24h"))]
     pub body_idle: Duration,
     /// How long an unused connection is kept.

@@ -6,6 +6,7 @@ use bearerd::demo::answer::Answer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::http2_api::rig_to_http2;
 use super::{in_time, last, moment, read_until, rig_to_bytes};
 use crate::support::{Options, Rig, eventually};
 
@@ -140,10 +141,25 @@ async fn a_body_that_was_asked_for_is_sent_again_without_asking() {
 }
 
 #[tokio::test]
+async fn an_api_of_http2_is_not_waited_for() {
+    let rig = rig_to_http2(10, "").await;
+    let begun = Instant::now();
+    let mut app = expecting(&rig, "/x", "Content-Length: 5").await;
+    assert_eq!(read_until(&mut app, "\r\n\r\n").await, GO_ON);
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    app.write_all(b"hello").await.unwrap();
+    assert!(read_until(&mut app, "}").await.starts_with("HTTP/1.1 200 "));
+    assert_eq!((last(&rig).header("expect").len(), last(&rig).body_len), (0, 5));
+}
+
+#[tokio::test]
 async fn an_app_that_cannot_be_asked_is_not() {
     let rig = Rig::ready(Options::default()).await;
     let mut app = rig.app().await;
     app.send(app.head("POST /x HTTP/1.0\nContent-Length: 5\nExpect: 100-continue") + "hello").await;
     assert_eq!(app.answer().await.status, 200);
     assert_eq!((last(&rig).header("expect").len(), last(&rig).body_len), (0, 5));
+    let answer = rig.app2().await.ask_with("POST /x\nExpect: 100-continue", "hello!").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!((last(&rig).header("expect").len(), last(&rig).body_len), (0, 6));
 }

@@ -3,6 +3,7 @@
 //! The oracle is the API's log: it holds exactly the requests that a test meant to send, or none.
 
 mod bodies;
+mod bodiless;
 mod callers;
 mod connections;
 mod corpus;
@@ -26,6 +27,7 @@ mod limits;
 mod loops;
 mod misbehaving;
 mod misbehaving_http2;
+mod pipelining;
 mod places;
 mod review;
 mod routes;

@@ -6,7 +6,7 @@ use bearerd::demo::answer::{Answer, Piece};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{accepted, in_time, last, read_until, rig_to_bytes};
+use super::{accepted, in_time, last, moment, read_until, rig_to_bytes};
 use crate::support::{Options, Rig, eventually};
 
 /// What a test tries to send, and what the sockets and buffers between two ends may hold of it.
@@ -145,5 +145,29 @@ async fn an_answer_that_the_app_leaves_is_left_at_the_api() {
         rig.api.wait_for(seen + 1, crate::support::PATIENCE).await.unwrap();
         drop(app);
         eventually("the API's connection is closed", || rig.api.counts().open.now() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_may_be_silent_and_nothing_else() {
+    let (rig, upstream) = rig_to_bytes("timeouts: {body_idle: 200ms}").await;
+    for (kind, may) in [("text/event-stream", true), ("Text/Event-Stream; charset=utf-8", true), ("text/plain", false)]
+    {
+        let app = rig.app().await;
+        let head = app.head("GET /events HTTP/1.1");
+        let mut app = app.into_stream();
+        app.write_all(head.as_bytes()).await.unwrap();
+        let mut api = accepted(&upstream).await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        api.write_all(head.as_bytes()).await.unwrap();
+        read_until(&mut app, "\r\n\r\n").await;
+        // Several times as long as anything else may be.
+        moment(800).await;
+        if may {
+            api.write_all(b"c\r\ndata: late\n\n\r\n").await.unwrap();
+            assert!(read_until(&mut app, "data: late\n\n\r\n").await.starts_with("C\r\n"), "{kind}");
+        } else {
+            assert_eq!(in_time(app.read(&mut [0])).await.unwrap_or_default(), 0, "{kind}: cut off, without an end");
+        }
     }
 }
