@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 
 use bearerd::demo::answer::{Answer, Piece};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::BodyExt as _;
 use tokio::io::AsyncWriteExt as _;
 
+use super::http2_api::rig_to_http2;
 use super::{last, read_until};
-use crate::support::{Options, Rig, eventually};
+use crate::support::{Options, Rig, eventually, full, whole};
 
 fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
     lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
@@ -27,35 +29,38 @@ async fn send(rig: &Rig, head: &str, trailers: &[(&str, &str)]) -> String {
     read_until(&mut stream, "}").await
 }
 
+const ROUTE: &str = "headers: {X-Api-Key: ours}\ninject: {header: X-Token, scheme: \"\"}\nallow: [{methods: [POST]}]";
+
+/// What has no place behind a body, or is not the app's to say.
+const EVIL: [(&str, &str); 21] = [
+    ("Authorization", "Bearer stolen"),
+    ("Proxy-Authorization", "Basic c3RvbGVu"),
+    ("X-Token", "stolen"),
+    ("X_Token", "stolen"),
+    ("X-Api-Key", "mine"),
+    ("X_Api_Key", "mine"),
+    ("X-HTTP-Method-Override", "DELETE"),
+    ("X-Original-URL", "/admin"),
+    ("X-Hop", "1"),
+    ("Connection", "x-sum"),
+    ("Keep-Alive", "timeout=5"),
+    ("Host", "evil.test"),
+    ("Content-Length", "50"),
+    ("Content-Type", "text/html"),
+    ("Transfer-Encoding", "identity"),
+    ("Cookie", "a=1"),
+    ("If-Match", "*"),
+    ("Expect", "100-continue"),
+    ("TE", "gzip"),
+    ("Trailer", "x"),
+    ("Upgrade", "websocket"),
+];
+
 #[tokio::test]
 async fn what_no_header_may_say_no_trailer_says() {
-    let route = "headers: {X-Api-Key: ours}\ninject: {header: X-Token, scheme: \"\"}\nallow: [{methods: [POST]}]";
-    let rig = Rig::ready(Options { route, ..Options::default() }).await;
+    let rig = Rig::ready(Options { route: ROUTE, ..Options::default() }).await;
     rig.api.script().always(Answer::status(200).body("{}"));
-    let evil = [
-        ("Authorization", "Bearer stolen"),
-        ("Proxy-Authorization", "Basic c3RvbGVu"),
-        ("X-Token", "stolen"),
-        ("X_Token", "stolen"),
-        ("X-Api-Key", "mine"),
-        ("X_Api_Key", "mine"),
-        ("X-HTTP-Method-Override", "DELETE"),
-        ("X-Original-URL", "/admin"),
-        ("X-Hop", "1"),
-        ("Connection", "x-sum"),
-        ("Keep-Alive", "timeout=5"),
-        ("Host", "evil.test"),
-        ("Content-Length", "50"),
-        ("Content-Type", "text/html"),
-        ("Transfer-Encoding", "identity"),
-        ("Cookie", "a=1"),
-        ("If-Match", "*"),
-        ("Expect", "100-continue"),
-        ("TE", "gzip"),
-        ("Trailer", "x"),
-        ("Upgrade", "websocket"),
-    ];
-    for (name, value) in evil {
+    for (name, value) in EVIL {
         send(&rig, "POST /x HTTP/1.1\nConnection: X-Hop", &[(name, value), ("X-Other", "stays")]).await;
         let seen = last(&rig);
         assert_eq!(seen.trailers, Some(map(&[("x-other", "stays")])), "{name}");
@@ -108,4 +113,35 @@ async fn those_of_an_answer_reach_an_app_that_takes_them_and_no_other() {
     }
     assert_eq!(rig.api.counts().accepted(), 1);
     eventually("nothing is in flight", || rig.api.counts().in_flight.now() == 0).await;
+}
+
+/// HTTP/2 needs no announcement, so that nothing but our own rules keeps any of them back.
+#[tokio::test]
+async fn over_http2_they_pass_without_being_announced_and_are_no_less_clean() {
+    let rig = rig_to_http2(10, ROUTE).await;
+    // These HTTP/2 itself does not let through (RFC 9113, 8.2.2), and there is no Connection to name another.
+    let not_there = ["connection", "keep-alive", "transfer-encoding", "te", "upgrade", "x-hop"];
+    for (name, value) in EVIL {
+        let name = name.to_ascii_lowercase();
+        if not_there.contains(&name.as_str()) {
+            continue;
+        }
+        let mut trailers = map(&[("x-other", "stays")]);
+        trailers.insert(HeaderName::try_from(&name).unwrap(), HeaderValue::from_static(value));
+        let answer = Answer::status(200).body("{}").piece(Piece::Trailers(trailers.clone()));
+        rig.api.script().push(answer);
+        let mut app = rig.app2().await;
+        let body = full("hello").with_trailers(std::future::ready(Some(Ok(trailers)))).boxed_unsync();
+        let request = app.request("POST /x\nTE: trailers", body);
+        let (answer, trailers) = whole(app.send(request).await.unwrap()).await;
+        assert_eq!((answer.status, answer.text(), answer.complete), (200, "{}", true), "{name}");
+        let clean = map(&[("x-other", "stays")]);
+        assert_eq!((last(&rig).trailers, last(&rig).body_len), (Some(clean.clone()), 5), "{name}");
+        assert_eq!(last(&rig).header("te"), ["trailers"]);
+        // What is a credential to the API is a word like any other in its answer.
+        let ours = ["x-token", "x_token", "x-api-key", "x_api_key", "x-http-method-override", "x-original-url"];
+        if !ours.contains(&name.as_str()) {
+            assert_eq!(trailers, Some(clean), "{name}");
+        }
+    }
 }
