@@ -71,7 +71,8 @@ async fn around(matches: &ArgMatches, hardened: io::Result<()>, limits: &Limits)
     let place = Place::of(&loaded.plan)?;
     let secret_variables = std::mem::take(&mut loaded.plan.secret_variables);
     let leads_by_connect = loaded.plan.intercepts() || !loaded.plan.tunnels.is_empty();
-    let ca_dir = loaded.plan.intercepts().then(|| loaded.plan.ca_dir.clone());
+    // The command may be elsewhere by the time that it looks.
+    let ca_dir = loaded.plan.intercepts().then(|| std::path::absolute(&loaded.plan.ca_dir)).transpose()?;
     let (bound, observer) = bind(loaded, hardened)?;
     for text in notes.iter().chain(&place.note) {
         observer.tell(&Event::ConfigWarning { text });
@@ -233,12 +234,19 @@ fn environment(url: &str, proxy: &str, leads_by_connect: bool) -> Vec<(String, S
     told
 }
 
-/// What programs look at for whom to trust: OpenSSL and what is built on it, Go and Rust; Python's `requests`; curl where
-/// it has roots of its own; the AWS tools; gRPC's C core. These put it in the place of the roots that they have; Node adds
-/// it to them.
+/// What programs look at for whom to trust: OpenSSL and what is built on it, Go and Rust; Python's `requests` and pip; curl
+/// where it has roots of its own; the AWS tools; gRPC's C core; git. These put it in the place of the roots that they have;
+/// Node adds it to them.
 fn trusted(ca_dir: &Path) -> Vec<(&'static str, PathBuf)> {
-    let instead =
-        ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"];
+    let instead = [
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "AWS_CA_BUNDLE",
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+        "PIP_CERT",
+        "GIT_SSL_CAINFO",
+    ];
     let instead = instead.into_iter().map(|name| (name, ca::bundle(ca_dir)));
     instead.chain([("NODE_EXTRA_CA_CERTS", ca::certificate(ca_dir))]).collect()
 }

@@ -50,7 +50,7 @@ async fn the_command_is_told_whom_to_trust_where_a_route_intercepts() {
     // The API is on this machine, and for that no proxy is used.
     let curl = format!("NO_PROXY= no_proxy= curl -sS {}/curled", stage.api.url());
     let script = format!("env; if command -v curl >/dev/null; then {curl}; fi");
-    let (of_connect, of_trust) = (["HTTPS_PROXY", "https_proxy"], ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]);
+    let (of_connect, of_trust) = (["HTTPS_PROXY", "https_proxy"], ["SSL_CERT_FILE", "GIT_SSL_CAINFO"]);
     stage.folder.write("bearerd.yaml", &format!("tunnel: ['db.example.test:5432']\n{}", stage.usual()));
     let ended = done(&stage, &[], "env").await.with(0);
     assert_eq!(of_connect.map(|name| told(&ended.out, name)), of_connect.map(|_| told(&ended.out, "HTTP_PROXY")));
@@ -58,7 +58,11 @@ async fn the_command_is_told_whom_to_trust_where_a_route_intercepts() {
 
     let text = stage.usual().replace("    token: main\n", "    token: main\n    intercept: true\n");
     stage.folder.write("bearerd.yaml", &format!("intercept: {{ca_dir: ca}}\n{text}"));
-    let ended = done(&stage, &[], &script).await.with(0);
+    // By a path from where bearerd is started, which need not be where the command is.
+    let arguments = exec("bearerd.yaml", &[], &script);
+    let mut command = child::command(&arguments, &[PATH]);
+    command.current_dir(stage.folder.path(""));
+    let ended = Child::start(command).ended().await.with(0);
     assert_eq!(of_connect.map(|name| told(&ended.out, name)), of_connect.map(|_| told(&ended.out, "HTTP_PROXY")));
     let bundle = Some(stage.at("ca/bundle.pem"));
     assert_eq!(of_trust.map(|name| told(&ended.out, name)), of_trust.map(|_| bundle.clone()));
