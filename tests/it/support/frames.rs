@@ -106,6 +106,8 @@ async fn hear(reader: &mut (impl AsyncRead + Unpin), heard: &mut Vec<u8>) {
 pub(crate) struct Frames {
     stream: TcpStream,
     pending: Vec<u8>,
+    /// Says that it is there when it is asked, which it is by [`Self::next`].
+    pub(crate) answers_pings: bool,
 }
 
 impl Frames {
@@ -118,7 +120,7 @@ impl Frames {
     pub(crate) async fn with(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut frames = Self { stream, pending: Vec::new() };
+        let mut frames = Self { stream, pending: Vec::new(), answers_pings: true };
         let settings = settings
             .iter()
             .flat_map(|(name, value)| name.to_be_bytes().into_iter().chain(value.to_be_bytes()).collect::<Vec<_>>());
@@ -134,7 +136,7 @@ impl Frames {
 
     /// Sends what `next` gives until the connection ends, and meanwhile reads what comes, or nothing. All that came.
     pub(crate) async fn flood(self, reads: bool, mut next: impl FnMut() -> Vec<u8>) -> Vec<Frame> {
-        let Self { stream, pending } = self;
+        let Self { stream, pending, .. } = self;
         let (mut reader, mut writer) = stream.into_split();
         let mut heard = pending;
         let flooding = async {
@@ -170,6 +172,9 @@ impl Frames {
         loop {
             if let Some((frame, length)) = parsed(&self.pending) {
                 self.pending.drain(..length);
+                if self.answers_pings && frame.kind == PING && frame.flags & ACK == 0 {
+                    self.send(self::frame(PING, ACK, 0, &frame.payload)).await;
+                }
                 return Some(frame);
             }
             if !matches!(self.stream.read_buf(&mut self.pending).await, Ok(1..)) {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use bearerd::demo::answer::Answer;
+
 use super::{in_time, last, targets};
 use crate::support::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PING, RST_STREAM, block, fields,
@@ -232,8 +234,8 @@ async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
 async fn pings_alone_keep_nothing_open() {
     let rig = Rig::ready(Options { top: "limits: {head: 300ms, idle: 1s}", ..Options::default() }).await;
     for begun in [false, true] {
-        let mut app = Frames::connect(rig.proxy.address).await;
         let since = Instant::now();
+        let mut app = Frames::connect(rig.proxy.address).await;
         if begun {
             app.send(get(1, "/first")).await;
         }
@@ -253,5 +255,22 @@ async fn pings_alone_keep_nothing_open() {
         // Nor do they take from what it has.
         assert!(since.elapsed() >= Duration::from_millis(if begun { 1_000 } else { 300 }));
         assert!(heard.iter().any(|frame| frame.kind == GOAWAY && frame.code() == 0), "{heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_answers_no_ping_is_gone() {
+    let rig = Rig::ready(Options { top: "limits: {idle: 700ms}", ..Options::default() }).await;
+    rig.api.script().always(Answer::hang());
+    let (mut app, mut gone) = (Frames::connect(rig.proxy.address).await, Frames::connect(rig.proxy.address).await);
+    gone.answers_pings = false;
+    for one in [&mut app, &mut gone] {
+        one.send(get(1, "/held")).await;
+    }
+    rig.api.wait_for(2, PATIENCE).await.unwrap();
+    let alive = async { while app.next().await.is_some() {} };
+    tokio::select! {
+        () = alive => panic!("what answers pings is there, however long its request takes"),
+        _ = gone.until_end() => {}
     }
 }
