@@ -44,10 +44,9 @@ const SIGNALLED: i32 = 128;
 const NOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// What systemd tells the process that it starts: where its secrets are, where to say that it is ready, and which
-/// descriptors are its sockets (`sd_listen_fds`). None of it is meant for a child.
-const FROM_SYSTEMD: [&str; 6] =
-    ["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+/// What systemd tells the process that it starts: where its secrets are and where to say that it is ready. None of it is
+/// meant for a child; nor is `LISTEN_*`, which says which descriptors are its sockets (`sd_listen_fds`).
+const FROM_SYSTEMD: [&str; 2] = ["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"];
 
 /// Programs on this machine are reached without a proxy, by any name that they have on loopback.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
@@ -219,7 +218,7 @@ fn command(matches: &ArgMatches) -> Result<Command, Failed> {
 /// and a bearerd somewhere below it would ask for tokens in our name.
 fn is_withheld(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with("BEARERD_") || FROM_SYSTEMD.contains(&&*name)
+    name.starts_with("BEARERD_") || name.starts_with("LISTEN_") || FROM_SYSTEMD.contains(&&*name)
 }
 
 /// What the command is told, in both cases of letters where programs disagree on it.

@@ -70,8 +70,9 @@ impl Target {
                 if is_http2 { Form::Origin(Some(authority)) } else { Form::Absolute { authority, https } }
             }
             (None, Some(authority)) if head.method == Method::CONNECT => {
-                check_tunnel(authority, &head.headers)?;
-                Form::Tunnel(agreed(authority, host, 443)?)
+                let port = check_tunnel(authority, &head.headers)?;
+                // Some name the host alone in Host (Python's websockets): it has no port of its own to disagree with.
+                Form::Tunnel(agreed(authority, host, port)?)
             }
             (_, _) => return Err(FormError::BadRequest("the request-target is neither a path nor a URL")),
         };
@@ -141,14 +142,15 @@ fn agreed(authority: &uri::Authority, host: Option<Authority>, port: u16) -> Res
 }
 
 /// A tunnel has a port (RFC 9112, 3.2.3) and no body (RFC 9110, 9.3.6): what is behind its head is the far end's.
-fn check_tunnel(authority: &uri::Authority, headers: &HeaderMap) -> Result<(), FormError> {
+fn check_tunnel(authority: &uri::Authority, headers: &HeaderMap) -> Result<u16, FormError> {
     if headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(FormError::BadRequest("CONNECT has no body"));
     }
     match Authority::parse(authority.as_str()) {
         Ok(Authority { port: None, .. }) => Err(FormError::BadRequest("CONNECT is followed by a host and a port")),
+        Ok(Authority { port: Some(port), .. }) => Ok(port),
         // What is wrong with it is told where it is compared.
-        Ok(_) | Err(_) => Ok(()),
+        Err(_) => Ok(443),
     }
 }
 
@@ -234,7 +236,10 @@ mod tests {
             let head = request.body(()).unwrap().into_parts().0;
             assert_eq!(Target::of(&head), Err(FormError::BadRequest("CONNECT has no body")));
         }
-        assert!(matches!(connect("api.example:443", "evil"), Err(FormError::AmbiguousHost(_))));
+        assert!(connect("api.example:80", "api.example").is_ok());
+        for host in ["evil", "api.example:80", "api.example:8443"] {
+            assert!(matches!(connect("api.example:443", host), Err(FormError::AmbiguousHost(_))), "{host}");
+        }
         assert!(matches!(connect("u@api.example:443", "api.example"), Err(FormError::BadRequest(_))));
     }
 
