@@ -328,7 +328,8 @@ impl Shared {
         }
         if !self.lost {
             self.kept_bytes += cost;
-            self.kept.push(data.clone());
+            // A piece holds on to the whole buffer that it came in, and an app chooses what else was in there.
+            self.kept.push(Bytes::copy_from_slice(data));
         }
     }
 }

@@ -228,6 +228,28 @@ async fn bodies_of_nothing() {
     .await;
 }
 
+/// A byte of a body is kept for another attempt; the buffer that it came in, with whatever else was in there, is not.
+#[tokio::test]
+async fn bodies_of_a_byte_between_frames_that_are_large() {
+    attacked(async |address, _| {
+        /// No kind of frame that there is.
+        const UNKNOWN: u8 = 0xbb;
+        let mut app = Frames::connect(address).await;
+        let streams = (0..20).map(|number| 1 + 2 * number);
+        for stream in streams.clone() {
+            app.send(frame(HEADERS, END_HEADERS, stream, &block(&fields("POST", "/x", &[])))).await;
+        }
+        let large = frame(UNKNOWN, 0, 0, &[0; 16 * 1024]);
+        for _ in 0..500 {
+            for stream in streams.clone() {
+                assert!(app.send([&large[..], &frame(DATA, 0, stream, b"x")].concat()).await);
+            }
+        }
+        assert!(app.lives().await);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn answers_that_are_not_taken() {
     attacked(async |address, _| {
