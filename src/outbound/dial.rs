@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tower_service::Service as _;
 
-use super::guard::AddressGuard;
+use super::guard::{AddressGuard, Named};
 use super::lookup::{Lookups, Resolver};
 use super::patient::Patient;
 use super::through::{Tcp, Tunnel};
@@ -158,7 +158,7 @@ impl Destination {
             control: control.clone(),
             guard: Arc::clone(guard),
             port: self.port,
-            is_this_machine: self.host.is_loopback(),
+            named: if self.host.is_loopback() { Named::ThisMachine } else { Named::ByUs },
         };
         let http = connector(resolver, self.timeout);
         Dialer {

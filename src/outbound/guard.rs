@@ -9,6 +9,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::wire::fault::Fault;
 
+/// Whose word a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// The configuration's, and it says that it is this machine's (`localhost`, or below it).
+    ThisMachine,
+    /// The configuration's.
+    ByUs,
+    /// The app's, below a wildcard: it chooses where that leads, too.
+    ByApp,
+}
+
 /// Knows our own addresses.
 #[derive(Clone, Debug, Default)]
 pub struct AddressGuard {
@@ -23,22 +34,20 @@ impl AddressGuard {
         Self { listeners, pages }
     }
 
-    /// Those of a name's addresses that may be dialled at `port`. `of_this_machine` if the name says that it is this
-    /// machine's (`localhost`, or below it): then it may lead to our own pages, and nowhere else than to loopback,
-    /// whatever a name server says (RFC 6761, 6.3). Without that, what is sent in clear to a name of ours could leave the
-    /// machine.
+    /// Those of a name's addresses that may be dialled at `port`. A name of this machine's own may lead to our own pages,
+    /// and nowhere else than to loopback, whatever a name server says (RFC 6761, 6.3): without that, what is sent in clear
+    /// to a name of ours could leave the machine. One that an app chose may lead anywhere else: what listens on loopback is
+    /// for programs of this machine, and the app may be none.
     ///
     /// # Errors
     /// There are some, and none of them may; why the first may not.
-    pub(super) fn admissible(
-        &self,
-        found: Vec<SocketAddr>,
-        port: u16,
-        of_this_machine: bool,
-    ) -> Result<Vec<SocketAddr>, Fault> {
-        let check = |address: &SocketAddr| match of_this_machine && !address.ip().to_canonical().is_loopback() {
-            true => Err(Fault::Prohibited),
-            false => self.check(SocketAddr::new(address.ip(), port), of_this_machine),
+    pub(super) fn admissible(&self, found: Vec<SocketAddr>, port: u16, named: Named) -> Result<Vec<SocketAddr>, Fault> {
+        let check = |address: &SocketAddr| {
+            self.check(SocketAddr::new(address.ip(), port), named == Named::ThisMachine)?;
+            match (named, address.ip().to_canonical().is_loopback()) {
+                (Named::ThisMachine, false) | (Named::ByApp, true) => Err(Fault::Prohibited),
+                (Named::ThisMachine, true) | (Named::ByUs, _) | (Named::ByApp, false) => Ok(()),
+            }
         };
         let (mut may, mut why) = (Vec::with_capacity(found.len()), None);
         for address in found {
@@ -69,10 +78,13 @@ impl AddressGuard {
     }
 }
 
-/// Whether a connection to `address` ends at the listener `own`.
+/// Whether a connection to `address` ends at the listener `own`. One to no address in particular (0.0.0.0) ends at this
+/// machine, and which of its addresses that is the system says.
 fn is_same(own: SocketAddr, address: SocketAddr) -> bool {
     own.port() == address.port()
-        && (own.ip().to_canonical() == address.ip() || own.ip().is_unspecified() && is_this_machine(address.ip()))
+        && (own.ip().to_canonical() == address.ip()
+            || own.ip().is_unspecified() && is_this_machine(address.ip())
+            || address.ip().is_unspecified() && own.ip().to_canonical().is_loopback())
 }
 
 /// Whether an address is one of this machine's: then, and only then, it is also where a packet to it comes from.
@@ -187,6 +199,7 @@ mod tests {
         for address in [
             "127.0.0.1:4280",
             "[::ffff:127.0.0.1]:4280",
+            "0.0.0.0:4280",
             "127.0.0.1:8443",
             "127.8.8.8:8443",
             "0.0.0.0:8443",

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::guard::AddressGuard;
+use super::guard::{AddressGuard, Named};
 use crate::life::Stock;
 
 /// What a lookup came to. An error may have many who want it, so it is only its kind.
@@ -80,8 +80,7 @@ pub(super) struct Resolver {
     pub(super) guard: Arc<AddressGuard>,
     /// What will be dialled at the address.
     pub(super) port: u16,
-    /// The name is one of this machine's own, and the configuration says it.
-    pub(super) is_this_machine: bool,
+    pub(super) named: Named,
 }
 
 impl Service<Name> for Resolver {
@@ -95,7 +94,7 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let mut lookup = self.lookups.join(name, &self.control);
-        let (guard, port, named) = (Arc::clone(&self.guard), self.port, self.is_this_machine);
+        let (guard, port, named) = (Arc::clone(&self.guard), self.port, self.named);
         Box::pin(async move {
             // An error is the end of the control plane.
             let found = lookup.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
@@ -131,7 +130,7 @@ mod tests {
             control: Handle::current(),
             guard: Arc::default(),
             port: 443,
-            is_this_machine: false,
+            named: Named::ByUs,
         }
     }
 
@@ -184,10 +183,16 @@ mod tests {
         assert_eq!(Fault::of(&own.call(name()).await.unwrap_err()), Fault::Loop);
         let mut stray = resolver(|_| Ok(vec![([192, 0, 2, 1], 0).into()]));
         assert!(stray.call(name()).await.is_ok());
-        stray.is_this_machine = true;
+        stray.named = Named::ThisMachine;
         assert_eq!(Fault::of(&stray.call(name()).await.unwrap_err()), Fault::Prohibited, "no name of this machine's");
         own.port = 444;
         assert!(own.call(name()).await.is_ok(), "another port is another program");
+        own.named = Named::ByApp;
+        assert_eq!(Fault::of(&own.call(name()).await.unwrap_err()), Fault::Prohibited, "it is not the app's");
+        let mut lookup =
+            resolver(|_| Ok(vec![([127, 0, 0, 2], 0).into(), "[::1]:0".parse().unwrap(), ([192, 0, 2, 1], 0).into()]));
+        lookup.named = Named::ByApp;
+        assert_eq!(lookup.call(name()).await.unwrap().collect::<Vec<_>>(), [([192, 0, 2, 1], 0).into()]);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tower_service::Service as _;
 
 use super::dial::connector;
+use super::guard::Named;
 use super::lookup::{Lookups, Resolver};
 use super::send::Outbound;
 use crate::life::Taken;
@@ -51,7 +52,11 @@ impl Outbound {
             control: self.control.clone(),
             guard: Arc::clone(self.destinations.guard()),
             port,
-            is_this_machine: host.is_loopback(),
+            named: match to.is_named() {
+                _ if host.is_loopback() => Named::ThisMachine,
+                true => Named::ByUs,
+                false => Named::ByApp,
+            },
         };
         let uri = Uri::try_from(format!("http://{host}:{port}/")).map_err(|_| Fault::Dns)?;
         match tokio::time::timeout(TIMEOUT, connector(resolver, TIMEOUT).call(uri)).await {

@@ -69,6 +69,7 @@ pub(super) struct Connects {
 #[derive(Debug)]
 pub struct Tunnelled {
     authority: Authority,
+    is_named: bool,
     metrics: RouteMetrics,
 }
 
@@ -141,7 +142,8 @@ impl Routes {
         }
         match &connects.tunnels {
             Some((to, metrics)) if to.iter().any(|to| to.takes(host, port)) => {
-                Ok(Connect::Tunnel(Tunnelled { authority: authority.clone(), metrics: metrics.clone() }))
+                let is_named = to.iter().any(|to| to.takes(host, port) && matches!(to.host, TunnelHost::One(_)));
+                Ok(Connect::Tunnel(Tunnelled { authority: authority.clone(), is_named, metrics: metrics.clone() }))
             }
             _ if self.all().any(|route| {
                 let upstream = &route.settings.upstream;
@@ -159,6 +161,11 @@ impl Routes {
 impl Tunnelled {
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Whether `tunnel` names this very host; else it is the app's choice, below a wildcard.
+    pub fn is_named(&self) -> bool {
+        self.is_named
     }
 
     pub fn metrics(&self) -> &RouteMetrics {
@@ -263,6 +270,12 @@ mod tests {
         }
         for place in ["in.test:444", "one.test:8443", "evil.example:443", "127.0.0.1:443"] {
             assert_eq!(none(&routes, place), STRANGER, "{place}");
+        }
+        let routes =
+            routes.with_tunnels(["*.test:443", "a.test:443"].map(to).to_vec(), || observer().route(&"t".into()));
+        for (place, is_named) in [("a.test:443", true), ("b.test:443", false)] {
+            let Ok(Connect::Tunnel(to)) = connect(&routes, 0, place, &[]) else { panic!("{place}") };
+            assert_eq!(to.is_named(), is_named, "{place}");
         }
     }
 

@@ -133,8 +133,8 @@ async fn a_tunnel_to_nobody_is_refused_and_the_connection_ends() {
 async fn a_tunnel_does_not_lead_back() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let own = format!("listen: 127.0.0.1:{port}");
-    let rig = rig_to(&format!("'localhost:{port}', '127.0.0.1:{port}'"), &own).await;
-    for place in [format!("localhost:{port}"), format!("127.0.0.1:{port}")] {
+    let rig = rig_to(&format!("'localhost:{port}', '127.0.0.1:{port}', '0.0.0.0:{port}'"), &own).await;
+    for place in ["localhost", "127.0.0.1", "0.0.0.0"].map(|host| format!("{host}:{port}")) {
         let (answer, mut app) = connect(&rig, &place).await;
         assert_eq!(answer.status, 508, "{place}");
         app.hears_until_end().await;
