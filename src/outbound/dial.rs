@@ -20,6 +20,7 @@ use super::guard::{AddressGuard, Named};
 use super::lookup::{Lookups, Resolver};
 use super::patient::Patient;
 use super::through::{Tcp, Tunnel};
+use super::tunnel::TunnelLookups;
 use crate::rules::{Route, RouteSettings};
 use crate::tls::{ClientConfigs, H2, Protocols, TlsError, TlsSettings};
 use crate::wire::authority::{Authority, Host};
@@ -34,6 +35,8 @@ pub(super) type Io = Patient<MaybeHttpsStream<TokioIo<TcpStream>>>;
 pub struct Destinations {
     routes: Vec<Destination>,
     guard: Arc<AddressGuard>,
+    /// Of names for tunnels, which are none of the routes'.
+    pub(super) tunnel_lookups: TunnelLookups,
 }
 
 #[derive(Debug)]

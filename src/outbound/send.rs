@@ -20,7 +20,6 @@ use tokio::time::Instant;
 use super::dial::Destinations;
 use super::outgoing::{Outgoing, Patience, for_http1, for_http2};
 use super::pool::{Lease, Over};
-use super::tunnel::LOOKUPS;
 use super::upstream::Upstream;
 use crate::life::{Stock, Taken};
 use crate::rules::{Route, Routes};
@@ -38,7 +37,6 @@ pub struct Outbound {
     pub(super) destinations: Arc<Destinations>,
     places: Stock,
     pub(super) control: Handle,
-    pub(super) tunnel_lookups: Stock,
     upstreams: RefCell<HashMap<usize, Rc<Upstream>>>,
 }
 
@@ -60,8 +58,7 @@ pub enum SendError {
 impl Outbound {
     /// `places` are for connections, shared by all workers; `control` is where names are looked up.
     pub fn new(destinations: Arc<Destinations>, places: Stock, control: Handle) -> Self {
-        let tunnel_lookups = Stock::of(LOOKUPS);
-        Self { destinations, places, control, tunnel_lookups, upstreams: RefCell::default() }
+        Self { destinations, places, control, upstreams: RefCell::default() }
     }
 
     /// Closes idle connections in time, and has those made that are to be there before they are needed; runs until it is

@@ -14,7 +14,7 @@ use super::dial::connector;
 use super::guard::Named;
 use super::lookup::{Lookups, Resolver};
 use super::send::Outbound;
-use crate::life::Taken;
+use crate::life::{Stock, Taken};
 use crate::observe::ConnectionGuard;
 use crate::rules::Tunnelled;
 use crate::wire::authority::Host;
@@ -23,9 +23,19 @@ use crate::wire::fault::Fault;
 /// For name and TCP together: what a route has by default (`timeouts.connect`).
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Names that one worker's tunnels look up at a time: an eighth of the threads that there are for all lookups, so that
-/// names that nobody answers for hold no route up.
-pub(super) const LOOKUPS: usize = 64;
+/// Names that the tunnels of all workers look up at a time: an eighth of the threads that there are for all lookups, so
+/// that names that nobody answers for hold no route up.
+const LOOKUPS: usize = 64;
+
+/// Places for them.
+#[derive(Debug)]
+pub(super) struct TunnelLookups(Stock);
+
+impl Default for TunnelLookups {
+    fn default() -> Self {
+        Self(Stock::of(LOOKUPS))
+    }
+}
 
 /// A connection to a tunnel's far end.
 #[derive(Debug)]
@@ -48,7 +58,7 @@ impl Outbound {
             self.destinations.guard().check((*address, port).into(), true)?;
         }
         let resolver = Resolver {
-            lookups: Arc::new(Lookups::within(self.tunnel_lookups.clone())),
+            lookups: Arc::new(Lookups::within(self.destinations.tunnel_lookups.0.clone())),
             control: self.control.clone(),
             guard: Arc::clone(self.destinations.guard()),
             port,
