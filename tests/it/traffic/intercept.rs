@@ -229,6 +229,11 @@ async fn limits_and_the_end_hold_inside_as_outside() {
     let mut slow = inside(&rig, "").await;
     slow.send("GET /v1/slow HT").await;
     assert!(slow.is_closed().await);
+    // Nor over HTTP/2, where hyper has no limit of its own.
+    let mut config = trusting(&rig.folder.path("ca/ca.pem"));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = inside_as(&rig, config, API, "").await.unwrap().into_stream();
+    let _ = App2::over(stream, &API).await.ends().await;
     let (mut idle, mut held) = (inside(&rig, "").await, inside(&rig, "").await);
     assert_eq!(idle.get("/v1/idle").await.status, 200);
     let latch = bearerd::demo::answer::Latch::new();
