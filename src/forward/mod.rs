@@ -77,7 +77,13 @@ impl Forward {
         let ends = handshake.is_some();
         let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
         let failure = match contained(self.exchange(arrival, head, &body, handshake, &mut exchange)).await {
-            Some(Ok(Answer::Placeholder)) => return stub::respond(exchange, manner, (self.clock)().wall),
+            Some(Ok(Answer::Placeholder)) => {
+                let mut response = stub::respond(exchange, manner, (self.clock)().wall);
+                if version != Version::HTTP_2 && body.has_trailers() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                return response;
+            }
             Some(Ok(Answer::Upstream(Relayed { response, lease, .. })))
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
             {
