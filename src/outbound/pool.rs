@@ -151,6 +151,10 @@ impl Pool {
             return None;
         }
         self.forget_spent(Instant::now());
+        self.fullest(not_before)
+    }
+
+    fn fullest(self: &Rc<Self>, not_before: Option<Instant>) -> Option<Lease> {
         let shared = self.shared.borrow();
         let serves = |connection: &&Rc<Connection>| {
             connection.has_room() && not_before.is_none_or(|instant| connection.born >= instant)
@@ -292,6 +296,11 @@ impl Pool {
 
     /// Gives what there is room for to those who wait.
     fn serve(self: &Rc<Self>) {
+        if self.waiting.borrow().is_empty() {
+            return;
+        }
+        // Once, and first: nobody is taken out of the queue for a connection that turns out to be too old.
+        self.forget_spent(Instant::now());
         while !self.waiting.borrow().is_empty() {
             let newest = {
                 let shared = self.shared.borrow();
@@ -299,7 +308,7 @@ impl Pool {
             };
             let Some(newest) = newest else { return };
             let Some(one) = self.first(|one| one.not_before.is_none_or(|instant| newest >= instant)) else { return };
-            let Some(lease) = self.take_shared(one.not_before) else { return };
+            let Some(lease) = self.fullest(one.not_before) else { return };
             let _ = one.hand.send(Handed::Lease(lease));
         }
     }
@@ -372,5 +381,53 @@ impl Lease {
             }
             Over::Http2(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_rustls::MaybeHttpsStream;
+    use hyper_util::rt::TokioIo;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::oneshot::error::TryRecvError;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::super::patient::Patient;
+    use super::*;
+    use crate::life::Stock;
+    use crate::observe::Observer;
+    use crate::observe::log::{Format, Level, Log, LogSettings};
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// A connection to a server that answers nothing.
+    async fn made() -> Made {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        spawn_local(async move {
+            let mut server = h2::server::handshake(theirs.unwrap().0).await.unwrap();
+            while let Some(request) = server.accept().await {
+                drop(request);
+            }
+        });
+        let log = Log::to(LogSettings { level: Level::Error, format: Format::Pretty }, |_| {});
+        let counted = Observer::new(log).route(&"x".into()).connection();
+        let io = Patient::new(MaybeHttpsStream::Http(TokioIo::new(ours.unwrap())));
+        Made::Http2(Connection::open(io, (counted, Stock::of(1).take().unwrap()), false).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_not_forgotten_when_a_connection_has_grown_too_old() {
+        let all = async {
+            let pool = Rc::new(Pool::new(HOUR, Duration::ZERO));
+            let lease = pool.lease(made().await);
+            let mut handed = pool.wait(None);
+            drop(lease);
+            assert_eq!(handed.try_recv().err(), Some(TryRecvError::Empty), "it is too old for another");
+            pool.dialling();
+            pool.dialled(Ok(made().await));
+            assert!(matches!(handed.try_recv(), Ok(Handed::Lease(_))), "the next is there");
+        };
+        LocalSet::new().run_until(all).await;
     }
 }
