@@ -10,6 +10,7 @@ use http::{Method, Response, StatusCode};
 use crate::outbound::SendError;
 use crate::rules::settings::RenewOn;
 use crate::token::Generation;
+use crate::wire::fault::Fault;
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub(super) enum Told {
 /// through. And a server that refuses everything is not asked for ever.
 const MOST_UNTAKEN: u8 = 8;
 
+/// The same where the server says that it has too much to do. Each time costs it a connection besides, which is no help.
+const MOST_BUSY: u8 = 2;
+
 /// `carried` is the generation of the token that was on it, if the route renews on refusals.
 pub(super) fn judge<B, L>(
     outcome: &Result<(Response<B>, L), SendError>,
@@ -80,11 +84,17 @@ pub(super) fn judge<B, L>(
         {
             Verdict::Retry
         }
-        Err(SendError::Untaken(_)) if situation.repeatable && situation.retried < MOST_UNTAKEN => Verdict::Retry,
+        Err(SendError::Untaken(fault)) if situation.repeatable && situation.retried < most_untaken(*fault) => {
+            Verdict::Retry
+        }
         Err(
             SendError::Broken { .. } | SendError::Untaken(_) | SendError::Dial(_) | SendError::Timeout | SendError::App,
         ) => Verdict::Relay,
     }
+}
+
+fn most_untaken(fault: Fault) -> u8 {
+    if fault == Fault::Busy { MOST_BUSY } else { MOST_UNTAKEN }
 }
 
 /// RFC 9110, 9.2.2.
@@ -166,7 +176,6 @@ fn unquoted_split(line: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::fault::Fault;
 
     const ANEW: Situation = Situation { repeatable: true, retried: 0, refused: None, told: Told::ByStatus };
 
@@ -263,17 +272,19 @@ mod tests {
 
     #[test]
     fn what_was_not_taken_goes_again_whatever_its_method_but_not_for_ever() {
-        let untaken = Err::<(Response<()>, ()), _>(SendError::Untaken(Fault::Busy));
-        for method in [Method::GET, Method::POST, Method::PATCH] {
-            let verdict = |situation| judge(&untaken, &method, None, situation);
-            assert_eq!(verdict(ANEW), Verdict::Retry, "{method}");
-            assert_eq!(verdict(Situation { retried: MOST_UNTAKEN - 1, ..ANEW }), Verdict::Retry, "{method}");
-            assert_eq!(verdict(Situation { retried: MOST_UNTAKEN, ..ANEW }), Verdict::Relay, "{method}");
-            assert_eq!(
-                verdict(Situation { repeatable: false, ..ANEW }),
-                Verdict::Relay,
-                "{method}: part of it is gone"
-            );
+        for (fault, most) in [(Fault::Reset, MOST_UNTAKEN), (Fault::Busy, MOST_BUSY)] {
+            let untaken = Err::<(Response<()>, ()), _>(SendError::Untaken(fault));
+            for method in [Method::GET, Method::POST, Method::PATCH] {
+                let verdict = |situation| judge(&untaken, &method, None, situation);
+                assert_eq!(verdict(ANEW), Verdict::Retry, "{method}");
+                assert_eq!(verdict(Situation { retried: most - 1, ..ANEW }), Verdict::Retry, "{method}");
+                assert_eq!(verdict(Situation { retried: most, ..ANEW }), Verdict::Relay, "{method}");
+                assert_eq!(
+                    verdict(Situation { repeatable: false, ..ANEW }),
+                    Verdict::Relay,
+                    "{method}: part of it is gone"
+                );
+            }
         }
     }
 }
