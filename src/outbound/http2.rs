@@ -46,7 +46,8 @@ const PING_AFTER: Duration = Duration::from_secs(10);
 /// And how long it has for that sign. A server that takes longer answers nothing else either.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same for a server that took pings for an attack (`ENHANCE_YOUR_CALM`): what gRPC's servers allow, and some.
+/// The same for a server of gRPC, and for one that took pings for an attack (`ENHANCE_YOUR_CALM`): gRPC's own servers end a
+/// connection with a quiet call on it when they are asked more than twice sooner than after five minutes.
 const CALM_PING_AFTER: Duration = Duration::from_secs(310);
 
 /// No server's own number (they have 32 bits), nor h2's word for a server that names none.
@@ -58,6 +59,8 @@ pub(super) struct Connection {
     sender: http2::SendRequest<Attempt>,
     wire: Rc<Wire>,
     pub(super) born: Instant,
+    /// It pings seldom.
+    pub(super) is_calm: bool,
     streams: Cell<usize>,
     /// Since when there are no streams.
     since: Cell<Instant>,
@@ -105,7 +108,7 @@ impl Connection {
             }
         }
         let now = Instant::now();
-        Ok(Self { sender, wire, born: now, streams: Cell::new(0), since: Cell::new(now) })
+        Ok(Self { sender, wire, born: now, is_calm, streams: Cell::new(0), since: Cell::new(now) })
     }
 
     pub(super) fn sender(&self) -> http2::SendRequest<Attempt> {

@@ -37,7 +37,7 @@ pub(super) struct Pool {
     dials: Cell<usize>,
     /// What the last connection spoke: nobody knows before there was one.
     speaks: Cell<Option<Speaks>>,
-    /// A connection ended because the server took our pings for an attack.
+    /// The server takes pings for an attack, or may.
     calm: Cell<bool>,
     idle_for: Duration,
     max_age: Duration,
@@ -142,6 +142,11 @@ impl Pool {
     /// Whether the server wants fewer pings.
     pub(super) fn is_calm(&self) -> bool {
         self.calm.get()
+    }
+
+    /// From now on the server is pinged seldom; a connection that is not takes nothing new.
+    pub(super) fn calm_down(&self) {
+        self.calm.set(true);
     }
 
     /// A stream of the fullest connection that has room, so that the others come to an end; of those that were made
@@ -346,10 +351,11 @@ impl Pool {
     fn forget_spent(&self, now: Instant) {
         self.shared.borrow_mut().retain(|connection| {
             if connection.is_closed() && connection.wants_calm() {
-                self.calm.set(true);
+                self.calm_down();
             }
+            let is_wild = self.is_calm() && !connection.is_calm;
             let is_idle = connection.idle_since().is_some_and(|since| now >= since + self.idle_for);
-            !connection.is_closed() && !is_idle && now < connection.born + self.max_age
+            !connection.is_closed() && !is_wild && !is_idle && now < connection.born + self.max_age
         });
     }
 }

@@ -90,6 +90,10 @@ impl Outbound {
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let Outgoing { mut request, route, patience, .. } = outgoing;
         let upstream = self.upstream(&route).map_err(SendError::Dial)?;
+        if patience != Patience::Route {
+            // It is a call of gRPC, which may be silent for longer than its servers put up with pings.
+            upstream.pool.calm_down();
+        }
         let mut fresh = fresh;
         loop {
             let mut lease = upstream.lease(self, fresh).await.map_err(SendError::Dial)?;

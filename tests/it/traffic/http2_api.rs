@@ -347,6 +347,18 @@ async fn idle_connections_are_closed_and_old_ones_take_nothing_new() {
     assert!(page.text().contains("bearerd_upstream_connections{route=\"api\"} 0"), "{}", page.text());
 }
 
+/// gRPC's servers end a connection with a quiet call on it that is pinged every ten seconds, after forty.
+#[tokio::test]
+async fn calls_of_grpc_go_over_connections_that_ping_seldom() {
+    let rig = rig_to_http2(100, "").await;
+    let call = "POST /call HTTP/1.1\nContent-Type: application/grpc\nContent-Length: 0";
+    for (head, connection) in [("GET / HTTP/1.1", 1), (call, 2), (call, 2), ("GET / HTTP/1.1", 2)] {
+        assert_eq!(rig.app().await.ask(head).await.status, 200);
+        assert_eq!(last(&rig).connection_id, connection, "{head}");
+    }
+    eventually("the first is closed", || rig.api.counts().open.now() == 1).await;
+}
+
 #[tokio::test]
 async fn an_api_that_starts_anew_costs_no_request() {
     let rig = rig_to_http2(100, "").await;
