@@ -3,7 +3,6 @@
 //! First everything that belongs to one hop goes, then every credential of the app's, then ours is put on, last:
 //! nothing in a request can remove it or double it.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ pub struct Prepared {
     headers: HeaderMap,
     route: Arc<Route>,
     /// What the app's Connection named: it goes from the trailers, too.
-    named: Rc<[HeaderName]>,
+    named: Vec<HeaderName>,
     /// Trailers that may follow.
     announced: HeaderMap,
     takes_trailers: bool,
@@ -58,8 +57,10 @@ impl Prepared {
             Some(deadline) => Patience::Deadline(deadline),
             None => Patience::Endless,
         };
-        let named: Rc<[HeaderName]> = clean(&mut headers, settings).into();
-        clean_trailers(&mut announced, &named, settings);
+        let named = clean(&mut headers, settings);
+        if !announced.is_empty() {
+            clean_trailers(&mut announced, &named, settings);
+        }
         for (name, value) in &settings.headers {
             headers.insert(name, value.clone());
         }
@@ -72,7 +73,7 @@ impl Prepared {
 
     /// What cleans the request's trailers, by the rules for its head.
     pub fn trailers(&self) -> impl Fn(&mut HeaderMap) + 'static + use<> {
-        let (named, route) = (Rc::clone(&self.named), Arc::clone(&self.route));
+        let (named, route) = (self.named.clone(), Arc::clone(&self.route));
         move |trailers| clean_trailers(trailers, &named, &route.settings)
     }
 
