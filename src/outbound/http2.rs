@@ -14,6 +14,7 @@ use hyper::client::conn::http2;
 use hyper::rt::{Executor, Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioTimer;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::dial::Io;
@@ -61,9 +62,19 @@ pub(super) struct Connection {
     pub(super) born: Instant,
     /// It pings seldom.
     pub(super) is_calm: bool,
+    /// Of what hands it requests.
+    driver: AbortHandle,
     streams: Cell<usize>,
     /// Since when there are no streams.
     since: Cell<Instant>,
+}
+
+impl Drop for Connection {
+    /// Nobody is left who waits for an answer. A request that the server never had room for keeps hyper from seeing that:
+    /// it would wait, and the connection with it, for as long as the server likes.
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 /// What the connection's own task and whoever sends over it share.
@@ -99,7 +110,7 @@ impl Connection {
             .await;
         let (sender, task) = handshake.map_err(|error| Fault::of(&error))?;
         let wire = Rc::new(Wire { task: RefCell::new(Some(task)), ended: Cell::new(None), stirred });
-        tokio::task::spawn_local(drive(Rc::clone(&wire)));
+        let driver = tokio::task::spawn_local(drive(Rc::clone(&wire))).abort_handle();
         loop {
             match wire.most_streams() {
                 None => return Err(wire.ended.get().unwrap_or(Fault::Reset)),
@@ -108,7 +119,7 @@ impl Connection {
             }
         }
         let now = Instant::now();
-        Ok(Self { sender, wire, born: now, is_calm, streams: Cell::new(0), since: Cell::new(now) })
+        Ok(Self { sender, wire, born: now, is_calm, driver, streams: Cell::new(0), since: Cell::new(now) })
     }
 
     pub(super) fn sender(&self) -> http2::SendRequest<Attempt> {

@@ -37,12 +37,17 @@ pub(super) struct Frames<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
-    pub(super) async fn begin(mut stream: S) -> Self {
+    pub(super) async fn begin(stream: S) -> Self {
+        Self::with(stream, &[]).await
+    }
+
+    /// With these settings.
+    async fn with(mut stream: S, settings: &[u8]) -> Self {
         let mut preface = [0; 24];
         stream.read_exact(&mut preface).await.unwrap();
         assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let mut frames = Self { stream, answers_pings: true };
-        frames.send(SETTINGS, 0, 0, &[]).await;
+        frames.send(SETTINGS, 0, 0, settings).await;
         frames
     }
 
@@ -404,4 +409,16 @@ async fn a_server_that_requires_http1_gets_it_for_a_while() {
         assert_eq!(in_time(app).await.unwrap().status, 200);
     }
     assert_eq!(*spoken.lock().unwrap(), HashMap::from([("h2", 1), ("http/1.1", 3)]));
+}
+
+/// SETTINGS_MAX_CONCURRENT_STREAMS of nothing, for as long as the connection lives.
+#[tokio::test]
+async fn a_server_that_takes_no_request_is_not_waited_for_and_keeps_no_connection() {
+    let (rig, upstream) = rig_to_bytes("http: http2\n    timeouts: {headers: 300ms, pool_idle: 300ms}").await;
+    let app = asks(&rig, "GET / HTTP/1.1", "").await;
+    let (stream, _) = in_time(upstream.accept()).await.unwrap();
+    let mut frames = in_time(Frames::with(stream, &[0, 3, 0, 0, 0, 0])).await;
+    let answer = in_time(app).await.unwrap();
+    assert_eq!((answer.status, answer.reason().as_str()), (504, "upstream_timeout"));
+    assert_eq!(in_time(frames.request()).await, None, "it is closed as any that is idle");
 }
