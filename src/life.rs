@@ -6,7 +6,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
@@ -164,11 +164,11 @@ impl Drain {
     }
 }
 
-/// Runs a future to its end, or to its panic: then the answer is `None`, and whoever runs it lives on.
-pub async fn contained<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+/// Runs a future to its end, or to its panic: then the answer is `None`, and whoever runs it lives on. It comes pinned,
+/// since taken as it is it would lie in here twice: once as the argument, and once where it is polled.
+pub async fn contained<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     poll_fn(move |context| {
-        let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
+        let poll = AssertUnwindSafe(|| Pin::new(&mut future).poll(context));
         match catch_unwind(poll) {
             Ok(poll) => poll.map(Some),
             Err(_) => Poll::Ready(None),
@@ -223,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_contained() {
-        assert_eq!(contained(async { 1 }).await, Some(1));
-        assert_eq!(contained(async { panic!("a test's own") }).await, None::<()>);
+        assert_eq!(contained(pin!(async { 1 })).await, Some(1));
+        assert_eq!(contained(pin!(async { panic!("a test's own") })).await, None::<()>);
     }
 }

@@ -3,6 +3,7 @@
 //! Must never know what a caller sends.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ impl Passwords {
                 () = tokio::time::sleep(wait), if has_command || !complete => {}
                 else => return,
             }
-            complete = contained(self.read()).await.unwrap_or(false);
+            complete = contained(pin!(self.read())).await.unwrap_or(false);
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Must never know what an app's connection is made of.
 
+use std::pin::pin;
+
 use http::Response;
 use http::request::Parts;
 
@@ -24,7 +26,8 @@ impl Forward {
     /// Answers a CONNECT over HTTP/1. There is always an answer, and the connection ends with every one but 200.
     pub async fn connect(&self, arrival: &Arrival, head: &Parts) -> Response<Reply> {
         let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
-        let failure = match contained(self.lead(arrival, head, &mut exchange)).await {
+        let outcome = contained(pin!(self.lead(arrival, head, &mut exchange))).await;
+        let failure = match outcome {
             Some(Ok(To::Tunnel(tunnel))) => return upgrade::tunnel(tunnel, exchange),
             Some(Ok(To::Intercept(intercepted))) => return upgrade::intercept(intercepted, exchange),
             Some(Err(failure)) => failure,

@@ -13,6 +13,7 @@ mod reply;
 mod stub;
 mod upgrade;
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -76,7 +77,8 @@ impl Forward {
         // to be read as another.
         let ends = handshake.is_some();
         let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
-        let failure = match contained(self.exchange(arrival, head, &body, handshake, &mut exchange)).await {
+        let outcome = contained(pin!(self.exchange(arrival, head, &body, handshake, &mut exchange))).await;
+        let failure = match outcome {
             Some(Ok(Answer::Placeholder)) => {
                 let mut response = stub::respond(exchange, manner, (self.clock)().wall);
                 if version != Version::HTTP_2 && body.has_trailers() {

@@ -171,16 +171,18 @@ struct Streams {
 impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let (pace, observer) = (self.pace.take().unwrap_or_default(), self.observer.clone());
+        // Boxed, so that it is moved but once.
+        let mut stream = Box::pin(stream);
         tokio::task::spawn_local(async move {
             let stream = async {
                 tokio::select! {
                     biased;
-                    () = stream => {}
+                    () = &mut stream => {}
                     // Dropped with its answer unfinished, it is reset (CANCEL).
                     () = pace.stood_still() => {}
                 }
             };
-            if contained(stream).await.is_none() {
+            if contained(pin!(stream)).await.is_none() {
                 observer.tell(&Event::TaskPanicked { task: "an app's request over HTTP/2" });
             }
         });

@@ -2,6 +2,7 @@
 //! metrics and the log, which lock for a moment, and names that are looked up.
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -166,7 +167,7 @@ impl World {
                     activity = Activity::new();
                 }
             };
-            if contained(serving).await.is_none() {
+            if contained(pin!(serving)).await.is_none() {
                 observer.tell(&Event::TaskPanicked { task: "an app's connection" });
             }
             drop(held);

@@ -5,6 +5,7 @@
 //! requests.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,7 +99,8 @@ impl Upstream {
             }
             if protocols == Protocols::Http1 || self.pool.speaks() == Some(Speaks::Http1) {
                 let place = outbound.place().await?;
-                return Ok(self.pool.lease(self.make(place).await?));
+                // Boxed: it is rare, and every request would carry its size.
+                return Ok(self.pool.lease(Box::pin(self.make(place)).await?));
             }
             if self.pool.wants(1) {
                 let place = outbound.place().await?;
@@ -123,7 +125,7 @@ impl Upstream {
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             // Somebody waits for it, whatever becomes of it.
-            let outcome = contained(this.make(place)).await.unwrap_or(Err(Fault::Other));
+            let outcome = contained(pin!(this.make(place))).await.unwrap_or(Err(Fault::Other));
             let made = outcome.is_ok();
             this.paused(made);
             this.pool.dialled(outcome);

@@ -3,6 +3,7 @@
 //! Nothing ends it but shutdown: a panic in a token request is a failed request, a panic in the loop restarts it with
 //! all that it knew.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -65,7 +66,7 @@ impl<S: Source> Driver<S> {
             let now = (self.clock)();
             self.machine.recall(now, &file.read(now.wall));
         }
-        while contained(self.drive()).await.is_none() {
+        while contained(pin!(self.drive())).await.is_none() {
             self.observer.tell(&Event::TaskPanicked { task: "a token's loop" });
             tokio::time::sleep(RESTART).await;
         }
@@ -127,11 +128,11 @@ impl<S: Source> Driver<S> {
         self.observer.tell(&Event::TokenAsked { token: &self.name, credential: name, why: why.as_str() });
         let source = Arc::clone(&self.source);
         flight.spawn(async move {
-            let outcome = contained(source.ask(credential)).await.unwrap_or(Err(What::Panicked.into()));
+            let outcome = contained(pin!(source.ask(credential))).await.unwrap_or(Err(What::Panicked.into()));
             let is_rejected = |error: &AskError| error.failed().kind == FailureKind::Rejected;
             // The secret may have been replaced while the old one was under way, before the watch told us.
             let replaced = outcome.as_ref().is_err_and(is_rejected)
-                && contained(source.changed(credential)).await.unwrap_or(false);
+                && contained(pin!(source.changed(credential))).await.unwrap_or(false);
             Landing { credential, asked, outcome, replaced }
         });
     }
