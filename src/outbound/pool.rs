@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -110,14 +110,52 @@ pub(super) struct Own {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) sender: http2::SendRequest<Attempt>,
-    connection: Rc<Connection>,
+    /// What is in use is not closed.
+    _connection: Rc<Connection>,
+    open: Rc<Open>,
+    /// The answer has come to its end; the request may still be on its way.
+    answered: bool,
+}
+
+/// Counts a stream as open until its answer and its request have come to their end, or nobody waits for the answer.
+///
+/// The connection is not its own: what waits within a connection must not keep that alive.
+#[derive(Debug)]
+pub(super) struct Open {
+    connection: Weak<Connection>,
     pool: Rc<Pool>,
+    left: Cell<bool>,
+}
+
+impl Open {
+    fn leave(&self) {
+        if !self.left.replace(true)
+            && let Some(connection) = self.connection.upgrade()
+        {
+            connection.leave();
+            self.pool.serve();
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Stream {
+    /// For whoever sends the request's body.
+    pub(super) fn open(&self) -> Rc<Open> {
+        Rc::clone(&self.open)
+    }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.connection.leave();
-        self.pool.serve();
+        if !self.answered {
+            self.open.leave();
+        }
     }
 }
 
@@ -204,7 +242,9 @@ impl Pool {
     fn stream(self: &Rc<Self>, connection: &Rc<Connection>, reused: bool) -> Lease {
         connection.enter();
         let (connection, pool) = (Rc::clone(connection), Rc::clone(self));
-        Lease { over: Over::Http2(Stream { sender: connection.sender(), connection, pool }), reused }
+        let open = Rc::new(Open { connection: Rc::downgrade(&connection), pool, left: Cell::new(false) });
+        let stream = Stream { sender: connection.sender(), _connection: connection, open, answered: false };
+        Lease { over: Over::Http2(stream), reused }
     }
 
     /// The first use of a connection that was made for it.
@@ -385,7 +425,7 @@ impl Lease {
                     }
                 }
             }
-            Over::Http2(_) => {}
+            Over::Http2(mut stream) => stream.answered = true,
         }
     }
 }

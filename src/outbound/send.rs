@@ -99,10 +99,12 @@ impl Outbound {
             let mut lease = upstream.lease(self, fresh).await.map_err(SendError::Dial)?;
             let sent = match &mut lease.over {
                 Over::Http1(own) => {
+                    request.body_mut().holds(None);
                     let sending = own.sender.try_send_request(for_http1(request, &route, body));
                     head_in_time(sending, body, patience, &route).await?
                 }
                 Over::Http2(stream) => {
+                    request.body_mut().holds(Some(stream.open()));
                     let sending = stream.sender.try_send_request(for_http2(request, &upstream.origin));
                     head_in_time(sending, body, patience, &route).await?
                 }

@@ -6,6 +6,7 @@
 //! A body that the app wants to be asked for (`Expect: 100-continue`) is not touched until there is word: hyper asks for
 //! it when it is read.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
@@ -75,6 +76,8 @@ pub struct Attempt {
     /// How many of the kept pieces this attempt has sent.
     sent: usize,
     trailers_sent: bool,
+    /// What lasts for as long as the body is being sent.
+    holds: Option<Rc<dyn Any>>,
     /// Over when the app may be asked.
     hold: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
@@ -227,7 +230,7 @@ impl Replay {
                 shared.attempts
             }
         };
-        Some(Attempt { shared: self.0.clone(), number, sent: 0, trailers_sent: false, hold: None })
+        Some(Attempt { shared: self.0.clone(), number, sent: 0, trailers_sent: false, holds: None, hold: None })
     }
 
     /// Whether another attempt would send all of the body.
@@ -345,6 +348,11 @@ impl Attempt {
             let _ = tokio::time::timeout(patience, given.notified()).await;
         }));
         word
+    }
+
+    /// Lets go of `what` when the body has been sent, or is not going to be.
+    pub fn holds(&mut self, what: Option<Rc<dyn Any>>) {
+        self.holds = what;
     }
 
     /// Asks the app for the body when it is first wanted.

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{in_time, rig_to_bytes, rig_with};
-use crate::support::{API, Answer, PATIENCE, Rig};
+use crate::support::{API, Answer, PATIENCE, Rig, pipe};
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -421,4 +422,35 @@ async fn a_server_that_takes_no_request_is_not_waited_for_and_keeps_no_connectio
     let answer = in_time(app).await.unwrap();
     assert_eq!((answer.status, answer.reason().as_str()), (504, "upstream_timeout"));
     assert_eq!(in_time(frames.request()).await, None, "it is closed as any that is idle");
+}
+
+/// An upload that goes on behind its answer has its stream still, and a request that is put behind it would go nowhere.
+#[tokio::test]
+async fn a_stream_is_taken_until_its_request_has_ended_too() {
+    const ONE_STREAM: [u8; 6] = [0, 3, 0, 0, 0, 1];
+    let (rig, upstream) = rig().await;
+    let app = rig.app2().await;
+    let (upload, body) = pipe::<std::io::Error>();
+    let asked = tokio::spawn({
+        let (mut sender, request) = (app.sender.clone(), app.request("POST / HTTP/1.1", body.boxed_unsync()));
+        async move { sender.send_request(request).await }
+    });
+    let (stream, _) = in_time(upstream.accept()).await.unwrap();
+    let mut frames = in_time(Frames::with(stream, &ONE_STREAM)).await;
+    let mut head = [0; 9];
+    while head[3] != HEADERS {
+        in_time(frames.stream.read_exact(&mut head)).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        in_time(frames.stream.read_exact(&mut payload)).await.unwrap();
+    }
+    frames.answer(1).await;
+    assert_eq!(in_time(asked).await.unwrap().unwrap().status(), 200);
+    let beside = asks(&rig, "GET / HTTP/1.1", "").await;
+    let mut second = next(&upstream).await;
+    let stream = second.request().await.unwrap();
+    second.answer(stream).await;
+    assert_eq!(in_time(beside).await.unwrap().status, 200);
+    // The upload has not been given up.
+    drop(upload);
+    assert_eq!(in_time(frames.request()).await, Some(1));
 }
