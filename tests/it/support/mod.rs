@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub(crate) use app::{Answer, App};
-pub(crate) use app2::{App2, full, whole};
+pub(crate) use app2::{AnyBody, App2, full, whole};
 use bearerd::app::{Bound, Ended};
 use bearerd::config::{self, Disk, Environment, Sources};
 use bearerd::demo::api::{self, Api};

@@ -1,109 +1,27 @@
-//! Bodies far larger than memory should ever see: they arrive as they were, the process does not grow by them, and a
-//! peer that does not read holds the other one back.
-//!
-//! bearerd is a process of its own here, so that what it keeps in memory can be told from what this test does.
+//! HTTP/1 on both sides, in bytes.
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use bearerd::demo::provider::{self, Provider};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::wire::{Api, Head, Wire};
-use crate::cli::child::{self, Child};
-use crate::cli::stage::Running;
-use crate::support::{CLIENT, Folder, PATIENCE, SECRET, report, scaled};
-
-const KIBIBYTE: usize = 1024;
-const MEBIBYTE: usize = 1024 * KIBIBYTE;
-
-/// How much the process may grow by a body of any size.
-const GROWTH: usize = 4 * MEBIBYTE;
+use super::{KIBIBYTE, MEBIBYTE, Process, Source, TRIED, grows_little, hex, queued};
+use crate::endurance::wire::{Api, Head, Wire};
+use crate::support::{PATIENCE, report};
 
 /// How much bearerd may have taken from a peer that sends, and not passed on to one that does not read. What the kernel
 /// has of it, which may be megabytes, is not for bearerd to say.
 const BETWEEN: usize = 2 * MEBIBYTE;
 
-/// Far more than it and the kernel would ever take.
-const TRIED: usize = 64 * MEBIBYTE;
-
-/// bearerd as a process, with one route. Dropped, it is killed.
-struct Process {
-    running: Running,
-    _provider: Provider,
-    _folder: Folder,
-}
-
-impl Process {
-    async fn to(api: SocketAddr) -> Self {
-        let clients = vec![(CLIENT.to_owned(), SECRET.to_owned())];
-        let provider = Provider::start(provider::Settings { clients, ..provider::Settings::plain() }).await.unwrap();
-        let folder = Folder::new();
-        folder.write("secret", SECRET);
-        let yaml = format!(
-            "listen: [127.0.0.1:0]\nadmin: off\ntokens:\n  main: {{token_url: '{}', client_id: {CLIENT}, \
-             client_secret: {{file: secret}}}}\nroutes:\n  - {{name: api, token: main, upstream: 'http://{api}'}}\n",
-            provider.token_url()
-        );
-        folder.write("bearerd.yaml", &yaml);
-        let file = folder.path("bearerd.yaml").display().to_string();
-        let running = Running::of(Child::start(child::command(&["run", "--config", &file], &[]))).await;
-        Self { running: running.ready().await, _provider: provider, _folder: folder }
-    }
-
-    /// Bytes of it that are in memory now. (`smaps_rollup` would say the same, and nobody but root may read it of a
-    /// process that does not let its memory be read.)
-    fn resident(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.child.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * KIBIBYTE
-    }
-}
-
-/// A body that is made while it is sent, and never the same for long.
-struct Source {
-    block: Vec<u8>,
-    left: usize,
-    hash: Context,
-}
-
-impl Source {
-    fn of(length: usize) -> Self {
-        let mut random = fastrand::Rng::with_seed(7);
-        let block = std::iter::repeat_with(|| random.u8(..)).take(MEBIBYTE).collect();
-        Self { block, left: length, hash: Context::new(&SHA256) }
-    }
-
-    /// The next piece, of no round size.
-    fn next(&mut self) -> Option<&[u8]> {
-        let size = self.left.min(self.block.len() - 7 * (self.left % 1_000));
-        self.block[..8].copy_from_slice(&self.left.to_le_bytes());
-        self.left -= size;
-        let piece = &self.block[..size];
-        self.hash.update(piece);
-        (size > 0).then_some(piece)
-    }
-}
-
-fn hex(hash: Context) -> String {
-    hash.finish().as_ref().iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap();
-        hex
-    })
-}
-
 fn framing(length: usize, chunked: bool) -> String {
     if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {length}") }
 }
 
-/// Sends a body; its hash. `look` is called with each piece of it.
-async fn send(wire: &mut Wire, length: usize, chunked: bool, mut look: impl FnMut(usize)) -> String {
-    let mut source = Source::of(length);
+/// Sends a body; its hash.
+async fn send(wire: &mut Wire, length: usize, chunked: bool) -> String {
+    let mut source = Source::of(length, MEBIBYTE);
     while let Some(piece) = source.next() {
-        look(piece.len());
         let framed = [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
         wire.send(if chunked { &framed } else { piece }).await.unwrap();
     }
@@ -114,7 +32,7 @@ async fn send(wire: &mut Wire, length: usize, chunked: bool, mut look: impl FnMu
 }
 
 /// The same for one that comes.
-async fn receive(wire: &mut Wire, head: &Head, mut look: impl FnMut(usize)) -> String {
+async fn receive(wire: &mut Wire, head: &Head) -> String {
     let mut hash = Context::new(&SHA256);
     if head.only(b"transfer-encoding").is_some() {
         loop {
@@ -126,7 +44,6 @@ async fn receive(wire: &mut Wire, head: &Head, mut look: impl FnMut(usize)) -> S
                 break;
             }
             hash.update(&piece);
-            look(size);
         }
     } else {
         let mut left = str::from_utf8(head.only(b"content-length").unwrap()).unwrap().parse::<usize>().unwrap();
@@ -134,7 +51,6 @@ async fn receive(wire: &mut Wire, head: &Head, mut look: impl FnMut(usize)) -> S
             let size = left.min(64 * KIBIBYTE);
             hash.update(&wire.exactly(size).await.unwrap());
             left -= size;
-            look(size);
         }
     }
     hex(hash)
@@ -148,9 +64,9 @@ async fn serve(mut wire: Wire) {
         if let ["down", framed, length] = words[..] {
             let (chunked, length) = (framed == "chunked", length.parse().unwrap());
             wire.send(format!("HTTP/1.1 200 OK\r\n{}\r\n\r\n", framing(length, chunked)).as_bytes()).await.unwrap();
-            send(&mut wire, length, chunked, |_| {}).await;
+            send(&mut wire, length, chunked).await;
         } else {
-            let hash = receive(&mut wire, &head, |_| {}).await;
+            let hash = receive(&mut wire, &head).await;
             wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{hash}", hash.len()).as_bytes())
                 .await
                 .unwrap();
@@ -158,55 +74,33 @@ async fn serve(mut wire: Wire) {
     }
 }
 
-/// One body each way; the most by which the process was larger than `base` meanwhile.
-async fn both_ways(process: &Process, length: usize, chunked: bool, base: usize) -> usize {
-    let mut most = 0;
-    let mut since = 0;
-    let mut look = |size: usize| {
-        since += size;
-        if since >= 4 * MEBIBYTE {
-            since = 0;
-            most = most.max(process.resident().saturating_sub(base));
-        }
-    };
+/// One body each way.
+async fn both_ways(process: &Process, length: usize, chunked: bool) {
     let mut wire = Wire::connect(process.running.address).await;
     let framed = if chunked { "chunked" } else { "length" };
     wire.send(format!("GET /down/{framed}/{length} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
     let head = wire.head().await.unwrap().unwrap();
     assert_eq!(head.status(), 200, "{head:?}");
     assert_eq!(head.only(b"content-length").is_none(), chunked, "{head:?}");
-    let mut expected = Source::of(length);
-    while expected.next().is_some() {}
-    assert_eq!(receive(&mut wire, &head, &mut look).await, hex(expected.hash), "it came down as it was");
+    let expected = Source::of(length, MEBIBYTE).hash();
+    assert_eq!(receive(&mut wire, &head).await, expected, "it came down as it was");
 
     let framing = framing(length, chunked);
     wire.send(format!("PUT /up HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n").as_bytes()).await.unwrap();
-    let sent = send(&mut wire, length, chunked, &mut look).await;
+    let sent = send(&mut wire, length, chunked).await;
     let head = wire.head().await.unwrap().unwrap();
     let body = wire.body(&head).await.unwrap();
     assert_eq!((head.status(), String::from_utf8(body.data).unwrap()), (200, sent), "it went up as it was");
-    most.max(process.resident().saturating_sub(base))
 }
 
 #[tokio::test]
 async fn a_body_of_any_size_arrives_as_it_was_and_costs_no_memory() {
-    let length = scaled(64 * MEBIBYTE, KIBIBYTE * MEBIBYTE);
     let mut api = Api::start(serve).await;
-    let process = Process::to(api.address).await;
+    let process = Process::to(&format!("http://{}", api.address), None).await;
     let measured = async {
         for chunked in [false, true] {
-            // What a first body costs, in code that is read and in buffers that stay, is not what is asked here.
-            both_ways(&process, 8 * MEBIBYTE, chunked, 0).await;
-            let (base, begun) = (process.resident(), Instant::now());
-            let growth = both_ways(&process, length, chunked, base).await;
-            assert!(growth <= GROWTH, "{growth} bytes more than {base}; chunked: {chunked}");
-            report(&format!(
-                "big bodies: {} MiB each way, chunked: {chunked}; {} KiB and at most {} KiB more; {:.1} s",
-                length / MEBIBYTE,
-                base / KIBIBYTE,
-                growth / KIBIBYTE,
-                begun.elapsed().as_secs_f64()
-            ));
+            let what = format!("HTTP/1, chunked: {chunked}");
+            grows_little(&process, &what, async |length| both_ways(&process, length, chunked).await).await;
         }
     };
     tokio::select! {
@@ -239,18 +133,6 @@ async fn fill(stream: &mut TcpStream) -> usize {
     taken
 }
 
-/// How many bytes wait in the kernel, at either end of the connections to these ports.
-fn queued(ports: &[u16]) -> usize {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let hex = |text: &str| usize::from_str_radix(text, 16).unwrap();
-    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
-    let port = |address: &str| u16::try_from(hex(address.split_once(':').unwrap().1)).unwrap();
-    let ours = rows.filter(|row| ports.contains(&port(row[1])) || ports.contains(&port(row[2])));
-    // `tx_queue:rx_queue`; of a listener they are something else.
-    let queues = ours.filter(|row| row[3] == "01").map(|row| row[4].split_once(':').map(|(tx, rx)| hex(tx) + hex(rx)));
-    queues.map(Option::unwrap).sum()
-}
-
 async fn drain(stream: &mut TcpStream, length: usize) {
     let mut piece = vec![0; 64 * KIBIBYTE];
     let mut left = length;
@@ -267,7 +149,7 @@ async fn whoever_does_not_read_holds_the_other_side_back() {
     let listener = small();
     listener.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let listener: TcpListener = listener.listen(8).unwrap();
-    let process = Process::to(listener.local_addr().unwrap()).await;
+    let process = Process::to(&format!("http://{}", listener.local_addr().unwrap()), None).await;
     for up in [true, false] {
         let mut app = small().connect(process.running.address).await.unwrap();
         let length = 1 << 30;
