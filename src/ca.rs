@@ -105,6 +105,11 @@ pub enum CaError {
     )]
     Foreign(PathBuf),
     #[error(
+        "`{}` has `ca.key` and no `ca.pem`: put that back, or remove the key, too, and the authority is made anew",
+        .0.display()
+    )]
+    Alone(PathBuf),
+    #[error(
         "another bearerd uses the authority in `{}`, which does not do here ({why}): give each its own \
          `intercept.ca_dir`, or the same routes that intercept", path.display()
     )]
@@ -276,7 +281,12 @@ impl<'a> Folder<'a> {
             return Err(CaError::Open { path, what: "read by others", cure: "600" });
         }
         let Some((certificate, until)) = self.certificate() else {
-            return Err(CaError::Foreign(self.path.to_owned()));
+            let path = self.path.to_owned();
+            return Err(if self.path.join(CERTIFICATE).exists() {
+                CaError::Foreign(path)
+            } else {
+                CaError::Alone(path)
+            });
         };
         let mut pem = Zeroizing::new(String::new());
         key.read_to_string(&mut pem).map_err(|error| self.failed(KEY, error))?;

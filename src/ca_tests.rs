@@ -244,6 +244,16 @@ fn what_bearerd_did_not_make_it_does_not_replace() {
 }
 
 #[test]
+fn a_key_whose_certificate_is_gone_is_told_as_that() {
+    let home = Home::new();
+    drop(home.good(&["a.example"]));
+    fs::remove_file(home.0.join(CERTIFICATE)).unwrap();
+    assert!(matches!(home.open(&["a.example"]), Err(CaError::Alone(_))));
+    fs::remove_file(home.0.join(KEY)).unwrap();
+    drop(home.good(&["a.example"]));
+}
+
+#[test]
 fn the_bundle_is_the_authority_and_then_what_the_system_trusts() {
     let home = Home::new();
     drop(home.good(&["a.example"]));

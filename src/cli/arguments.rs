@@ -124,7 +124,15 @@ fn command() -> Command {
         )
         .subcommands([
             with_settings(run),
-            with_settings(exec),
+            with_settings(exec)
+                .mut_arg("listen", |arg| {
+                    arg.help(
+                        "Needed where the configuration listens on no plain TCP address; the port is a free one anyway",
+                    )
+                })
+                .mut_arg("admin", |arg| {
+                    arg.help("Whether admin pages are served at all (off); the port is a free one anyway")
+                }),
             demo,
             with_settings(check),
             with_settings(token),

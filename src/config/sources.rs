@@ -79,8 +79,13 @@ const fn setting(
     Setting { flag, variable, value, help, secret: false, targets, form: Form::Text }
 }
 
-pub const CONFIG: Setting =
-    setting("config", "BEARERD_CONFIG", "FILE", "The configuration file; without it, see `bearerd run --help`", &[]);
+pub const CONFIG: Setting = setting(
+    "config",
+    "BEARERD_CONFIG",
+    "FILE",
+    "The configuration file; without it, flags and variables if they name an upstream, else /etc/bearerd/config.yaml",
+    &[],
+);
 
 pub const SETTINGS: &[Setting] = &[
     CONFIG,

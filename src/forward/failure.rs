@@ -170,7 +170,7 @@ impl Failure {
             ),
             Self::NoTunnel(detail) => Row {
                 close: true,
-                told: Some("CONNECT, which a proxy client sends for an https:// URL".to_owned()),
+                told: Some(format!("CONNECT, which a proxy client sends for an https:// URL: {detail}")),
                 ..row(S::FORBIDDEN, Reason::NoRoute, "http_request_denied", "No tunnel leads there", detail)
             },
             Self::Foreign => Row {

@@ -87,7 +87,13 @@ fn told(error: &io::Error) -> (Reason, &'static str) {
             Reason::AppTls,
             "the app does not trust the local authority: let it read `ca.pem`, or `bundle.pem`, in `intercept.ca_dir`",
         ),
-        _ => (Reason::AppTls, door::why(error)),
+        // Many clients hang up without a word when they do not trust a certificate.
+        None => (
+            Reason::AppTls,
+            "its peer left during the TLS handshake inside a CONNECT, mostly because it does not trust the local authority: \
+             let it read `ca.pem`, or `bundle.pem`, in `intercept.ca_dir`",
+        ),
+        Some(_) => (Reason::AppTls, door::why(error)),
     }
 }
 

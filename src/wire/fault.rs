@@ -179,7 +179,7 @@ impl fmt::Display for Fault {
             Self::Overloaded => {
                 "no descriptor is left for another connection; raise the limit (`ulimit -n`, `LimitNOFILE=`)"
             }
-            Self::Refused => "the connection was refused, or no route leads there",
+            Self::Refused => "the connection was refused, or the network has no way there",
             Self::Reset => "the connection broke",
             Self::Tls(TlsFault::UnknownIssuer) => {
                 "its certificate is not signed by a trusted authority; if it is a private one, set `tls.ca_file`"

@@ -62,9 +62,10 @@ pub struct Document {
     #[schemars(extend("default" = {}))]
     pub callers: Callers,
     /// Where CONNECT leads besides, without a token and without a look at what is sent: hosts with their ports, such as
-    /// `db.example.com:5432`. `*.example.com:443` is every name below `example.com`, by one label or more, and not
-    /// `example.com` itself. Names that lead to link-local addresses or a cloud's metadata are left out, as they are for
-    /// routes, and below a wildcard those that lead to loopback.
+    /// `db.example.com:5432`. `"*.example.com:443"`, in quotes, is every name below `example.com`, by one label or more,
+    /// and not `example.com` itself. A route that intercepts the same host and port comes first. Names that lead to
+    /// link-local addresses or a cloud's metadata are left out, as they are for routes, and below a wildcard those that
+    /// lead to loopback.
     #[schemars(extend("default" = [], "format" = "tunnel"))]
     pub tunnel: OneOrMany<String>,
     /// How `https://` is decrypted for routes that `intercept`.

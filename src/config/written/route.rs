@@ -107,7 +107,7 @@ pub enum Http {
     Auto,
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2 and nothing else; over `http://` without asking first. For gRPC without TLS, mostly.
+    /// HTTP/2, WebSockets apart, which are HTTP/1.1; over `http://` without asking first. For gRPC without TLS, mostly.
     Http2,
 }
 
