@@ -64,7 +64,7 @@ enum Answer {
 }
 
 impl Forward {
-    /// Answers a request. There is always an answer.
+    /// Answers a request. There is always an answer; that the connection ends with it, it says as HTTP/1 does.
     pub async fn handle(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<Reply> {
         let (head, body) = request.into_parts();
         let version = head.version;
@@ -81,7 +81,7 @@ impl Forward {
         let failure = match outcome {
             Some(Ok(Answer::Placeholder)) => {
                 let mut response = stub::respond(exchange, manner, (self.clock)().wall);
-                if version != Version::HTTP_2 && body.has_trailers() {
+                if body.has_trailers() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 return response;
@@ -93,7 +93,7 @@ impl Forward {
             }
             Some(Ok(Answer::Upstream(mut relayed))) => {
                 let is_read = body.progress().is_none_or(|progress| progress.finished);
-                if version != Version::HTTP_2 && (ends || !is_read || body.has_trailers()) {
+                if ends || !is_read || body.has_trailers() {
                     relayed.response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 return reply::relay(relayed, body.leave_unasked(), exchange);
@@ -104,7 +104,7 @@ impl Forward {
         // hyper closes a connection with an unread body in it; an app that is not told sends its next request into
         // that.
         let ends = !body.is_over().await || body.has_trailers() || ends;
-        failure.respond(exchange, manner, ends && version != Version::HTTP_2)
+        failure.respond(exchange, manner, ends)
     }
 
     async fn exchange(

@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::error::Error;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -33,6 +32,7 @@ use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::reason::Reason;
 use crate::rules::Arrival;
+use crate::wire::fault::of_http2;
 use crate::wire::headers::join_cookies;
 
 /// Requests of one connection at a time. RFC 9113, 6.5.2, wants no fewer than 100; an app that wants more than this waits
@@ -123,8 +123,7 @@ fn builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
 
 /// Whether it was we who ended the connection, for what its app sent.
 fn is_refused(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_library() && cause.reason() != Some(h2::Reason::NO_ERROR))
+    of_http2(error).is_some_and(|cause| cause.is_library() && cause.reason() != Some(h2::Reason::NO_ERROR))
 }
 
 async fn answer(
@@ -144,7 +143,7 @@ async fn answer(
     join_cookies(request.headers_mut());
     let is_head = request.method() == Method::HEAD;
     let mut response = forward.handle(arrival, request).await;
-    // It speaks of a connection with one request at a time.
+    // It speaks of a connection with one request at a time; here only the stream ends.
     response.headers_mut().remove(header::CONNECTION);
     pace.allow(response.body().body_idle().unwrap_or(idle));
     // Over HTTP/1 hyper sees to it that an answer of our own to HEAD has no body.

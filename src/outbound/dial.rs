@@ -19,7 +19,7 @@ use tower_service::Service as _;
 use super::guard::{AddressGuard, Named};
 use super::lookup::{Lookups, Resolver};
 use super::patient::Patient;
-use super::through::{Tcp, Tunnel};
+use super::through::{ProxyTunnel, Tcp};
 use super::tunnel::TunnelLookups;
 use crate::rules::{Route, RouteSettings};
 use crate::tls::{ClientConfigs, H2, Protocols, TlsError, TlsSettings};
@@ -50,7 +50,7 @@ struct Destination {
     name: ServerName<'static>,
     tls: Offers,
     /// The way there, if it is not straight: `uri`, `host` and `port` are the proxy's then.
-    tunnel: Option<Arc<Tunnel>>,
+    tunnel: Option<Arc<ProxyTunnel>>,
     timeout: Duration,
     /// Shared by the workers.
     lookups: Arc<Lookups>,
@@ -112,7 +112,7 @@ impl Destinations {
         let to = Authority { port: Some(authority.port_or(upstream.port())), host: authority.host };
         let (authority, tunnel) = match &route.proxy {
             None => (to, None),
-            Some(proxy) => (by(proxy)?, Some(Arc::new(Tunnel::new(&to, proxy)))),
+            Some(proxy) => (by(proxy)?, Some(Arc::new(ProxyTunnel::new(&to, proxy)))),
         };
         let (host, port) = (authority.host.clone(), authority.port_or(upstream.port()));
         let scheme = if upstream.https { "https" } else { "http" };

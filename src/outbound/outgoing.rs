@@ -52,10 +52,9 @@ impl Prepared {
         let route = Arc::clone(admitted.route());
         let settings = &route.settings;
         let (takes_trailers, mut announced) = (takes_trailers(&headers), announced(&headers));
-        let patience = match grpc::deadline(&headers) {
-            _ if !grpc::is_grpc(&headers) => Patience::Route,
-            Some(deadline) => Patience::Deadline(deadline),
-            None => Patience::Endless,
+        let patience = match grpc::is_grpc(&headers) {
+            false => Patience::Route,
+            true => grpc::deadline(&headers).map_or(Patience::Endless, Patience::Deadline),
         };
         let named = clean(&mut headers, settings);
         if !announced.is_empty() {

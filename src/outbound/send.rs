@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::error::Error;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -23,7 +22,7 @@ use super::pool::{Lease, Over};
 use super::upstream::Upstream;
 use crate::life::{Stock, Taken};
 use crate::rules::{Route, Routes};
-use crate::wire::fault::Fault;
+use crate::wire::fault::{Fault, of_http2};
 use crate::wire::replay::Replay;
 
 /// How often connections are looked through.
@@ -186,24 +185,17 @@ impl Outbound {
 /// gone this one. Any other reset ends one request alone: it is no sign of a connection that was stale.
 fn judged(error: &hyper::Error, reused: bool, upstream: &Upstream) -> SendError {
     let fault = Fault::of(error);
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let Some(error) = next.downcast_ref::<h2::Error>() else {
-            cause = next.source();
-            continue;
+    let Some(error) = of_http2(error) else { return SendError::Broken { fault, reused } };
+    let untaken = error.is_remote()
+        && match error.reason() {
+            Some(h2::Reason::HTTP_1_1_REQUIRED) => upstream.requires_http1(),
+            Some(h2::Reason::REFUSED_STREAM) => true,
+            _ => error.is_go_away(),
         };
-        let untaken = error.is_remote()
-            && match error.reason() {
-                Some(h2::Reason::HTTP_1_1_REQUIRED) => upstream.requires_http1(),
-                Some(h2::Reason::REFUSED_STREAM) => true,
-                _ => error.is_go_away(),
-            };
-        return match untaken {
-            true => SendError::Untaken(fault),
-            false => SendError::Broken { fault, reused: reused && !error.is_reset() },
-        };
+    match untaken {
+        true => SendError::Untaken(fault),
+        false => SendError::Broken { fault, reused: reused && !error.is_reset() },
     }
-    SendError::Broken { fault, reused }
 }
 
 /// Waits for the answer's head: `timeouts.headers` from the last byte of the request, and while that is still moving,

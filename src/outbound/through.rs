@@ -29,18 +29,18 @@ use crate::wire::proxy::ForwardProxy;
 const MAX_HEAD: usize = 16 * 1024;
 
 /// What a proxy is asked for.
-pub(super) struct Tunnel {
+pub(super) struct ProxyTunnel {
     /// The whole request; there may be a password in it.
     request: Vec<u8>,
 }
 
-impl fmt::Debug for Tunnel {
+impl fmt::Debug for ProxyTunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tunnel")
+        f.write_str("ProxyTunnel")
     }
 }
 
-impl Tunnel {
+impl ProxyTunnel {
     /// To `to`, whose port is written, with the name and password that the proxy's URL holds (RFC 7617).
     pub(super) fn new(to: &Authority, proxy: &ForwardProxy) -> Self {
         let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
@@ -97,7 +97,7 @@ fn status(head: &[u8]) -> Option<u16> {
 #[derive(Clone)]
 pub(super) struct Tcp {
     pub(super) http: HttpConnector<Resolver>,
-    pub(super) tunnel: Option<Arc<Tunnel>>,
+    pub(super) tunnel: Option<Arc<ProxyTunnel>>,
 }
 
 impl Service<Uri> for Tcp {
@@ -146,7 +146,7 @@ mod tests {
         let (ours, mut theirs) = (ours.as_mut().unwrap(), theirs.unwrap().0);
         theirs.set_nodelay(true).unwrap();
         let to = Authority { host: Host::parse("::1").unwrap(), port: Some(8443) };
-        let tunnel = Tunnel::new(&to, &ForwardProxy("http://proxy.example:3128".parse().unwrap()));
+        let tunnel = ProxyTunnel::new(&to, &ForwardProxy("http://proxy.example:3128".parse().unwrap()));
         assert_eq!(tunnel.request, b"CONNECT [::1]:8443 HTTP/1.1\r\nHost: [::1]:8443\r\n\r\n");
         let answering = async {
             let (all, last) = (b"HTTP/1.1 200 OK\r\nX: y\r\n\r", b"\nbehind");

@@ -204,10 +204,16 @@ impl fmt::Display for Fault {
 
 /// With which code the peer reset a stream of HTTP/2, if it did. NO_ERROR is none that a broken message can be told by.
 pub fn reset_code(error: &(dyn Error + 'static)) -> Option<h2::Reason> {
+    let error = of_http2(error)?;
+    error.reason().filter(|code| error.is_reset() && *code != h2::Reason::NO_ERROR)
+}
+
+/// What HTTP/2 says of an error: itself, or the first of its causes that is h2's.
+pub fn of_http2<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.reason().filter(|code| error.is_reset() && *code != h2::Reason::NO_ERROR);
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
         }
         next = error.source();
     }

@@ -2,6 +2,7 @@
 
 mod app;
 mod app2;
+mod corporate;
 mod folder;
 pub(crate) mod frames;
 mod grpc;
@@ -21,6 +22,7 @@ use bearerd::demo::certs::Ca;
 use bearerd::demo::provider::{self, Provider};
 use bearerd::observe::Observer;
 use bearerd::observe::log::{Format, Level, Log, LogSettings};
+pub(crate) use corporate::Corporate;
 pub(crate) use folder::Folder;
 pub(crate) use grpc::{Call, GrpcServer, Messages, Sender, pipe, reset_reason};
 pub(crate) use scale::{report, scaled, seed};

@@ -1,50 +1,12 @@
 //! An upstream that is reached through a corporate proxy: what the proxy is asked for, what it sees, and what an app is
 //! told when it makes no tunnel.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-
 use http::Version;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::http2_api::{again, rig_to_http1, rig_to_http2};
 use super::last;
-use crate::support::{API, App, Folder, Proxy, Rig};
-
-/// A proxy that answers like this, and then leads to `to` if there is such a place.
-struct Corporate {
-    address: SocketAddr,
-    /// Every byte that it was sent until the blank line.
-    heads: Arc<Mutex<Vec<String>>>,
-}
-
-async fn corporate(answer: &'static str, to: Option<SocketAddr>) -> Corporate {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let heads = Arc::<Mutex<Vec<String>>>::default();
-    let noted = Arc::clone(&heads);
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let noted = Arc::clone(&noted);
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(client.read_u8().await.unwrap());
-                }
-                noted.lock().unwrap().push(String::from_utf8(head).unwrap());
-                let Some(to) = to else {
-                    let _ = client.write_all(answer.as_bytes()).await;
-                    return;
-                };
-                let mut server = TcpStream::connect(to).await.unwrap();
-                client.write_all(answer.as_bytes()).await.unwrap();
-                let _ = copy_bidirectional(&mut client, &mut server).await;
-            });
-        }
-    });
-    Corporate { address, heads }
-}
+use crate::support::{API, App, Corporate, Folder, Proxy, Rig};
 
 const MADE: &str = "HTTP/1.1 200 Connection established\r\nProxy-Agent: corporate\r\nX-Long: 0123456789\r\n\r\n";
 
@@ -61,7 +23,7 @@ async fn through(rig: Rig, proxy: &str, upstream: &str) -> Rig {
 async fn it_is_asked_for_a_tunnel_by_name_and_sees_nothing() {
     for http2 in [false, true] {
         let rig = if http2 { rig_to_http2(100, "").await } else { rig_to_http1("").await };
-        let proxy = corporate(MADE, Some(rig.api.addr())).await;
+        let proxy = Corporate::start(MADE, Some(rig.api.addr())).await;
         let rig = through(rig, &format!("http://us%40er:p%3Ass%2F@{}", proxy.address), &format!("https://{API}")).await;
         for _ in 0..2 {
             assert_eq!(rig.get("/x").await.status, 200);
@@ -82,7 +44,7 @@ async fn it_is_asked_for_a_tunnel_by_name_and_sees_nothing() {
 #[tokio::test]
 async fn what_is_not_tls_goes_through_a_tunnel_as_well() {
     let rig = super::http2_api::rig_to(None, false, "").await;
-    let proxy = corporate(MADE, Some(rig.api.addr())).await;
+    let proxy = Corporate::start(MADE, Some(rig.api.addr())).await;
     let rig = through(rig, &format!("http://{}", proxy.address), "http://api.example.test:8080").await;
     assert_eq!(rig.get("/x").await.status, 200);
     let heads = proxy.heads.lock().unwrap();
@@ -106,7 +68,7 @@ async fn what_it_says_instead_is_told() {
         ("HTTP/1.1 200 OK\r\n", "cannot be reached"),
         ("", "cannot be reached"),
     ] {
-        let proxy = corporate(answer, None).await;
+        let proxy = Corporate::start(answer, None).await;
         rig = through(rig, &format!("http://{}", proxy.address), &format!("https://{API}")).await;
         let got = rig.get("/").await;
         assert_eq!((got.status, got.reason().as_str()), (502, "upstream_refused"), "{answer}");
