@@ -544,7 +544,7 @@ async fn a_drain_waits_for_it_and_then_cuts_it_off() {
         assert_eq!(in_time(ended).await.unwrap().cut_off, 1, "{top}");
         assert!(has_ended(&mut app).await && has_ended(&mut api).await);
         let said = said.lock().unwrap().clone();
-        assert_eq!(said.matches("101").count(), 2, "both were recorded: {said}");
+        assert_eq!(said.matches("ended with 101 in").count(), 2, "both were recorded: {said}");
         drop(provider);
     }
 }
