@@ -159,11 +159,19 @@ fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
     })
 }
 
+/// What a listener shows of itself.
+#[derive(Debug)]
+pub struct ServerIdentity {
+    pub config: Arc<ServerConfig>,
+    /// When the first of its chain ends; `None` if none of them says so.
+    pub not_after: Option<SystemTime>,
+}
+
 /// TLS 1.2 and 1.3, `protocols` by ALPN, from the files as they are now.
 ///
 /// # Errors
 /// A file cannot be read or is not what it should be, or the key is another certificate's.
-pub fn server_config(settings: &ServerTls, protocols: Protocols) -> Result<ServerConfig, TlsError> {
+pub fn server_config(settings: &ServerTls, protocols: Protocols) -> Result<ServerIdentity, TlsError> {
     let builder = ServerConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Versions(Box::new(error)))?;
@@ -177,13 +185,14 @@ pub fn server_config(settings: &ServerTls, protocols: Protocols) -> Result<Serve
         }
     };
     let (chain, key) = (certificates(&settings.certificate)?, private_key(&settings.key)?);
+    let not_after = chain.iter().filter_map(not_after).min();
     let mut config = builder.with_single_cert(chain, key).map_err(|error| TlsError::Server {
         certificate: settings.certificate.clone(),
         key: settings.key.clone(),
         error: Box::new(error),
     })?;
     config.alpn_protocols = protocols.taken();
-    Ok(config)
+    Ok(ServerIdentity { config: Arc::new(config), not_after })
 }
 
 /// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), or Mozilla's where there are none, as in an image
@@ -254,7 +263,7 @@ fn element<'a>(der: &'a [u8], tags: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     debug_assert!(tag & 0x1f != 0x1f, "a tag of one byte");
     let (first, rest) = rest.split_first()?;
     let (length, rest) = match first {
-        0..0x80 => (usize::from(*first), rest),
+        0..=0x7f => (usize::from(*first), rest),
         // What needs more than four bytes for its length is no certificate.
         0x81..=0x84 => {
             let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;

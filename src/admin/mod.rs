@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::Now;
 use crate::life::{DrainSignal, Phase, Readiness};
-use crate::observe::Observer;
+use crate::observe::{Listening, Observer, Samples};
 use crate::rules::callers::CHALLENGE;
 use crate::rules::{Arrival, Routes};
 use crate::token::{Registry, Status};
@@ -33,6 +33,8 @@ pub struct Admin {
     pub readiness: Readiness,
     pub drain: DrainSignal,
     pub observer: Observer,
+    /// What listens, and how much of it is in use; `inbound` is no room of ours.
+    pub listening: Box<dyn Fn() -> Listening + Send + Sync>,
 }
 
 /// The tokens' statuses, and nothing else of them.
@@ -43,8 +45,8 @@ impl Statuses {
         Self(registry)
     }
 
-    fn now(&self) -> Vec<Status> {
-        self.0.statuses(Now::read())
+    fn at(&self, now: Now) -> Vec<Status> {
+        self.0.statuses(now)
     }
 }
 
@@ -132,7 +134,12 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
-        let samples: Vec<_> = self.tokens.now().iter().map(Status::sample).collect();
+        let now = Now::read();
+        let samples = Samples {
+            tokens: self.tokens.at(now).iter().map(|status| status.sample(now)).collect(),
+            routes: self.routes.all().filter_map(|route| route.sample()).collect(),
+            listeners: (self.listening)(),
+        };
         let mut response = text(StatusCode::OK, &self.observer.render(&samples));
         let open_metrics = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, open_metrics);
@@ -177,6 +184,7 @@ mod tests {
             readiness: Readiness::default(),
             drain: DrainSignal::default(),
             observer: Observer::new(Log::to(LogSettings { level: Level::Error, format: Format::Pretty }, |_| {})),
+            listening: Box::new(Listening::default),
         }
     }
 

@@ -1,19 +1,25 @@
 //! `/status`: what is known, as JSON with stable names. Never a secret or a token.
 
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Admin;
+use crate::clock::Now;
 use crate::life::Phase;
-use crate::token::Status;
+use crate::observe::history::{POINTS, STEP, Window};
+use crate::rules::Route;
+use crate::token::{Answer, Status};
 
 pub(super) fn document(admin: &Admin) -> Value {
+    let now = Now::read();
     let pending = admin.readiness.pending();
     let phase = admin.drain.phase();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "now": time(now.wall),
+        "started_at": time(admin.observer.started_at()),
+        "uptime_seconds": seconds(admin.observer.uptime().as_secs_f64()),
         "phase": match phase {
             Phase::Serving => "serving",
             Phase::LameDuck => "lame_duck",
@@ -21,19 +27,42 @@ pub(super) fn document(admin: &Admin) -> Value {
         },
         "ready": pending.is_empty() && phase == Phase::Serving,
         "waiting_for": pending.iter().map(|name| &**name).collect::<Vec<_>>(),
-        "tokens": admin.tokens.now().iter().map(token).collect::<Vec<_>>(),
-        "routes": admin.routes.all().map(|route| {
-            let settings = &route.settings;
-            let counts = route.metrics.counts();
-            json!({
-                "name": &*settings.name,
-                "upstream": settings.upstream.authority.to_string(),
-                "token": settings.token.as_deref(),
-                "requests": counts.requests.load(Ordering::Relaxed),
-                "failed": counts.failed.load(Ordering::Relaxed),
-                "upstream_connections": route.metrics.connections(),
-            })
-        }).collect::<Vec<_>>(),
+        "tokens": admin.tokens.at(now).iter().map(token).collect::<Vec<_>>(),
+        "routes": admin.routes.all().map(|one| route(one)).collect::<Vec<_>>(),
+        "history": {
+            "step_seconds": STEP.as_secs(),
+            "points": POINTS,
+            "until": admin.observer.history_until().map(time),
+        },
+        "refused": {
+            "totals": counts(admin.observer.refusals()),
+            "last": [],
+        },
+    })
+}
+
+fn route(route: &Route) -> Value {
+    let settings = &route.settings;
+    let summary = route.metrics.summary();
+    json!({
+        "name": &*settings.name,
+        "upstream": settings.upstream.authority.to_string(),
+        "token": settings.token.as_deref(),
+        "requests": summary.requests,
+        "failed": summary.failed,
+        "reasons": counts(summary.reasons),
+        "statuses": counts(summary.classes.into_iter().map(|(class, many)| (format!("{class}xx"), many))),
+        "upstream_connections": summary.connections,
+        "in_flight": route.gate.in_flight(),
+        "queued": route.gate.queued(),
+        "latency_seconds": summary.latency.map(|[p50, p90, p99]| json!({"p50": p50, "p90": p90, "p99": p99})),
+        "history": summary.history.map(|Window { requests, failed, p50, p99, connections }| json!({
+            "requests": requests,
+            "failed": failed,
+            "p50": p50,
+            "p99": p99,
+            "connections": connections,
+        })),
     })
 }
 
@@ -44,8 +73,12 @@ fn token(status: &Status) -> Value {
         "required": status.required,
         "generation": status.generation,
         "fingerprint": status.fingerprint.map(|fingerprint| fingerprint.to_string()),
+        "issued_at": status.granted.map(|(asked, _)| time(asked)),
+        "life_seconds": status.granted.map(|(_, life)| seconds(life.as_secs_f64())),
         "usable_until": status.usable_until.map(time),
         "usable_for_seconds": status.usable_for.map(|left| left.as_secs_f64()),
+        "renew_at": status.renew_at.map(time),
+        "renew_in_seconds": status.renew_in.map(|left| seconds(left.as_secs_f64())),
         "credential": {"client_id": &*status.credential, "index": status.credential_index},
         "credentials": status.credentials.iter().enumerate().map(|(index, credential)| json!({
             "name": &*credential.name,
@@ -55,9 +88,38 @@ fn token(status: &Status) -> Value {
         })).collect::<Vec<_>>(),
         "asking": status.asking,
         "next_attempt_in_seconds": status.next_attempt_in.map(|left| left.as_secs_f64()),
+        "next_attempt_why": status.next_attempt_why.map(|cause| cause.to_string()),
+        "bought_today": status.bought_today,
+        "budget": status.budget.map(|(budget, left)| json!({
+            "limit": budget.requests,
+            "per_seconds": budget.window.as_secs(),
+            "left": left,
+        })),
+        "answers": status.answers.iter().map(answer).collect::<Vec<_>>(),
         "failures": status.failures,
         "last_error": status.last_error.as_ref().map(|(at, what)| json!({"at": time(*at), "what": what})),
     })
+}
+
+fn answer(answer: &Answer) -> Value {
+    json!({
+        "at": time(answer.at),
+        "outcome": answer.outcome.as_str(),
+        "credential": &*answer.credential,
+        "took_seconds": seconds(answer.took.as_secs_f64()),
+        "what": answer.what,
+        "fingerprint": answer.fingerprint.map(|fingerprint| fingerprint.to_string()),
+    })
+}
+
+/// Only what occurred is in it.
+fn counts(counts: impl IntoIterator<Item = (impl ToString, u64)>) -> Map<String, Value> {
+    counts.into_iter().map(|(what, many)| (what.to_string(), many.into())).collect()
+}
+
+/// To the millisecond.
+fn seconds(seconds: f64) -> f64 {
+    (seconds * 1e3).round() / 1e3
 }
 
 fn time(at: SystemTime) -> String {

@@ -12,12 +12,13 @@ use super::build::Bound;
 use super::passwords::Passwords;
 use super::{descriptors, pages};
 use crate::admin::{Admin, Pages, Statuses};
+use crate::clock::Now;
 use crate::files::Files;
 use crate::inbound::worker::Seed;
-use crate::inbound::{self, Acceptor, ConnectionLimit, Worker};
+use crate::inbound::{self, Acceptor, ConnectionLimit, Door, Worker};
 use crate::life::{DrainSignal, Phase, Readiness, Stock};
-use crate::observe::Observer;
 use crate::observe::event::Event;
+use crate::observe::{ListenerSample, Listening, Observer};
 use crate::wire::via::Via;
 
 /// How it ended.
@@ -67,6 +68,12 @@ impl Bound {
             let (wanted, descriptors) = (limits.connections, descriptors::for_connections(limits.connections));
             observer.tell(&Event::FewDescriptors { connections: shares.apps, wanted, descriptors });
         }
+        let history = observer.clone();
+        keepers.spawn(async move {
+            loop {
+                tokio::time::sleep(history.sample(Now::read())).await;
+            }
+        });
         let mut shown_by = JoinSet::new();
         let shown = Arc::new(Admin {
             routes: Arc::clone(&routes),
@@ -74,6 +81,7 @@ impl Bound {
             readiness: readiness.clone(),
             drain: drain.clone(),
             observer: observer.clone(),
+            listening: listening_now(doors, &listeners, shares.apps),
         });
         for (bounds, which) in [(admin, Pages::All), (health, Pages::Health)] {
             for bound in bounds {
@@ -166,6 +174,25 @@ impl Bound {
 fn listening(observer: &Observer, bound: &inbound::Bound) {
     let (name, address) = (&bound.door.name, &bound.address.to_string());
     observer.tell(&Event::Listening { name, address, tls: bound.door.has_tls() });
+}
+
+/// Tells what listens, whenever it is asked. Of those who watch no connections are counted: they are not what is
+/// limited.
+fn listening_now(
+    doors: Vec<Arc<Door>>,
+    for_apps: &[inbound::Bound],
+    most: usize,
+) -> Box<dyn Fn() -> Listening + Send + Sync> {
+    let is_for_apps = |door: &Arc<Door>| for_apps.iter().any(|bound| Arc::ptr_eq(&bound.door, door));
+    let doors: Vec<_> = doors.into_iter().map(|door| (is_for_apps(&door), door)).collect();
+    Box::new(move || {
+        let sample = |(is_for_apps, door): &(bool, Arc<Door>)| ListenerSample {
+            listener: Arc::clone(&door.name),
+            connections: is_for_apps.then(|| door.open_connections()),
+            certificate_expiry: door.certificate_expiry(),
+        };
+        Listening { listeners: doors.iter().map(sample).collect(), connections_limit: Some(most) }
+    })
 }
 
 /// The next wish to end.

@@ -5,10 +5,11 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use rustls::{AlertDescription, CertificateError, Error, ServerConfig, ServerConnection};
+use rustls::{AlertDescription, CertificateError, Error, ServerConnection};
 use tokio_rustls::TlsAcceptor;
 use webpki::EndEntityCert;
 
@@ -20,7 +21,7 @@ use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::reason::Reason;
 use crate::rules::Arrival;
-use crate::tls::{Protocols, ServerTls, TlsError, server_config};
+use crate::tls::{Protocols, ServerIdentity, ServerTls, TlsError, server_config};
 
 /// One listener, as those who come by it see it.
 #[derive(Debug)]
@@ -31,6 +32,17 @@ pub struct Door {
     /// It is a unix socket of which nobody said that others may use it.
     is_private: bool,
     tls: Option<Certificates>,
+    open: AtomicUsize,
+}
+
+/// A connection that came by a door, counted while this lives.
+#[derive(Debug)]
+pub(super) struct Visit(Arc<Door>);
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A listener's certificate and authorities, as they were when their files last made sense.
@@ -38,7 +50,7 @@ pub struct Door {
 struct Certificates {
     settings: ServerTls,
     protocols: Protocols,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<ServerIdentity>,
 }
 
 /// Why a connection is not let in.
@@ -57,11 +69,28 @@ impl Door {
             must_be_named: settings.must_be_named(),
             is_private: matches!(&settings.addresses, ListenAddress::Unix(socket) if socket.is_private()),
             tls: settings.tls.as_ref().map(|tls| Certificates::new(tls, protocols)).transpose()?,
+            open: AtomicUsize::new(0),
         })
     }
 
     pub fn has_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// One more connection that came by it.
+    pub(super) fn visit(self: &Arc<Self>) -> Visit {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Visit(Arc::clone(self))
+    }
+
+    /// How many there are now.
+    pub fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// When its certificate, or one that it is shown with, ends.
+    pub fn certificate_expiry(&self) -> Option<SystemTime> {
+        self.tls.as_ref()?.current.load().not_after
     }
 
     /// Lets a connection in, TLS handshake included, which may take `patience`. Who is not let in is counted and told,
@@ -94,7 +123,7 @@ impl Door {
         let arrival = Arrival { listener: self.listener, must_be_named: self.must_be_named, uid, ..Arrival::default() };
         let Some(certificates) = &self.tls else { return Ok((Stream::Plain(socket), arrival)) };
         // Boxed, so that plain connections do not carry its size.
-        let handshake = Box::pin(TlsAcceptor::from(certificates.current.load_full()).accept(socket));
+        let handshake = Box::pin(TlsAcceptor::from(Arc::clone(&certificates.current.load().config)).accept(socket));
         match tokio::time::timeout(patience, handshake).await {
             Ok(Ok(stream)) => {
                 let names = names(stream.get_ref().1);
@@ -126,8 +155,8 @@ impl Door {
     fn renew(&self, observer: &Observer, tell: bool) {
         let Some(certificates) = &self.tls else { return };
         match server_config(&certificates.settings, certificates.protocols) {
-            Ok(config) => {
-                certificates.current.store(Arc::new(config));
+            Ok(identity) => {
+                certificates.current.store(Arc::new(identity));
                 if tell {
                     observer.tell(&Event::CertificateRenewed { listener: &self.name });
                 }

@@ -153,6 +153,7 @@ impl World {
     /// `drain` is held from before the connection's task first runs: the end must not come in between.
     fn carry(self: &Rc<Self>, socket: Socket, door: &Arc<Door>, drain: Drain, held: impl Sized + 'static) {
         let (world, door, activity) = (Rc::clone(self), Arc::clone(door), Activity::new());
+        let visit = door.visit();
         tokio::task::spawn_local(async move {
             let World { forward, builder, limits, ca, observer, .. } = &*world;
             let serving = async {
@@ -170,7 +171,7 @@ impl World {
             if contained(pin!(serving)).await.is_none() {
                 observer.tell(&Event::TaskPanicked { task: "an app's connection" });
             }
-            drop(held);
+            drop((visit, held));
         });
     }
 }

@@ -1,11 +1,14 @@
 //! The numbers behind `/metrics`. Labels are enums or configured names, so their number is bounded by the
-//! configuration.
+//! configuration; what has left it is forgotten.
+//!
+//! Each of them is explained in `docs/metrics.md`, and a test keeps the two together.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
@@ -16,7 +19,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::event::Name;
+use super::process;
 use super::reason::Reason;
+use super::route::RouteBook;
 
 /// What a token is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,21 +52,34 @@ pub enum TokenOutcome {
     Granted,
     /// The provider does not accept the credential.
     Rejected,
+    /// The provider was asked too often, or asks for patience: 429, or 503 with Retry-After.
+    Limited,
     /// The provider could not be reached or did not answer sensibly.
     Failed,
 }
 
 impl TokenOutcome {
-    fn as_str(self) -> &'static str {
+    pub const ALL: [Self; 4] = [Self::Granted, Self::Rejected, Self::Limited, Self::Failed];
+
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Granted => "granted",
             Self::Rejected => "rejected",
+            Self::Limited => "limited",
             Self::Failed => "failed",
         }
     }
 }
 
-/// A token's gauges at the moment of a scrape.
+/// What is read at the moment of a scrape. Whatever is not in it any more is not told any more.
+#[derive(Debug, Default)]
+pub struct Samples {
+    pub tokens: Vec<TokenSample>,
+    pub routes: Vec<RouteSample>,
+    pub listeners: Listening,
+}
+
+/// A token's numbers at the moment of a scrape.
 #[derive(Debug)]
 pub struct TokenSample {
     pub token: Arc<str>,
@@ -69,14 +87,42 @@ pub struct TokenSample {
     /// The identifiers of its credentials, and which of them is in use.
     pub credentials: Vec<Arc<str>>,
     pub using: usize,
-    /// Seconds since 1970; `None` while there is none.
-    pub expiry: Option<f64>,
+    /// `None` while there is none.
+    pub expiry: Option<SystemTime>,
+    /// How long the held one was granted for.
+    pub life: Option<Duration>,
+    pub renewal: Option<SystemTime>,
+    /// `None` while one is under way, and while nobody wants one.
+    pub next_request: Option<SystemTime>,
+    /// How many requests the budget allows in its window, and how many of them are left.
+    pub budget: Option<(u32, u32)>,
+    /// How many requests had to wait for a token request, ever.
+    pub waits: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: Name,
-    code: u16,
+/// A route's numbers at the moment of a scrape.
+#[derive(Debug)]
+pub struct RouteSample {
+    pub route: Arc<str>,
+    pub in_flight: usize,
+    pub queued: usize,
+}
+
+/// What listens, at the moment of a scrape.
+#[derive(Debug, Default)]
+pub struct Listening {
+    pub listeners: Vec<ListenerSample>,
+    /// How many connections apps may have open, all listeners together.
+    pub connections_limit: Option<usize>,
+}
+
+#[derive(Debug)]
+pub struct ListenerSample {
+    pub listener: Arc<str>,
+    /// Those that apps have open; `None` for the admin pages, which do not count.
+    pub connections: Option<usize>,
+    /// When its certificate, or one that it is shown with, ends.
+    pub certificate_expiry: Option<SystemTime>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -112,23 +158,25 @@ struct ReasonLabels {
     reason: Reason,
 }
 
-/// From half a millisecond, what a local API takes, to a minute, where `timeouts.headers` ends a request.
-const BUCKETS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
-
-fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: Name,
 }
+
+/// From what a provider next door takes to beyond `refresh.timeout`; seconds.
+const TOKEN_BUCKETS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+type Durations = Family<TokenLabels, Histogram, fn() -> Histogram>;
 
 pub(super) struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
-    connections: Family<RouteLabels, Gauge>,
-    expiries: Family<TokenLabels, Gauge<f64, AtomicU64>>,
+    pub(super) routes: RouteBook,
     token_requests: Family<OutcomeLabels, Counter>,
-    states: Family<StateLabels, Gauge>,
-    credentials: Family<CredentialLabels, Gauge>,
+    token_durations: Durations,
+    token_refused: Family<TokenLabels, Counter>,
     rejections: Family<CredentialLabels, Counter>,
+    /// Which tokens and credentials there are rejections of: the library does not say.
+    rejected: Mutex<BTreeSet<(Arc<str>, Arc<str>)>>,
     refused: Family<ReasonLabels, Counter>,
 }
 
@@ -136,36 +184,23 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("bearerd"),
-            requests: Family::default(),
-            durations: Family::new_with_constructor(histogram),
-            connections: Family::default(),
-            expiries: Family::default(),
+            routes: RouteBook::default(),
             token_requests: Family::default(),
-            states: Family::default(),
-            credentials: Family::default(),
+            token_durations: Durations::new_with_constructor(|| Histogram::new(TOKEN_BUCKETS)),
+            token_refused: Family::default(),
             rejections: Family::default(),
+            rejected: Mutex::default(),
             refused: Family::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("requests", "Requests by route and status of the answer", metrics.requests.clone());
-        registry.register(
-            "request_duration_seconds",
-            "From a request's head to the last byte of its answer",
-            metrics.durations.clone(),
-        );
-        registry.register("upstream_connections", "Open connections to upstreams", metrics.connections.clone());
-        registry.register(
-            "token_expiry_timestamp_seconds",
-            "When the held token stops being used, in seconds since 1970",
-            metrics.expiries.clone(),
-        );
+        registry.register_collector(Box::new(metrics.routes.clone()));
         registry.register("token_requests", "Token requests by outcome", metrics.token_requests.clone());
-        registry.register("token_state", "1 for the state that a token is in", metrics.states.clone());
         registry.register(
-            "token_credential_in_use",
-            "1 for the credential that a token is asked for with",
-            metrics.credentials.clone(),
+            "token_request_duration_seconds",
+            "How long token requests took, however they ended",
+            metrics.token_durations.clone(),
         );
+        registry.register("token_refused", "Tokens that an upstream did not take", metrics.token_refused.clone());
         registry.register(
             "token_credential_rejections",
             "Token requests that the provider refused for their credential",
@@ -184,110 +219,172 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn request(&self, route: Name, code: u16) {
-        self.requests.get_or_create(&RequestLabels { route, code }).inc();
-    }
-
-    pub(super) fn duration(&self, route: &Arc<str>) -> Histogram {
-        self.durations.get_or_create_owned(&RouteLabels { route: Name(Arc::clone(route)) })
-    }
-
-    pub(super) fn connections(&self, route: &Arc<str>) -> Gauge {
-        self.connections.get_or_create_owned(&RouteLabels { route: Name(Arc::clone(route)) })
-    }
-
     pub(super) fn token(&self, token: &Arc<str>) {
-        for outcome in [TokenOutcome::Granted, TokenOutcome::Rejected, TokenOutcome::Failed] {
+        for outcome in TokenOutcome::ALL {
             let labels = OutcomeLabels { token: Name(Arc::clone(token)), outcome };
             drop(self.token_requests.get_or_create(&labels));
         }
+        let labels = TokenLabels { token: Name(Arc::clone(token)) };
+        drop(self.token_refused.get_or_create(&labels));
+        drop(self.token_durations.get_or_create(&labels));
     }
 
-    pub(super) fn token_request(&self, token: &Arc<str>, outcome: TokenOutcome) {
+    pub(super) fn token_request(&self, token: &Arc<str>, outcome: TokenOutcome, took: Duration) {
         let labels = OutcomeLabels { token: Name(Arc::clone(token)), outcome };
         self.token_requests.get_or_create(&labels).inc();
+        self.token_durations.get_or_create(&TokenLabels { token: labels.token }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn token_refused(&self, token: &Arc<str>) {
+        self.token_refused.get_or_create(&TokenLabels { token: Name(Arc::clone(token)) }).inc();
     }
 
     pub(super) fn credential_rejected(&self, token: &Arc<str>, credential: &Arc<str>) {
+        let names = (Arc::clone(token), Arc::clone(credential));
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner).insert(names);
         let labels = CredentialLabels { token: Name(Arc::clone(token)), credential: Name(Arc::clone(credential)) };
         self.rejections.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn forget_token(&self, token: &Arc<str>) {
+        let name = Name(Arc::clone(token));
+        for outcome in TokenOutcome::ALL {
+            self.token_requests.remove(&OutcomeLabels { token: name.clone(), outcome });
+        }
+        let labels = TokenLabels { token: name.clone() };
+        self.token_durations.remove(&labels);
+        self.token_refused.remove(&labels);
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, credential)| {
+            let is_its = other == token;
+            if is_its {
+                let credential = Name(Arc::clone(credential));
+                self.rejections.remove(&CredentialLabels { token: name.clone(), credential });
+            }
+            !is_its
+        });
     }
 
     pub(super) fn refused(&self, reason: Reason) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    pub(super) fn render(&self, tokens: &[TokenSample]) -> String {
-        for sample in tokens {
-            let token = Name(Arc::clone(&sample.token));
-            if let Some(expiry) = sample.expiry {
-                self.expiries.get_or_create(&TokenLabels { token: token.clone() }).set(expiry);
-            }
-            for (index, credential) in sample.credentials.iter().enumerate() {
-                let labels = CredentialLabels { token: token.clone(), credential: Name(Arc::clone(credential)) };
-                self.credentials.get_or_create(&labels).set(i64::from(index == sample.using));
-            }
-            for state in TokenState::ALL {
-                let labels = StateLabels { token: token.clone(), state };
-                self.states.get_or_create(&labels).set(i64::from(state == sample.state));
-            }
-        }
+    /// Those that occurred.
+    pub(super) fn refusals(&self) -> Vec<(Reason, u64)> {
+        let count = |reason| Some((reason, self.refused.get(&ReasonLabels { reason })?.get()));
+        Reason::ALL.into_iter().filter_map(count).filter(|(_, many)| *many > 0).collect()
+    }
+
+    pub(super) fn render(&self, samples: &Samples) -> String {
+        let mut sampled = Registry::with_prefix("bearerd");
+        tokens(&mut sampled, &samples.tokens);
+        routes(&mut sampled, &samples.routes);
+        listeners(&mut sampled, &samples.listeners);
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = text::encode(&mut text, &self.registry);
+        let _ = text::encode_registry(&mut text, &self.registry);
+        let _ = text::encode_registry(&mut text, &sampled);
+        let _ = text::encode(&mut text, &process::registry());
         text
     }
 }
 
-/// Counts what goes over one route. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct RouteMetrics {
-    pub(super) name: Arc<str>,
-    pub(super) duration: Histogram,
-    pub(super) connections: Gauge,
-    pub(super) counts: Arc<RouteCounts>,
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// Unix time, as Prometheus has it.
+fn since_1970(at: SystemTime) -> f64 {
+    // Milliseconds: what is computed from the time until then would differ a little at each scrape.
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (since.as_secs_f64() * 1e3).round() / 1e3
 }
 
-/// What the status page shows of a route.
-#[derive(Debug, Default)]
-pub struct RouteCounts {
-    pub requests: AtomicU64,
-    /// Answered by bearerd itself.
-    pub failed: AtomicU64,
+fn tokens(registry: &mut Registry, samples: &[TokenSample]) {
+    let (expiries, lives, renewals, next) = <[Family<TokenLabels, Seconds>; 4]>::default().into();
+    let (limits, left) = <[Family<TokenLabels, Gauge>; 2]>::default().into();
+    let states = Family::<StateLabels, Gauge>::default();
+    let credentials = Family::<CredentialLabels, Gauge>::default();
+    let waits = Family::<TokenLabels, Counter>::default();
+    for sample in samples {
+        let labels = TokenLabels { token: Name(Arc::clone(&sample.token)) };
+        for (family, at) in [(&expiries, sample.expiry), (&renewals, sample.renewal), (&next, sample.next_request)] {
+            if let Some(at) = at {
+                family.get_or_create(&labels).set(since_1970(at));
+            }
+        }
+        if let Some(life) = sample.life {
+            lives.get_or_create(&labels).set(life.as_secs_f64());
+        }
+        if let Some((limit, free)) = sample.budget {
+            limits.get_or_create(&labels).set(limit.into());
+            left.get_or_create(&labels).set(free.into());
+        }
+        waits.get_or_create(&labels).inc_by(sample.waits);
+        for (index, credential) in sample.credentials.iter().enumerate() {
+            let labels = CredentialLabels { token: labels.token.clone(), credential: Name(Arc::clone(credential)) };
+            credentials.get_or_create(&labels).set(i64::from(index == sample.using));
+        }
+        for state in TokenState::ALL {
+            let labels = StateLabels { token: labels.token.clone(), state };
+            states.get_or_create(&labels).set(i64::from(state == sample.state));
+        }
+    }
+    registry.register(
+        "token_expiry_timestamp_seconds",
+        "When the held token stops being used, in seconds since 1970",
+        expiries,
+    );
+    registry.register("token_lifetime_seconds", "How long the held token was granted for", lives);
+    registry.register(
+        "token_renewal_timestamp_seconds",
+        "When the renewal of the held token is planned, in seconds since 1970",
+        renewals,
+    );
+    registry.register(
+        "token_next_request_timestamp_seconds",
+        "When the provider is asked next, in seconds since 1970",
+        next,
+    );
+    registry.register("token_budget_limit", "Token requests that the budget allows in its window", limits);
+    registry.register("token_budget_left", "Token requests that are left of the budget now", left);
+    registry.register("token_state", "1 for the state that a token is in", states);
+    registry.register("token_credential_in_use", "1 for the credential that a token is asked for with", credentials);
+    registry.register("token_waits", "Requests that had to wait for a token request", waits);
 }
 
-impl RouteMetrics {
-    pub fn name(&self) -> &str {
-        &self.name
+fn routes(registry: &mut Registry, samples: &[RouteSample]) {
+    let (in_flight, queued) = <[Family<RouteLabels, Gauge>; 2]>::default().into();
+    let gauge = |many: usize| i64::try_from(many).unwrap_or(i64::MAX);
+    for sample in samples {
+        let labels = RouteLabels { route: Name(Arc::clone(&sample.route)) };
+        in_flight.get_or_create(&labels).set(gauge(sample.in_flight));
+        queued.get_or_create(&labels).set(gauge(sample.queued));
     }
-
-    pub fn counts(&self) -> &RouteCounts {
-        &self.counts
-    }
-
-    /// Open connections to its upstream.
-    pub fn connections(&self) -> i64 {
-        self.connections.get()
-    }
-
-    /// One more upstream connection, until the guard is dropped.
-    pub fn connection(&self) -> ConnectionGuard {
-        self.connections.inc();
-        ConnectionGuard(self.connections.clone())
-    }
-
-    pub(super) fn took(&self, took: Duration) {
-        self.duration.observe(took.as_secs_f64());
-    }
+    registry.register("requests_in_flight", "Requests that have one of the route's places", in_flight);
+    registry.register("requests_queued", "Requests that wait for one of the route's places", queued);
 }
 
-/// An open upstream connection, counted while it lives.
-#[derive(Debug)]
-pub struct ConnectionGuard(Gauge);
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.0.dec();
+fn listeners(registry: &mut Registry, sample: &Listening) {
+    let connections = Family::<ListenerLabels, Gauge>::default();
+    let expiries = Family::<ListenerLabels, Seconds>::default();
+    let gauge = |many: usize| i64::try_from(many).unwrap_or(i64::MAX);
+    for ListenerSample { listener, connections: open, certificate_expiry } in &sample.listeners {
+        let labels = ListenerLabels { listener: Name(Arc::clone(listener)) };
+        if let Some(open) = open {
+            connections.get_or_create(&labels).set(gauge(*open));
+        }
+        if let Some(expiry) = certificate_expiry {
+            expiries.get_or_create(&labels).set(since_1970(*expiry));
+        }
+    }
+    registry.register("connections", "Connections that apps have open", connections);
+    registry.register(
+        "certificate_expiry_timestamp_seconds",
+        "When the certificate of a listener ends, in seconds since 1970",
+        expiries,
+    );
+    if let Some(limit) = sample.connections_limit {
+        let most = Gauge::<i64>::default();
+        most.set(gauge(limit));
+        registry.register("connections_limit", "Connections that apps may have open, all listeners together", most);
     }
 }
 

@@ -17,7 +17,7 @@ use super::gate::Gate;
 use super::guards::Guards;
 use super::settings::{Allow, OnAuthorization, RouteSettings, Upstream};
 use super::table::Table;
-use crate::observe::RouteMetrics;
+use crate::observe::{RouteMetrics, RouteSample};
 use crate::token::Reader;
 use crate::wire::authority::Host;
 use crate::wire::form::{Form, Target};
@@ -34,6 +34,16 @@ pub struct Route {
     pub gate: Gate,
     /// The upstream's authority as a header.
     pub host: HeaderValue,
+}
+
+impl Route {
+    /// How full it is. `None` while nobody has used it: of ten thousand routes a scrape is not to tell ten thousand
+    /// zeros.
+    pub fn sample(&self) -> Option<RouteSample> {
+        let (in_flight, queued) = (self.gate.in_flight(), self.gate.queued());
+        let is_used = in_flight + queued > 0 || self.metrics.is_used();
+        is_used.then(|| RouteSample { route: Arc::clone(&self.settings.name), in_flight, queued })
+    }
 }
 
 /// All routes, compiled.

@@ -32,6 +32,18 @@ impl Gate {
         Self { places: Arc::new(Semaphore::new(places)), waiting: AtomicUsize::new(0), limits }
     }
 
+    /// Requests that have a place.
+    pub fn in_flight(&self) -> usize {
+        let places = self.limits.in_flight.min(Semaphore::MAX_PERMITS);
+        places.saturating_sub(self.places.available_permits())
+    }
+
+    /// Requests that wait for one.
+    pub fn queued(&self) -> usize {
+        // Who finds the queue full is counted for the moment that it takes to see that.
+        self.waiting.load(Ordering::Relaxed).min(self.limits.queue)
+    }
+
     /// A place at once or in its turn: first come, first served.
     ///
     /// # Errors
@@ -84,6 +96,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_served_in_order_and_is_not_longer_than_it_may_be() {
         let gate = gate(1, 2);
+        assert_eq!((gate.in_flight(), gate.queued()), (0, 0));
         let first = gate.enter().await.unwrap();
         let mut queued = Vec::new();
         for many in 1..=2 {
@@ -92,12 +105,13 @@ mod tests {
             waiting(&gate, many).await;
         }
         assert_eq!(gate.enter().await.unwrap_err(), Full, "at once");
+        assert_eq!((gate.in_flight(), gate.queued()), (1, 2));
         drop(first);
         let second = queued.remove(0).await.unwrap().unwrap();
         assert_eq!(gate.waiting.load(Ordering::Relaxed), 1);
         drop(second);
         assert!(queued.remove(0).await.unwrap().is_ok());
-        assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!((gate.in_flight(), gate.queued()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 //! Nothing ends it but shutdown: a panic in a token request is a failed request, a panic in the loop restarts it with
 //! all that it knew.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 use super::grant::{AskError, Grant, What};
 use super::machine::{Effect, FailureKind, Input, Machine, Why};
 use super::memory::MemoryFile;
-use super::slot::{Ear, LastError, Slot, Snapshot, Token};
+use super::slot::{Answer, Bought, Ear, LastError, Slot, Snapshot, Token};
 use super::source::Source;
 use crate::clock::Now;
 use crate::life::{Latch, contained};
@@ -48,7 +49,15 @@ pub(super) struct Driver<S> {
     pub(super) token: Option<Arc<Token>>,
     pub(super) last_error: Option<Arc<LastError>>,
     pub(super) rejected: Vec<Option<Arc<LastError>>>,
+    /// When the held token was asked for, and for how long it was granted.
+    pub(super) granted: Option<(SystemTime, Duration)>,
+    /// Newest first.
+    pub(super) answers: Arc<VecDeque<Answer>>,
+    pub(super) bought: Bought,
 }
+
+/// Answers that are kept: a day of them where all is well, an outage's beginning where it is not.
+const ANSWERS: usize = 10;
 
 /// A token request that is under way.
 struct Landing {
@@ -78,6 +87,9 @@ impl<S: Source> Driver<S> {
         let mut inputs = vec![Input::Start];
         loop {
             for input in inputs.drain(..) {
+                if let Input::Refused(_) = input {
+                    self.observer.token_refused(&self.name);
+                }
                 let now = (self.clock)();
                 let effects = self.machine.step(now, input);
                 self.perform(effects, now, &mut flight);
@@ -112,8 +124,8 @@ impl<S: Source> Driver<S> {
                 Effect::Switched { from, to, why } => self.observer.tell(&Event::CredentialSwitched {
                     rejected: why == FailureKind::Rejected,
                     token: &self.name,
-                    from: self.credential_name(from),
-                    to: self.credential_name(to),
+                    from: &self.credential_name(from),
+                    to: &self.credential_name(to),
                 }),
             }
         }
@@ -125,7 +137,7 @@ impl<S: Source> Driver<S> {
             let generation = self.token.as_ref().map_or(0, |token| token.generation.0);
             self.observer.tell(&Event::TokenRefused { token: &self.name, generation });
         }
-        self.observer.tell(&Event::TokenAsked { token: &self.name, credential: name, why: why.as_str() });
+        self.observer.tell(&Event::TokenAsked { token: &self.name, credential: &name, why: why.as_str() });
         let source = Arc::clone(&self.source);
         flight.spawn(async move {
             let outcome = contained(pin!(source.ask(credential))).await.unwrap_or(Err(What::Panicked.into()));
@@ -141,7 +153,7 @@ impl<S: Source> Driver<S> {
         let Landing { credential, asked, outcome, replaced } = landing;
         match outcome {
             Ok(grant) => self.granted(grant, credential, asked, now),
-            Err(error) => self.failed(&error, credential, replaced, now),
+            Err(error) => self.failed(&error, credential, asked, replaced, now),
         }
     }
 
@@ -151,19 +163,28 @@ impl<S: Source> Driver<S> {
         }
         let unchanged = self.token.as_ref().is_some_and(|token| token.secret.expose() == grant.access_token.expose());
         let effects = self.machine.step(now, Input::Granted { life: grant.life, unchanged });
-        self.observer.token_request(&self.name, TokenOutcome::Granted);
+        let (took, life) = (now.mono.saturating_sub(asked.mono), grant.life);
+        self.answered(Answer {
+            at: now.wall,
+            outcome: TokenOutcome::Granted,
+            credential: self.credential_name(credential),
+            took,
+            what: None,
+            fingerprint: Some(grant.access_token.fingerprint()),
+        });
+        self.bought.count(now.wall);
         let view = self.machine.view(now);
         let (Some((generation, until)), Some(renew_at)) = (view.held, view.renew_at) else { return effects };
         // `grant` let nothing through that a header cannot carry.
         let Some(token) = self.slot.token(generation, until, renew_at, grant.access_token) else { return effects };
         self.observer.tell(&Event::TokenGranted(TokenGranted {
             token: &self.name,
-            credential: self.credential_name(credential),
+            credential: &self.credential_name(credential),
             fingerprint: token.fingerprint,
             generation: generation.0,
-            life: grant.life,
+            life,
             renew_in: renew_at.saturating_sub(now.mono),
-            took: now.mono.saturating_sub(asked.mono),
+            took,
         }));
         // Once, not at each renewal: they are facts about the provider.
         if self.token.is_none() && grant.odd_type {
@@ -173,6 +194,7 @@ impl<S: Source> Driver<S> {
             self.observer.tell(&Event::ScopeDiffers { token: &self.name });
         }
         self.token = Some(Arc::new(token));
+        self.granted = Some((asked.wall, life));
         self.last_error = None;
         if let Some(rejected) = self.rejected.get_mut(credential) {
             *rejected = None;
@@ -181,7 +203,7 @@ impl<S: Source> Driver<S> {
         effects
     }
 
-    fn failed(&mut self, error: &AskError, credential: usize, replaced: bool, now: Now) -> Vec<Effect> {
+    fn failed(&mut self, error: &AskError, credential: usize, asked: Now, replaced: bool, now: Now) -> Vec<Effect> {
         let failed = error.failed();
         let rejected = failed.kind == FailureKind::Rejected;
         if replaced {
@@ -190,19 +212,29 @@ impl<S: Source> Driver<S> {
             debug_assert!(effects.is_empty(), "one flight at a time: {effects:?}");
         }
         let effects = self.machine.step(now, Input::Failed(failed));
-        let outcome = if rejected { TokenOutcome::Rejected } else { TokenOutcome::Failed };
-        self.observer.token_request(&self.name, outcome);
         let next = self.machine.view(now).next_ask.map(|next| next.saturating_sub(now.mono));
         let left = self.token.as_ref().map(|token| token.until.left(now));
         let why = error.to_string();
         self.observer.tell(&Event::TokenFailed {
             token: &self.name,
-            credential: self.credential_name(credential),
+            credential: &self.credential_name(credential),
             why: &why,
             next,
             usable_for: left.filter(|left| !left.is_zero()),
         });
-        let told = Arc::new(LastError { at: SystemTime::now(), what: why });
+        self.answered(Answer {
+            at: now.wall,
+            outcome: match rejected {
+                true => TokenOutcome::Rejected,
+                false if error.is_limited() => TokenOutcome::Limited,
+                false => TokenOutcome::Failed,
+            },
+            credential: self.credential_name(credential),
+            took: now.mono.saturating_sub(asked.mono),
+            what: Some(why.clone()),
+            fingerprint: None,
+        });
+        let told = Arc::new(LastError { at: now.wall, what: why });
         if let Some(last) = self.rejected.get_mut(credential).filter(|_| rejected) {
             *last = Some(Arc::clone(&told));
             self.observer.credential_rejected(&self.name, self.credential_names.get(credential));
@@ -211,17 +243,29 @@ impl<S: Source> Driver<S> {
         effects
     }
 
+    fn answered(&mut self, answer: Answer) {
+        self.observer.token_request(&self.name, answer.outcome, answer.took);
+        let answers = Arc::make_mut(&mut self.answers);
+        answers.push_front(answer);
+        answers.truncate(ANSWERS);
+    }
+
     fn publish(&self, now: Now) {
         let view = self.machine.view(now);
         let snapshot = Snapshot {
             token: self.token.clone(),
             airborne: view.airborne,
             next_ask: view.next_ask,
+            cause: Some(view.cause),
             failures: view.failures,
             credential: view.using,
             last_error: self.last_error.clone(),
             rejected: self.rejected.clone(),
             heard: self.ear.heard,
+            granted: self.granted,
+            answers: Arc::clone(&self.answers),
+            bought: self.bought,
+            budget_left: view.budget_left,
         };
         self.slot.publish(snapshot);
     }
@@ -246,20 +290,8 @@ impl<S: Source> Driver<S> {
         }
     }
 
-    fn credential_name(&self, credential: usize) -> &str {
-        self.credential_names.get(credential).map_or("?", |name| name)
-    }
-}
-
-impl Why {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::First => "the first",
-            Self::Planned => "a planned renewal",
-            Self::Refused => "an upstream refused the last one",
-            Self::Expired => "the last one has expired",
-            Self::Retry => "another try",
-        }
+    fn credential_name(&self, credential: usize) -> Arc<str> {
+        self.credential_names.get(credential).map_or_else(|| "?".into(), Arc::clone)
     }
 }
 

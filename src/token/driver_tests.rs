@@ -14,7 +14,7 @@ use super::driver::Driver;
 use super::grant::{AskError, Code, Grant, What};
 use super::machine::{Generation, Machine};
 use super::policy::Refresh;
-use super::slot::{Ear, Reader, Slot};
+use super::slot::{Bought, Ear, Reader, Slot};
 use super::source::Source;
 use crate::clock::Now;
 use crate::life::Readiness;
@@ -118,6 +118,9 @@ impl Rig {
             token: None,
             last_error: None,
             rejected: vec![None; credentials],
+            granted: None,
+            answers: Arc::default(),
+            bought: Bought::default(),
         };
         let driver = tokio::spawn(driver.run());
         let reader = Reader::new(slot, "Bearer").unwrap();

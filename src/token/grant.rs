@@ -121,6 +121,29 @@ impl AskError {
         }
     }
 
+    /// Whether the provider asks to be asked less: 429, or 503 with a word on when to come back.
+    pub(super) fn is_limited(&self) -> bool {
+        match self.what {
+            What::Status(status, _) => {
+                status == StatusCode::TOO_MANY_REQUESTS
+                    || status == StatusCode::SERVICE_UNAVAILABLE && self.retry_after.is_some()
+            }
+            What::Secret(_)
+            | What::Assertion(_)
+            | What::Discovery(..)
+            | What::Unreachable(_)
+            | What::Timeout(_)
+            | What::ErrorIn200(_)
+            | What::TooLong
+            | What::NotJson
+            | What::NoAccessToken
+            | What::BadAccessToken
+            | What::TokenType
+            | What::ExpiresIn
+            | What::Panicked => false,
+        }
+    }
+
     pub fn failed(&self) -> Failed {
         let kind = match &self.what {
             What::Status(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, code)

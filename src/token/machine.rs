@@ -32,6 +32,7 @@
 //!     that planned renewals will need, and tries after failures spread over the window once half of it is spent.
 //! 14. A provider that grants the same token again is asked next when that one is over.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::policy::{self, AFTER_401_MAX, Budget, RETRY_AFTER_MAX, Refresh};
@@ -104,6 +105,76 @@ pub enum Why {
     Retry,
 }
 
+impl Why {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "the first",
+            Self::Planned => "a planned renewal",
+            Self::Refused => "an upstream refused the last one",
+            Self::Expired => "the last one has expired",
+            Self::Retry => "another try",
+        }
+    }
+}
+
+/// What decides when a token is asked for: of all that it waits for, what lasts longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing holds it back, or it is under way.
+    Asked(Why),
+    /// Renewal is planned.
+    Planned,
+    /// `when_idle: off`, and nobody has used the one that is held: a request must want it first.
+    Unused,
+    /// An upstream refused the one that is held, and `after_401` holds such renewals back.
+    After401,
+    /// Our own patience after so many failures.
+    Backoff(u32),
+    /// The provider's wish.
+    RetryAfter,
+    /// `budget`.
+    Budget,
+    /// What is left of `budget` is for planned renewals, and not for tokens that an upstream refuses.
+    Reserved,
+    /// Half of `budget` is spent, and tries after failures are spread over what is left.
+    Paced,
+    /// `min_interval`.
+    Spaced,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked(why) => why.as_str(),
+            Self::Planned => Why::Planned.as_str(),
+            Self::Unused => "nothing uses the token (`when_idle: off`)",
+            Self::After401 => "an upstream refused the token; renewals for that are held back (`after_401`)",
+            Self::Backoff(1) => "backoff after 1 failure",
+            Self::Backoff(failures) => return write!(f, "backoff after {failures} failures"),
+            Self::RetryAfter => "the provider said Retry-After",
+            Self::Budget => "the budget is spent",
+            Self::Reserved => "what is left of the budget is kept for planned renewals",
+            Self::Paced => "half of the budget is spent, and tries after failures are spread over the rest",
+            Self::Spaced => "two token requests are never closer (`min_interval`)",
+        })
+    }
+}
+
+/// The next token request, if nothing else happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Next {
+    /// On the clock since boot.
+    at: Duration,
+    cause: Cause,
+}
+
+impl Next {
+    /// Not before this, which is so because of that.
+    fn held(self, until: Duration, cause: Cause) -> Self {
+        if until > self.at { Self { at: until, cause } } else { self }
+    }
+}
+
 /// The life of one configured token.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -145,6 +216,7 @@ struct Held {
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     asked: Now,
+    why: Why,
     /// A refusal asked for it.
     forced: bool,
     /// The credentials' files changed while it was under way: its rejection says nothing about the new ones.
@@ -159,10 +231,14 @@ pub struct View {
     pub airborne: bool,
     /// When the next token request is due, on the clock since boot; `None` while one is under way.
     pub next_ask: Option<Duration>,
+    /// Why then, or why it is under way, or why there is none.
+    pub cause: Cause,
     /// When renewal of the held token is planned.
     pub renew_at: Option<Duration>,
     pub failures: u32,
     pub using: usize,
+    /// What is left of the budget of the credential in use; `None` if it has none.
+    pub budget_left: Option<u32>,
 }
 
 /// What is worth remembering over a restart: nothing secret.
@@ -237,17 +313,26 @@ impl Machine {
         if self.flight.is_some() || !due || self.is_dormant() || others > now.mono {
             return None;
         }
-        self.free_from(now, 0).filter(|free| *free > now.mono)
+        let at_once = Next { at: now.mono, cause: Cause::Asked(self.why(now)) };
+        self.affordable(now, at_once, 0).map(|next| next.at).filter(|free| *free > now.mono)
     }
 
     pub fn view(&self, now: Now) -> View {
+        let (next_ask, cause) = match (self.flight, self.next(now)) {
+            (Some(flight), _) => (None, Cause::Asked(flight.why)),
+            (None, Some(next)) => (Some(next.at), next.cause),
+            (None, None) => (None, Cause::Unused),
+        };
+        let purse = self.budget.zip(self.purses.get(self.using));
         View {
             held: self.held.map(|held| (held.generation, held.until)),
             airborne: self.flight.is_some(),
-            next_ask: if self.flight.is_some() { None } else { self.next_ask(now) },
+            next_ask,
+            cause,
             renew_at: self.held.map(|held| held.renew_at),
             failures: self.failures,
             using: self.using,
+            budget_left: purse.map(|(budget, purse)| purse.left(budget, now.mono)),
         }
     }
 
@@ -345,43 +430,62 @@ impl Machine {
     }
 
     fn ask(&mut self, now: Now) -> Effect {
-        let why = match self.held {
+        let why = self.why(now);
+        let forced = self.held.is_some_and(|held| held.refused);
+        if let (Some(budget), Some(purse)) = (self.budget, self.purses.get_mut(self.using)) {
+            purse.spend(budget, now.mono);
+        }
+        self.flight = Some(Flight { asked: now, why, forced, rotated: false });
+        Effect::Ask { credential: self.using, why }
+    }
+
+    /// Why a token is asked for, if it is asked for now.
+    fn why(&self, now: Now) -> Why {
+        match self.held {
             _ if self.failures > 0 || self.rejected > 0 => Why::Retry,
             None => Why::First,
             Some(held) if held.until.passed(now) => Why::Expired,
             Some(held) if held.renew_at <= now.mono => Why::Planned,
             Some(_) => Why::Refused,
-        };
-        let forced = self.held.is_some_and(|held| held.refused);
-        if let (Some(budget), Some(purse)) = (self.budget, self.purses.get_mut(self.using)) {
-            purse.spend(budget, now.mono);
         }
-        self.flight = Some(Flight { asked: now, forced, rotated: false });
-        Effect::Ask { credential: self.using, why }
     }
 
     /// When the next ask is due if nothing else happens; `None` if a reader must want it first.
     fn next_ask(&self, now: Now) -> Option<Duration> {
-        let needed = match self.held {
-            None => Some(Duration::ZERO),
-            Some(held) if held.until.passed(now) && (held.refused || !self.is_dormant()) => Some(Duration::ZERO),
-            Some(held) if held.refused || !self.is_dormant() => Some(held.renew_at),
-            Some(_) => None,
-        };
-        let needed = needed.and_then(|at| Some(at.max(self.free_from(now, 0)?)));
-        let forced = self.held.filter(|held| held.refused).and_then(|held| {
-            let reserve = self.budget.map_or(0, |budget| planned_in(budget, held.period));
-            Some(self.forced_from.max(self.free_from(now, reserve)?))
-        });
-        let due = needed.into_iter().chain(forced).min()?;
-        Some(due.max(self.backoff_until).max(self.embargo_until).max(self.spaced_until))
+        self.next(now).map(|next| next.at)
     }
 
-    /// When the budget of the credential in use allows another request with `reserve` left; `None` is never.
-    fn free_from(&self, now: Now, reserve: usize) -> Option<Duration> {
-        let Some((budget, purse)) = self.budget.zip(self.purses.get(self.using)) else { return Some(Duration::ZERO) };
-        let free = purse.free_from(budget, now.mono, reserve)?;
-        Some(if self.failures > 0 { free.max(purse.retry_from(budget, now.mono)) } else { free })
+    /// The next ask, if nothing else happens; `None` if a reader must want it first.
+    fn next(&self, now: Now) -> Option<Next> {
+        let at_once = Next { at: now.mono, cause: Cause::Asked(self.why(now)) };
+        let needed = match self.held {
+            None => Some(at_once),
+            Some(held) if held.until.passed(now) && (held.refused || !self.is_dormant()) => Some(at_once),
+            Some(held) if held.refused || !self.is_dormant() => {
+                Some(Next { at: held.renew_at.max(now.mono), cause: Cause::Planned })
+            }
+            Some(_) => None,
+        };
+        let needed = needed.and_then(|next| self.affordable(now, next, 0));
+        let forced = self.held.filter(|held| held.refused).and_then(|held| {
+            let reserve = self.budget.map_or(0, |budget| planned_in(budget, held.period));
+            let next = Next { at: now.mono, cause: Cause::Asked(Why::Refused) };
+            self.affordable(now, next.held(self.forced_from, Cause::After401), reserve)
+        });
+        let next = needed.into_iter().chain(forced).min_by_key(|next| next.at)?;
+        let next = next.held(self.backoff_until, Cause::Backoff(self.failures));
+        let next = next.held(self.embargo_until, Cause::RetryAfter);
+        Some(next.held(self.spaced_until, Cause::Spaced))
+    }
+
+    /// The same when the budget allows it; `None` is never.
+    fn affordable(&self, now: Now, next: Next, reserve: usize) -> Option<Next> {
+        let Some((budget, purse)) = self.budget.zip(self.purses.get(self.using)) else { return Some(next) };
+        let is_spent = purse.left(budget, now.mono) == 0;
+        let short = if is_spent { Cause::Budget } else { Cause::Reserved };
+        let next = next.held(purse.free_from(budget, now.mono, reserve)?, short);
+        let paced = if self.failures > 0 { purse.retry_from(budget, now.mono) } else { Duration::ZERO };
+        Some(next.held(paced, Cause::Paced))
     }
 
     fn is_dormant(&self) -> bool {

@@ -27,7 +27,7 @@ impl Purse {
     /// When the next request may be made if `reserve` of the budget are to be left untouched; `None` is never.
     pub(super) fn free_from(&self, budget: Budget, now: Duration, reserve: usize) -> Option<Duration> {
         let most = (budget.requests as usize).saturating_sub(reserve);
-        let live = self.spent.iter().filter(|at| **at + budget.window > now).count();
+        let live = self.live(budget, now);
         match live.checked_sub(most) {
             None => Some(Duration::ZERO),
             Some(_) if most == 0 => None,
@@ -39,12 +39,21 @@ impl Purse {
     /// When another try after failures may be made: the first half of a budget is there for bad luck, the other half is
     /// spread over the window, so that it is not gone when the provider is back.
     pub(super) fn retry_from(&self, budget: Budget, now: Duration) -> Duration {
-        let live = self.spent.iter().filter(|at| **at + budget.window > now).count();
+        let live = self.live(budget, now);
         let paced = live * 2 >= budget.requests as usize;
         self.spent
             .back()
             .filter(|_| paced)
             .map_or(Duration::ZERO, |last| *last + budget.window / budget.requests.max(1))
+    }
+
+    /// How many requests the budget has left now.
+    pub(super) fn left(&self, budget: Budget, now: Duration) -> u32 {
+        budget.requests.saturating_sub(u32::try_from(self.live(budget, now)).unwrap_or(u32::MAX))
+    }
+
+    fn live(&self, budget: Budget, now: Duration) -> usize {
+        self.spent.iter().filter(|at| **at + budget.window > now).count()
     }
 
     /// How long ago each request was, oldest first.

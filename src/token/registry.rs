@@ -1,6 +1,6 @@
 //! Name → running driver. Hands out readers to routes and statuses to whoever shows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 
 use super::driver::Driver;
-use super::machine::Machine;
+use super::machine::{Cause, Machine};
 use super::memory::MemoryFile;
+use super::policy::Budget;
 use super::settings::{Credential, Proof, SecretSource, Settings};
-use super::slot::{Ear, Reader, Slot};
+use super::slot::{Answer, Bought, Ear, Reader, Slot};
 use super::source::{SourceError, TokenEndpoint};
 use crate::clock::Now;
 use crate::files::Files;
@@ -95,6 +96,9 @@ impl Registry {
                 token: None,
                 last_error: None,
                 rejected: vec![None; settings.credentials.len()],
+                granted: None,
+                answers: Arc::default(),
+                bought: Bought::default(),
             };
             drivers.spawn(driver.run());
         }
@@ -154,8 +158,24 @@ pub struct Status {
     /// The identifier of the credential in use, and its place in the configured list.
     pub credential: Arc<str>,
     pub credential_index: usize,
+    /// When the held token was asked for, and for how long it was granted.
+    pub granted: Option<(SystemTime, Duration)>,
+    /// When its renewal is planned.
+    pub renew_at: Option<SystemTime>,
+    pub renew_in: Option<Duration>,
     pub asking: bool,
+    /// `None` while a token request is under way, and while nobody wants one.
     pub next_attempt_in: Option<Duration>,
+    /// Why then, or why it is under way, or why there is none.
+    pub next_attempt_why: Option<Cause>,
+    /// The provider's last answers, newest first.
+    pub answers: Arc<VecDeque<Answer>>,
+    /// Granted in the current UTC day.
+    pub bought_today: u64,
+    /// And what is left of it for the credential in use.
+    pub budget: Option<(Budget, u32)>,
+    /// How many requests had to wait for a token request, ever.
+    pub waits: u64,
     pub failures: u32,
     pub last_error: Option<(SystemTime, String)>,
     /// In the order of the configuration.
@@ -178,8 +198,16 @@ impl Entry {
             usable_for: token.map(|token| token.until.left(now)),
             credential: credential.map_or_else(|| "".into(), |credential| Arc::clone(&credential.client_id)),
             credential_index: snapshot.credential,
+            granted: snapshot.granted,
+            renew_at: token.and_then(|token| date(token.renew_at, now)),
+            renew_in: token.map(|token| token.renew_at.saturating_sub(now.mono)),
             asking: snapshot.airborne,
             next_attempt_in: snapshot.next_ask.map(|next| next.saturating_sub(now.mono)),
+            next_attempt_why: snapshot.cause,
+            answers: Arc::clone(&snapshot.answers),
+            bought_today: snapshot.bought.on(now.wall),
+            budget: settings.budget.map(|budget| (budget, snapshot.budget_left.unwrap_or(budget.requests))),
+            waits: self.slot.waits(),
             failures: snapshot.failures,
             last_error: snapshot.last_error.as_ref().map(|error| (error.at, error.what.clone())),
             credentials: names(&settings.credentials)
@@ -196,16 +224,27 @@ impl Entry {
     }
 }
 
+/// The date of an instant on the clock since boot; `None` if no calendar has it.
+fn date(mono: Duration, now: Now) -> Option<SystemTime> {
+    match mono.checked_sub(now.mono) {
+        Some(ahead) => now.wall.checked_add(ahead),
+        None => now.wall.checked_sub(now.mono - mono),
+    }
+}
+
 impl Status {
-    pub fn sample(&self) -> TokenSample {
-        let since_1970 =
-            |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_secs_f64()).ok();
+    pub fn sample(&self, now: Now) -> TokenSample {
         TokenSample {
             token: Arc::clone(&self.name),
             state: self.state,
             credentials: self.credentials.iter().map(|credential| Arc::clone(&credential.name)).collect(),
             using: self.credential_index,
-            expiry: self.usable_until.and_then(since_1970),
+            expiry: self.usable_until,
+            life: self.granted.map(|(_, life)| life),
+            renewal: self.renew_at,
+            next_request: self.next_attempt_in.and_then(|ahead| now.wall.checked_add(ahead)),
+            budget: self.budget.map(|(budget, left)| (budget.requests, left)),
+            waits: self.waits,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! `Reader::bearer` is the only door through which a token leaves this room. It checks the deadline itself and trusts no
 //! writer to withdraw in time. A reader can wait, and it can nudge ("generation 7 was refused"); it can ask for nothing.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 
-use super::machine::{Generation, Input};
+use super::machine::{Cause, Generation, Input};
 use super::policy::Refresh;
 use crate::clock::{Deadline, Now};
-use crate::observe::TokenState;
+use crate::observe::{TokenOutcome, TokenState};
 use crate::secret::{Fingerprint, Secret};
 
 /// What one name's token is right now.
@@ -27,6 +28,7 @@ pub(super) struct Snapshot {
     pub(super) airborne: bool,
     /// When the next one is due, on the clock since boot.
     pub(super) next_ask: Option<Duration>,
+    pub(super) cause: Option<Cause>,
     pub(super) failures: u32,
     pub(super) credential: usize,
     pub(super) last_error: Option<Arc<LastError>>,
@@ -34,6 +36,49 @@ pub(super) struct Snapshot {
     pub(super) rejected: Vec<Option<Arc<LastError>>>,
     /// The nudges that the driver had heard when it wrote this.
     pub(super) heard: Heard,
+    /// When the held token was asked for, and for how long it was granted.
+    pub(super) granted: Option<(SystemTime, Duration)>,
+    /// Newest first.
+    pub(super) answers: Arc<VecDeque<Answer>>,
+    pub(super) bought: Bought,
+    /// Of the credential in use.
+    pub(super) budget_left: Option<u32>,
+}
+
+/// How one token request ended.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub at: SystemTime,
+    pub outcome: TokenOutcome,
+    pub credential: Arc<str>,
+    pub took: Duration,
+    /// Why there is no token, in our own words.
+    pub what: Option<String>,
+    /// Of the token that came.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// Tokens granted in one UTC day: providers bill by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bought {
+    /// Since 1970.
+    day: u64,
+    many: u64,
+}
+
+impl Bought {
+    pub(super) fn count(&mut self, wall: SystemTime) {
+        *self = Self { day: day(wall), many: self.on(wall) + 1 };
+    }
+
+    /// How many on the day that it is now.
+    pub(super) fn on(self, wall: SystemTime) -> u64 {
+        if self.day == day(wall) { self.many } else { 0 }
+    }
+}
+
+fn day(wall: SystemTime) -> u64 {
+    wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / (24 * 60 * 60)
 }
 
 /// A token request that failed.
@@ -81,6 +126,8 @@ pub(super) struct Slot {
     changed: watch::Sender<()>,
     used: AtomicBool,
     nudges: Nudges,
+    /// How many requests had to wait for a token request.
+    waits: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +149,7 @@ impl Slot {
             changed: watch::Sender::new(()),
             used: AtomicBool::new(false),
             nudges: Nudges::default(),
+            waits: AtomicU64::new(0),
         }
     }
 
@@ -133,6 +181,10 @@ impl Slot {
     pub(super) fn publish(&self, snapshot: Snapshot) {
         self.current.store(Arc::new(snapshot));
         self.changed.send_replace(());
+    }
+
+    pub(super) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Whether a reader took the token since the last call.
@@ -310,11 +362,15 @@ impl Reader {
     fn wait_for(&self, verdict: impl Fn(&Snapshot) -> Option<bool>) -> impl Future<Output = bool> {
         let mut changed = self.slot.changed.subscribe();
         let verdict = async move {
+            let mut waits = false;
             loop {
                 // Marked as seen before the look, so that no change slips in between.
                 changed.borrow_and_update();
                 if let Some(verdict) = verdict(&self.slot.current.load()) {
                     return verdict;
+                }
+                if !std::mem::replace(&mut waits, true) {
+                    self.slot.waits.fetch_add(1, Ordering::Relaxed);
                 }
                 if changed.changed().await.is_err() {
                     return false;
