@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Admin;
 use crate::clock::Now;
 use crate::life::Phase;
+use crate::observe::Refusal;
 use crate::observe::history::{POINTS, STEP, Window};
 use crate::rules::Route;
 use crate::token::{Answer, Status};
@@ -36,7 +37,7 @@ pub(super) fn document(admin: &Admin) -> Value {
         },
         "refused": {
             "totals": counts(admin.observer.refusals()),
-            "last": [],
+            "last": admin.observer.last_refusals().iter().map(refusal).collect::<Vec<_>>(),
         },
     })
 }
@@ -63,6 +64,17 @@ fn route(route: &Route) -> Value {
             "p99": p99,
             "connections": connections,
         })),
+    })
+}
+
+fn refusal(refusal: &Refusal) -> Value {
+    json!({
+        "at": time(refusal.at),
+        "reason": refusal.reason.as_str(),
+        "route": refusal.route.as_deref(),
+        "listener": refusal.listener.as_deref(),
+        "what": refusal.what,
+        "times": refusal.times,
     })
 }
 

@@ -7,7 +7,6 @@ use tokio::sync::Semaphore;
 
 use crate::admin::{Admin, Pages};
 use crate::inbound::{Door, Listener};
-use crate::observe::event::Event;
 
 /// For the TLS handshake, and then for one request, its answer and the end: what takes longer is nobody's probe, and
 /// would keep others' out.
@@ -34,7 +33,7 @@ pub(super) async fn serve(admin: Arc<Admin>, door: Arc<Door>, listener: Listener
                 });
             }
             Err(error) => {
-                admin.observer.tell(&Event::AcceptFailed { listener: &door.name, error: &error.to_string() });
+                door.not_accepted(&error, &admin.observer);
                 tokio::time::sleep(PAUSE).await;
             }
         }

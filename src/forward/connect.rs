@@ -34,11 +34,12 @@ impl Forward {
             None => Failure::Internal,
         };
         // What an app has sent behind the head was for somebody else.
-        failure.respond(exchange, Manner::Http, true)
+        failure.respond(exchange, Manner::Http, true, arrival)
     }
 
     async fn lead(&self, arrival: &Arrival, head: &Parts, exchange: &mut Exchange) -> Result<To, Failure> {
         let target = Target::of(head)?;
+        exchange.seeks(&target, &head.headers, self.routes.clients().name(arrival, &head.headers, target.form()));
         let to = self.routes.connect(&target, &head.headers, arrival);
         match to.map_err(|refusal| Failure::refused(refusal, &target))? {
             Connect::Intercept(intercepted) => Ok(To::Intercept(intercepted)),

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
+use crate::observe::event::Asked;
 use crate::observe::reason::Reason;
 use crate::observe::{Observer, RouteMetrics};
-use crate::rules::Route;
 use crate::rules::gate::Place;
+use crate::rules::guards::origin;
+use crate::rules::{Arrival, Caller, Route};
 use crate::token::Generation;
+use crate::wire::form::Target;
 
 /// nginx's code for an app that went away before it had its answer; no server sends it.
 const APP_GONE: u16 = 499;
@@ -28,6 +31,8 @@ pub(super) struct Exchange {
     place: Option<Place>,
     /// What is to be told of its token when the answer's end says how the call ended.
     carried: Option<Carried>,
+    /// What a line about its refusal tells of it; `None` where the route says it all.
+    sought: Option<Box<Asked>>,
 }
 
 /// The token on a call whose answer ends with the word on it.
@@ -50,6 +55,7 @@ impl Exchange {
             reason: None,
             place: None,
             carried: None,
+            sought: None,
         }
     }
 
@@ -60,6 +66,13 @@ impl Exchange {
     /// It is a tunnel.
     pub(super) fn through(&mut self, tunnel: &RouteMetrics) {
         self.tunnel = Some(tunnel.clone());
+    }
+
+    /// It is for this, and is or may be refused.
+    pub(super) fn seeks(&mut self, target: &Target, headers: &HeaderMap, caller: Option<Caller>) {
+        let host = target.authority().map(ToString::to_string);
+        let client = caller.map(|caller| caller.name);
+        self.sought = Some(Box::new(Asked { host, origin: origin(headers), client, ..Asked::default() }));
     }
 
     /// It is under way, to its very end.
@@ -87,6 +100,14 @@ impl Exchange {
         }
     }
 
+    /// The upstream's answer is on its way.
+    pub(super) fn relayed(&mut self, status: StatusCode) {
+        self.answered(status);
+        if let Some(route) = &self.route {
+            self.observer.answers(&route.metrics);
+        }
+    }
+
     /// The answer's head is on its way.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
@@ -95,22 +116,24 @@ impl Exchange {
     /// The answer began well and broke off.
     pub(super) fn broke_off(&mut self, reason: Reason, detail: &str) {
         self.reason = Some(reason);
-        self.observer.refused(reason, self.name(), Some(detail));
+        let asked = || Asked { method: Some(known(&self.method)), ..Asked::default() };
+        self.observer.refused(reason, self.metrics(), detail, asked);
     }
 
-    /// The answer is our own.
-    pub(super) fn failed(&mut self, status: StatusCode, reason: Reason, detail: Option<&str>) {
+    /// The answer is our own; `why` is for the operator.
+    pub(super) fn failed(&mut self, status: StatusCode, reason: Reason, why: &str, arrival: &Arrival) {
         self.status = Some(status);
         self.reason = Some(reason);
-        self.observer.refused(reason, self.name(), detail);
+        let sought = self.sought.take();
+        let asked = || Asked {
+            method: Some(known(&self.method)),
+            ..arrival.asked(sought.map(|sought| *sought).unwrap_or_default())
+        };
+        self.observer.refused(reason, self.metrics(), why, asked);
     }
 
     fn metrics(&self) -> Option<&RouteMetrics> {
         self.route.as_ref().map(|route| &route.metrics).or(self.tunnel.as_ref())
-    }
-
-    fn name(&self) -> Option<&str> {
-        self.metrics().map(RouteMetrics::name)
     }
 }
 

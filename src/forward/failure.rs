@@ -12,8 +12,9 @@ use serde_json::json;
 use super::exchange::Exchange;
 use super::reply::Reply;
 use crate::observe::reason::Reason;
-use crate::rules::Refusal;
 use crate::rules::callers::{CHALLENGE, credential_header};
+use crate::rules::gate::Full;
+use crate::rules::{Arrival, Refusal};
 use crate::token::NoToken;
 use crate::wire::fault::Fault;
 use crate::wire::form::{FormError, Target};
@@ -45,7 +46,7 @@ pub enum Failure {
     Unanswered,
     BadUpstream(&'static str),
     /// The route's places are taken, and its queue is full or too slow.
-    Overloaded,
+    Overloaded(Full),
     Internal,
 }
 
@@ -58,7 +59,7 @@ struct Row {
     title: &'static str,
     /// For the app.
     detail: String,
-    /// For the operator, where it says more than the reason does.
+    /// For the operator, who can change the configuration; the same as for the app where it says it all.
     told: Option<String>,
     retry_after: Option<Duration>,
     /// How the caller may say who it is.
@@ -98,6 +99,7 @@ impl Failure {
             close: false,
             code: None,
         };
+        let told = |text: &str| Some(text.to_owned());
         match self {
             Self::BadRequest(detail) => Row {
                 close: true,
@@ -110,27 +112,40 @@ impl Failure {
             Self::BadPath(detail) => {
                 row(S::BAD_REQUEST, Reason::BadPath, "http_request_error", "The path is not acceptable", detail)
             }
-            Self::HostNotOurs => row(
-                S::MISDIRECTED_REQUEST,
-                Reason::HostNotOurs,
-                "http_request_denied",
-                "The Host is not one of ours",
-                "use localhost, an upstream's host, or a name in `callers.hosts`",
-            ),
-            Self::WebOrigin => row(
-                S::FORBIDDEN,
-                Reason::WebOrigin,
-                "http_request_denied",
-                "Web pages may not call",
-                "the request comes from a web page whose origin is not in `callers.origins`",
-            ),
-            Self::OwnCredential => row(
-                S::FORBIDDEN,
-                Reason::OwnCredential,
-                "http_request_denied",
-                "The request carries a credential of its own",
-                "leave it out: this route puts its own on (`authorization: reject`)",
-            ),
+            Self::HostNotOurs => Row {
+                told: told(
+                    "its Host is not one of ours; if apps rightly call bearerd by it, list it in `callers.hosts`",
+                ),
+                ..row(
+                    S::MISDIRECTED_REQUEST,
+                    Reason::HostNotOurs,
+                    "http_request_denied",
+                    "The Host is not one of ours",
+                    "use localhost, an upstream's host, or a name in `callers.hosts`",
+                )
+            },
+            Self::WebOrigin => Row {
+                told: told("a web page made it; if that page may use the token, list its origin in `callers.origins`"),
+                ..row(
+                    S::FORBIDDEN,
+                    Reason::WebOrigin,
+                    "http_request_denied",
+                    "Web pages may not call",
+                    "the request comes from a web page whose origin is not in `callers.origins`",
+                )
+            },
+            Self::OwnCredential => Row {
+                told: told(
+                    "the app sends a credential of its own, and the route says `authorization: reject`; take it out of the                      app, or let `authorization: replace` drop it",
+                ),
+                ..row(
+                    S::FORBIDDEN,
+                    Reason::OwnCredential,
+                    "http_request_denied",
+                    "The request carries a credential of its own",
+                    "leave it out: this route puts its own on (`authorization: reject`)",
+                )
+            },
             Self::CallerUnknown { header } => {
                 let is_proxy = *header == header::PROXY_AUTHORIZATION;
                 let (status, challenge, password) = match is_proxy {
@@ -139,6 +154,9 @@ impl Failure {
                 };
                 Row {
                     challenge: Some(challenge),
+                    told: told(
+                        "it proves by nothing that it is one of `callers.clients`: no uid, certificate or password of theirs",
+                    ),
                     ..row(
                         status,
                         Reason::CallerUnknown,
@@ -148,8 +166,18 @@ impl Failure {
                     )
                 }
             }
-            Self::Overloaded => Row {
+            Self::Overloaded(full) => Row {
                 retry_after: Some(SOON),
+                told: told(match full {
+                    Full::Queue => {
+                        "`limits.in_flight` requests are under way and `limits.queue` wait: the upstream is slower than what \
+                         is asked of it"
+                    }
+                    Full::Late => {
+                        "`limits.in_flight` requests are under way, and none of them ended within `limits.queue_wait`: the \
+                         upstream is slower than what is asked of it"
+                    }
+                }),
                 ..row(
                     S::SERVICE_UNAVAILABLE,
                     Reason::Overloaded,
@@ -161,13 +189,18 @@ impl Failure {
             Self::NotAllowed(detail) => {
                 row(S::FORBIDDEN, Reason::NotAllowed, "http_request_denied", "The request is not allowed", detail)
             }
-            Self::NoRoute => row(
-                S::NOT_FOUND,
-                Reason::NoRoute,
-                "destination_not_found",
-                "No route takes this request",
-                "no configured route matches its listener, Host and path",
-            ),
+            Self::NoRoute => Row {
+                told: told(
+                    "no route's `match` takes its listener, Host and path; a route without `match` takes the rest",
+                ),
+                ..row(
+                    S::NOT_FOUND,
+                    Reason::NoRoute,
+                    "destination_not_found",
+                    "No route takes this request",
+                    "no configured route matches its listener, Host and path",
+                )
+            },
             Self::NoTunnel(detail) => Row {
                 close: true,
                 told: Some(format!("CONNECT, which a proxy client sends for an https:// URL: {detail}")),
@@ -175,6 +208,10 @@ impl Failure {
             },
             Self::Foreign => Row {
                 close: true,
+                told: told(
+                    "it is asked for as by a proxy, and no route of this listener has that host, port and base path as its \
+                     upstream; add a route, or keep the app from using the proxy for it (`NO_PROXY`)",
+                ),
                 ..row(
                     S::FORBIDDEN,
                     Reason::NoRoute,
@@ -185,6 +222,7 @@ impl Failure {
             },
             Self::NoToken(missing) => Row {
                 retry_after: Some(missing.retry_after),
+                told: Some(format!("there is no token of `{}`; why, its `token_failed` lines say", missing.token)),
                 ..row(
                     S::SERVICE_UNAVAILABLE,
                     Reason::NoToken,
@@ -196,14 +234,16 @@ impl Failure {
             Self::Upstream(fault) => {
                 let (status, reason, proxy_error, title) = upstream(*fault);
                 let retry_after = (status == S::SERVICE_UNAVAILABLE).then_some(SOON);
-                let told = Some(format!("the upstream: {fault}"));
+                // What we lack ourselves is not said of it.
+                let whose = if *fault == Fault::Overloaded { "" } else { "the upstream: " };
+                let told = Some(format!("{whose}{fault}"));
                 Row { told, retry_after, ..row(status, reason, proxy_error, title, title) }
             }
             // The call may have been taken. UNAVAILABLE, which the mapping has for 504, is what retries are configured for;
             // DEADLINE_EXCEEDED says "even if it was carried out", and no deadline of the app's is left by then.
             Self::Unanswered => Row { code: Some(Code::DeadlineExceeded), ..Self::Upstream(Fault::Timeout).row() },
             Self::BadUpstream(detail) => Row {
-                told: Some((*detail).to_owned()),
+                told: Some(format!("the upstream: {detail}")),
                 ..row(
                     S::BAD_GATEWAY,
                     Reason::BadUpstream,
@@ -227,9 +267,15 @@ impl Failure {
     }
 
     /// `ends` if the app's connection ends with this answer.
-    pub(super) fn respond(&self, mut exchange: Exchange, manner: Manner, ends: bool) -> Response<Reply> {
+    pub(super) fn respond(
+        &self,
+        mut exchange: Exchange,
+        manner: Manner,
+        ends: bool,
+        arrival: &Arrival,
+    ) -> Response<Reply> {
         let row = self.row();
-        exchange.failed(row.status, row.reason, row.told.as_deref());
+        exchange.failed(row.status, row.reason, row.told.as_ref().unwrap_or(&row.detail), arrival);
         let mut response = match manner {
             Manner::Http => {
                 let mut response = Response::new(Reply::own(Some(row.problem()), exchange));

@@ -80,7 +80,7 @@ impl Forward {
         let outcome = contained(pin!(self.exchange(arrival, head, &body, handshake, &mut exchange))).await;
         let failure = match outcome {
             Some(Ok(Answer::Placeholder)) => {
-                let mut response = stub::respond(exchange, manner, (self.clock)().wall);
+                let mut response = stub::respond(exchange, manner, (self.clock)().wall, arrival);
                 if body.has_trailers() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -104,7 +104,7 @@ impl Forward {
         // hyper closes a connection with an unread body in it; an app that is not told sends its next request into
         // that.
         let ends = !body.is_over().await || body.has_trailers() || ends;
-        failure.respond(exchange, manner, ends)
+        failure.respond(exchange, manner, ends, arrival)
     }
 
     async fn exchange(
@@ -122,6 +122,8 @@ impl Forward {
         let admission =
             self.routes.admit(&target, &head.method, &head.headers, arrival).map_err(|(refusal, route)| {
                 exchange.by(route.as_ref());
+                let caller = self.routes.clients().name(arrival, &head.headers, target.form());
+                exchange.seeks(&target, &head.headers, caller);
                 Failure::refused(refusal, &target)
             })?;
         let admitted = match admission {
@@ -273,8 +275,8 @@ async fn told(response: &mut Response<Source>) -> Told {
 }
 
 impl From<Full> for Failure {
-    fn from(_: Full) -> Self {
-        Self::Overloaded
+    fn from(full: Full) -> Self {
+        Self::Overloaded(full)
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) struct Relayed {
 /// Hands the upstream's answer on.
 pub(super) fn relay(relayed: Relayed, unasked: Option<Unasked>, mut exchange: Exchange) -> Response<Reply> {
     let Relayed { response, mut lease, named } = relayed;
-    exchange.answered(response.status());
+    exchange.relayed(response.status());
     if unasked.is_some() {
         lease.spoil();
     }

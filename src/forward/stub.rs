@@ -19,6 +19,7 @@ use serde_json::json;
 use super::exchange::Exchange;
 use super::failure::{Failure, Manner};
 use super::reply::Reply;
+use crate::rules::Arrival;
 use crate::wire::replay::Replay;
 
 /// For how long the SDK is told to be content, in seconds: an hour, what most providers say. An SDK asks again when it is
@@ -49,9 +50,9 @@ pub(super) async fn read(body: &Replay, patience: Duration) -> Result<(), Failur
 
 /// The answer. There is no `scope` in it, which says that it is what was asked for (RFC 6749, 5.1), and spares repeating
 /// what an app wrote.
-pub(super) fn respond(mut exchange: Exchange, manner: Manner, now: SystemTime) -> Response<Reply> {
+pub(super) fn respond(mut exchange: Exchange, manner: Manner, now: SystemTime, arrival: &Arrival) -> Response<Reply> {
     let Some(token) = token(now) else {
-        return Failure::Internal.respond(exchange, manner, true);
+        return Failure::Internal.respond(exchange, manner, true, arrival);
     };
     exchange.answered(StatusCode::OK);
     let text = json!({"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME}).to_string();

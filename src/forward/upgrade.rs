@@ -47,7 +47,7 @@ const NO_LIMIT: Duration = Duration::MAX;
 
 /// Hands an agreeing 101 on.
 pub(super) fn agree(mut response: Response<Source>, lease: Lease, mut exchange: Exchange) -> Response<Reply> {
-    exchange.answered(response.status());
+    exchange.relayed(response.status());
     let idle = exchange.body_idle();
     let far = Far::Upstream { switched: upgrade::on(&mut response), lease };
     response.map(|_| Reply::switching(Next::Joined(Upgrade { far, exchange, idle })))

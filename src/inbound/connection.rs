@@ -26,6 +26,7 @@ use super::stream::Stream;
 use super::watched::{Activity, Serving, Watched};
 use crate::forward::{Forward, Next, Reply};
 use crate::life::Drain;
+use crate::observe::event::Asked;
 use crate::observe::reason::Reason;
 use crate::rules::{Arrival, Intercepted};
 
@@ -114,7 +115,8 @@ pub(super) async fn serve(
             // what was no request: hyper has answered that, with a bare 400 or 431.
             ended = connection.as_mut() => {
                 if ended.is_err_and(|error| error.is_parse()) {
-                    observer.refused(Reason::BadRequest, None, Some("it is not HTTP, or its head is too large"));
+                    let why = "it is not HTTP, or its head is larger than `limits.header_bytes` or `limits.headers` allow";
+                    observer.refused(Reason::BadRequest, None, why, || arrival.asked(Asked::default()));
                 }
                 break;
             }

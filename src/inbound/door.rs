@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use rustix::io::Errno;
 use rustls::{AlertDescription, CertificateError, Error, ServerConnection};
 use tokio_rustls::TlsAcceptor;
 use webpki::EndEntityCert;
@@ -17,9 +18,9 @@ use super::settings::{ListenAddress, ListenSettings};
 use super::stream::{Socket, Stream};
 use super::unix;
 use crate::files::Files;
-use crate::observe::Observer;
-use crate::observe::event::Event;
+use crate::observe::event::{Asked, Event};
 use crate::observe::reason::Reason;
+use crate::observe::{Observer, Quiet};
 use crate::rules::Arrival;
 use crate::tls::{Protocols, ServerIdentity, ServerTls, TlsError, server_config};
 
@@ -27,6 +28,8 @@ use crate::tls::{Protocols, ServerIdentity, ServerTls, TlsError, server_config};
 #[derive(Debug)]
 pub struct Door {
     pub name: Arc<str>,
+    /// What is left unsaid of the connections that are turned away here.
+    pub quiet: Arc<Quiet>,
     listener: usize,
     must_be_named: bool,
     /// It is a unix socket of which nobody said that others may use it.
@@ -65,6 +68,7 @@ impl Door {
     pub fn new(settings: &ListenSettings, listener: usize, protocols: Protocols) -> Result<Self, TlsError> {
         Ok(Self {
             name: Arc::clone(&settings.name),
+            quiet: Arc::default(),
             listener,
             must_be_named: settings.must_be_named(),
             is_private: matches!(&settings.addresses, ListenAddress::Unix(socket) if socket.is_private()),
@@ -96,23 +100,40 @@ impl Door {
     /// Lets a connection in, TLS handshake included, which may take `patience`. Who is not let in is counted and told,
     /// and gets the end of the connection.
     pub async fn open(&self, socket: Socket, patience: Duration, observer: &Observer) -> Option<(Stream, Arrival)> {
-        match self.try_open(socket, patience).await {
+        let asked = self.asked(&socket);
+        match self.try_open(socket, patience, &asked).await {
             Ok(opened) => Some(opened),
             Err(Closed(reason, why)) => {
-                observer.turned_away(reason, &self.name, why);
+                observer.turned_away(reason, &self.quiet, why, || asked);
                 None
             }
         }
     }
 
-    async fn try_open(&self, socket: Socket, patience: Duration) -> Result<(Stream, Arrival), Closed> {
-        let uid = match &socket {
-            Socket::Tcp(_) => None,
-            Socket::Unix(stream) => {
-                let uid = unix::peer(stream);
-                Some(uid.map_err(|_| Closed(Reason::CallerUnknown, "the system does not say whose it is"))?)
-            }
+    /// A connection was not accepted, and this is why: nothing that a peer said.
+    pub fn not_accepted(&self, error: &io::Error, observer: &Observer) {
+        let short = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        let cure = match error.raw_os_error().is_some_and(|error| short.contains(&error)) {
+            true => "; raise the limit (`ulimit -n`, `LimitNOFILE=`), or lower `limits.connections`",
+            false => "",
         };
+        observer.not_accepted(&self.name, &self.quiet, &format!("{error}{cure}"));
+    }
+
+    /// What a line about a connection tells of it.
+    pub(super) fn asked(&self, socket: &Socket) -> Asked {
+        let (uid, peer) = match socket {
+            Socket::Tcp(stream) => (None, stream.peer_addr().ok()),
+            Socket::Unix(stream) => (unix::peer(stream).ok(), None),
+        };
+        Asked { uid, peer, listener: Some(Arc::clone(&self.name)), ..Asked::default() }
+    }
+
+    async fn try_open(&self, socket: Socket, patience: Duration, asked: &Asked) -> Result<(Stream, Arrival), Closed> {
+        let uid = asked.uid;
+        if matches!(socket, Socket::Unix(_)) && uid.is_none() {
+            return Err(Closed(Reason::CallerUnknown, "the system does not say whose it is"));
+        }
         if self.is_private && !uid.is_some_and(unix::is_ours) {
             return Err(Closed(
                 Reason::CallerUnknown,
@@ -120,7 +141,14 @@ impl Door {
             ));
         }
         socket.without_delay();
-        let arrival = Arrival { listener: self.listener, must_be_named: self.must_be_named, uid, ..Arrival::default() };
+        let arrival = Arrival {
+            listener: self.listener,
+            door: Arc::clone(&self.name),
+            peer: asked.peer,
+            must_be_named: self.must_be_named,
+            uid,
+            ..Arrival::default()
+        };
         let Some(certificates) = &self.tls else { return Ok((Stream::Plain(socket), arrival)) };
         // Boxed, so that plain connections do not carry its size.
         let handshake = Box::pin(TlsAcceptor::from(Arc::clone(&certificates.current.load().config)).accept(socket));
@@ -294,10 +322,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
+        let asked = Asked::default();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let (_client, opened) = tokio::join!(
             connector.connect(ServerName::try_from("localhost").unwrap(), stream),
-            door.try_open(Socket::Tcp(accepted), Duration::from_secs(20)),
+            door.try_open(Socket::Tcp(accepted), Duration::from_secs(20), &asked),
         );
         let (_, arrival) = opened.unwrap();
         let names: Vec<&str> = arrival.names.iter().map(|name| &**name).collect();

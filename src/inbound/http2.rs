@@ -29,7 +29,7 @@ use super::watched::{Activity, Serving, Watched};
 use crate::forward::{Forward, Reply};
 use crate::life::contained;
 use crate::observe::Observer;
-use crate::observe::event::Event;
+use crate::observe::event::{Asked, Event};
 use crate::observe::reason::Reason;
 use crate::rules::Arrival;
 use crate::wire::fault::of_http2;
@@ -93,7 +93,8 @@ pub(super) async fn serve(
             () = draining.as_mut(), if !told => {}
             ended = connection.as_mut() => {
                 if ended.is_err_and(|error| is_refused(&error)) {
-                    observer.refused(Reason::BadRequest, None, Some("it is not HTTP/2 as it should be, or a flood of it"));
+                    let why = "it is not HTTP/2 as it should be, or a flood of it";
+                    observer.refused(Reason::BadRequest, None, why, || arrival.asked(Asked::default()));
                 }
                 return;
             }
@@ -135,7 +136,8 @@ async fn answer(
     serving: Serving,
 ) -> Response<Served> {
     if request.headers().len() > most {
-        forward.observer.refused(Reason::BadRequest, None, Some("its head has more fields than `limits.headers`"));
+        let why = "its head has more fields than `limits.headers`";
+        forward.observer.refused(Reason::BadRequest, None, why, || arrival.asked(Asked::default()));
         let mut response = Response::new(Served { reply: None, rest: Bytes::new(), pace, _serving: serving });
         *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return response;

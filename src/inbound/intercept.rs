@@ -13,11 +13,12 @@ use rustls::{AlertDescription, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsAcceptor;
 
-use super::door;
+use super::door::{self, Door};
 use super::stream::Stream;
 use super::watched::{Serving, Watched};
 use crate::ca::Ca;
 use crate::observe::Observer;
+use crate::observe::event::Asked;
 use crate::observe::reason::Reason;
 use crate::rules::{Arrival, Intercepted};
 
@@ -40,18 +41,18 @@ impl Bare {
     }
 
     /// Speaks TLS with the app, which may take `patience` for the handshake. Who does not come that far is counted and
-    /// told, under the name of the `listener`.
+    /// told, as one of this `door`.
     pub(super) async fn decrypt(
         self,
         intercepted: Intercepted,
         arrival: &Arrival,
         ca: &Ca,
         patience: Duration,
-        listener: &str,
+        door: &Door,
         observer: &Observer,
     ) -> Option<(Stream, Arrival)> {
         let turned_away = |reason, why| {
-            observer.turned_away(reason, listener, why);
+            observer.turned_away(reason, &door.quiet, why, || arrival.asked(Asked::default()));
             None
         };
         let Ok(Some(config)) = ca.server(&intercepted.authority().host) else {

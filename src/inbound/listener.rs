@@ -213,7 +213,8 @@ impl Acceptor {
                 Ok(socket) => match self.limit.take() {
                     Some(counted) => hand(socket, counted),
                     None => {
-                        self.observer.refused(Reason::Overloaded, None, None);
+                        let asked = || self.door.asked(&socket);
+                        self.observer.turned_away(Reason::Overloaded, &self.door.quiet, TOO_MANY, asked);
                         // Who finds no place for that either, or would have to shake hands first, learns it from the
                         // end of the connection.
                         if !self.door.has_tls()
@@ -226,13 +227,16 @@ impl Acceptor {
                 // The app was gone before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.observer.tell(&Event::AcceptFailed { listener: &self.door.name, error: &error.to_string() });
+                    self.door.not_accepted(&error, &self.observer);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 }
+
+const TOO_MANY: &str = "`limits.connections` are open, all listeners together; if apps need more, raise it, else look which \
+                        of them leaves its connections open";
 
 async fn refuse(mut stream: Socket, _place: Taken) {
     const BODY: &str = concat!(

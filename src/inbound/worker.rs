@@ -164,7 +164,7 @@ impl World {
                     let serving =
                         connection::serve(stream, arrival, activity, Rc::clone(forward), builder, limits, &mut drain);
                     let (Some(Encrypted { bare, intercepted, arrival }), Some(ca)) = (serving.await, ca) else { break };
-                    opened = bare.decrypt(intercepted, &arrival, ca, patience, &door.name, observer).await;
+                    opened = bare.decrypt(intercepted, &arrival, ca, patience, &door, observer).await;
                     activity = Activity::new();
                 }
             };
@@ -202,7 +202,7 @@ async fn live(
                     world.carry(socket, &door, world.drain.hold(), counted);
                 }));
             }
-            Err(error) => observer.tell(&Event::AcceptFailed { listener: &door.name, error: &error.to_string() }),
+            Err(error) => door.not_accepted(&error, &observer),
         }
     }
     let take = async {

@@ -106,12 +106,13 @@ pub enum Event<'a> {
     AcceptFailed {
         listener: &'a str,
         error: &'a str,
+        suppressed: u64,
     },
     /// A connection that was closed before anything was asked on it.
     TurnedAway {
         reason: Reason,
-        listener: &'a str,
         why: &'a str,
+        asked: &'a Asked,
         suppressed: u64,
     },
     /// What the apps of routes that intercept have to trust.
@@ -129,17 +130,28 @@ pub enum Event<'a> {
         listener: &'a str,
         why: &'a str,
     },
+    /// A request that bearerd answered itself, for any reason but the upstream.
     Refused {
         reason: Reason,
         route: Option<&'a str>,
-        detail: Option<&'a str>,
+        why: &'a str,
+        asked: &'a Asked,
         suppressed: u64,
     },
     UpstreamFailed {
         reason: Reason,
+        /// `tunnel` for what `tunnel` lets through.
         route: &'a str,
-        detail: &'a str,
+        why: &'a str,
+        asked: &'a Asked,
         suppressed: u64,
+    },
+    /// Its first answer after an outage.
+    UpstreamRecovered {
+        route: &'a str,
+        /// Since the first of the requests that failed.
+        lasted: Duration,
+        failed: u64,
     },
     Exchange {
         route: Option<&'a str>,
@@ -160,6 +172,79 @@ pub struct TokenGranted<'a> {
     pub life: Duration,
     pub renew_in: Duration,
     pub took: Duration,
+    /// How many requests for it had failed before, and for how long, if any had.
+    pub recovered: Option<(u32, Duration)>,
+}
+
+/// What is known of a request or a connection, and of whoever is at the other end: what was configured, proved or parsed,
+/// and nothing as a peer wrote it.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// One of the usual ones, or `other`.
+    pub method: Option<&'static str>,
+    /// The host, with a port if one was written, that the request is for.
+    pub host: Option<String>,
+    /// The web page that made it.
+    pub origin: Option<String>,
+    /// One of `callers.clients`.
+    pub client: Option<Arc<str>>,
+    /// The user at the other end of a unix socket.
+    pub uid: Option<u32>,
+    pub peer: Option<SocketAddr>,
+    pub listener: Option<Arc<str>>,
+}
+
+impl Asked {
+    /// `GET for api.example from uid 1001 at legacy`.
+    fn sentence(&self) -> String {
+        let mut text = self.method.unwrap_or("a request").to_owned();
+        let mut say = |word: &str, what: Option<String>| {
+            if let Some(what) = what {
+                text.extend([" ", word, " ", &what]);
+            }
+        };
+        say("for", self.host.clone());
+        say("from", self.who());
+        say("by the web page of", self.origin.clone());
+        say("at", self.listener.as_deref().map(str::to_owned));
+        text
+    }
+
+    /// The best that is known.
+    fn who(&self) -> Option<String> {
+        match self {
+            Self { client: Some(client), .. } => Some(client.to_string()),
+            Self { uid: Some(uid), .. } => Some(format!("uid {uid}")),
+            Self { peer, .. } => peer.map(|peer| peer.to_string()),
+        }
+    }
+
+    /// The same `why` is the same refusal, whatever port it came from.
+    pub(super) fn of(&self, why: &str) -> String {
+        let Self { method, host, origin, client, uid, .. } = self;
+        let short = Self {
+            method: *method,
+            host: host.clone(),
+            origin: origin.clone(),
+            client: client.clone(),
+            uid: *uid,
+            ..Self::default()
+        };
+        if method.is_none() { why.to_owned() } else { format!("{}: {why}", short.sentence()) }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        let text = |text: Option<&str>| text.map_or(Value::Null, Into::into);
+        vec![
+            ("method", text(self.method)),
+            ("host", text(self.host.as_deref())),
+            ("origin", text(self.origin.as_deref())),
+            ("client", text(self.client.as_deref())),
+            ("uid", self.uid.map_or(Value::Null, Into::into)),
+            ("peer", self.peer.map_or(Value::Null, |peer| peer.to_string().into())),
+            ("listener", text(self.listener.as_deref())),
+        ]
+    }
 }
 
 /// An event, ready to be written.
@@ -176,7 +261,7 @@ pub struct Line {
 impl Event<'_> {
     pub fn level(&self) -> Level {
         match self {
-            Self::TaskPanicked { .. } => Level::Error,
+            Self::TaskPanicked { .. } | Self::Refused { reason: Reason::Internal, .. } => Level::Error,
             Self::TokenFailed { usable_for: None, next: Some(_), .. } | Self::BudgetSpent { .. } => Level::Error,
             Self::ConfigWarning { .. }
             | Self::ListenSkipped { .. }
@@ -199,6 +284,7 @@ impl Event<'_> {
             | Self::Draining { .. }
             | Self::Stopped { .. }
             | Self::TokenGranted(_)
+            | Self::UpstreamRecovered { .. }
             | Self::FewDescriptors { .. }
             | Self::Authority { .. }
             | Self::CertificateRenewed { .. }
@@ -218,16 +304,16 @@ impl Event<'_> {
             Self::ListenSkipped { address, error } => (
                 "listen_skipped",
                 format!("{address} is left out: {error}"),
-                vec![("address", address.to_string().into())],
+                vec![("address", address.to_string().into()), ("error", (*error).into())],
             ),
             Self::Ready => ("ready", "ready: every required token has been held once".into(), vec![]),
             Self::Draining { signal } => {
                 ("draining", format!("{signal}: finishing what is in flight"), vec![("signal", (*signal).into())])
             }
-            Self::Stopped { cut_off: 0 } => ("stopped", "stopped; every exchange was finished".into(), vec![]),
             Self::Stopped { cut_off } => (
                 "stopped",
                 match cut_off {
+                    0 => "stopped; every exchange was finished".to_owned(),
                     1 => "stopped; 1 connection was cut off".to_owned(),
                     more => format!("stopped; {more} connections were cut off"),
                 },
@@ -241,12 +327,19 @@ impl Event<'_> {
             Self::TokenGranted(granted) => (
                 "token_granted",
                 format!(
-                    "{}: got token {} as {}; it lives {}, renewal in {}",
+                    "{}: got token {} as {}; it lives {}, renewal in {}{}",
                     granted.token,
                     granted.fingerprint,
                     granted.credential,
                     rounded(granted.life),
                     rounded(granted.renew_in),
+                    granted.recovered.map_or_else(String::new, |(failures, lasted)| {
+                        format!(
+                            "; the provider grants again, after {} and {}",
+                            rounded(lasted),
+                            failed(failures.into())
+                        )
+                    }),
                 ),
                 vec![
                     ("token", granted.token.into()),
@@ -256,6 +349,8 @@ impl Event<'_> {
                     ("life_seconds", granted.life.as_secs_f64().into()),
                     ("renew_in_seconds", granted.renew_in.as_secs_f64().into()),
                     ("took_seconds", granted.took.as_secs_f64().into()),
+                    ("failures", granted.recovered.map_or(0, |(failures, _)| failures).into()),
+                    ("failed_for_seconds", granted.recovered.map_or(0.0, |(_, lasted)| lasted.as_secs_f64()).into()),
                 ],
             ),
             Self::TokenFailed { token, credential, why, next, usable_for } => (
@@ -288,11 +383,18 @@ impl Event<'_> {
             Self::CredentialSwitched { token, rejected, from, to } => (
                 "credential_switched",
                 if *rejected {
-                    format!("{token}: the provider rejected the credential {from}; {to} is used now")
+                    format!(
+                        "{token}: the provider rejected the credential {from}; {to} is used now; give {from} a new secret"
+                    )
                 } else {
                     format!("{token}: the credential {from} cannot be used; {to} is used now")
                 },
-                vec![("token", (*token).into()), ("from", (*from).into()), ("to", (*to).into())],
+                vec![
+                    ("token", (*token).into()),
+                    ("rejected", (*rejected).into()),
+                    ("from", (*from).into()),
+                    ("to", (*to).into()),
+                ],
             ),
             Self::TokenRefused { token, generation } => (
                 "token_refused",
@@ -311,7 +413,9 @@ impl Event<'_> {
             ),
             Self::ScopeDiffers { token } => (
                 "scope_differs",
-                format!("{token}: the provider granted another scope than was asked for"),
+                format!(
+                    "{token}: the provider granted another scope than was asked for; `bearerd token {token} --claims` shows it"
+                ),
                 vec![("token", (*token).into())],
             ),
             Self::SecretUnreadable { token, why } => (
@@ -349,22 +453,30 @@ impl Event<'_> {
                     "descriptors are limited: at most {connections} connections of apps, not {wanted}; raise the limit to \
                      {descriptors} (`ulimit -Hn`, `LimitNOFILE=`), or lower `limits.connections`"
                 ),
-                vec![("connections", (*connections).into()), ("wanted", (*wanted).into())],
-            ),
-            Self::AcceptFailed { listener, error } => (
-                "accept_failed",
-                format!("{listener}: a connection could not be accepted: {error}"),
-                vec![("listener", (*listener).into()), ("error", (*error).into())],
-            ),
-            Self::TurnedAway { reason, listener, why, suppressed } => (
-                "turned_away",
-                format!("{listener}: a connection was closed: {why}{}", also(*suppressed)),
                 vec![
-                    ("reason", reason.as_str().into()),
+                    ("connections", (*connections).into()),
+                    ("wanted", (*wanted).into()),
+                    ("descriptors", (*descriptors).into()),
+                ],
+            ),
+            Self::AcceptFailed { listener, error, suppressed } => (
+                "accept_failed",
+                format!("{listener}: a connection could not be accepted: {error}{}", also(None, *suppressed)),
+                vec![
                     ("listener", (*listener).into()),
-                    ("why", (*why).into()),
+                    ("error", (*error).into()),
                     ("suppressed", (*suppressed).into()),
                 ],
+            ),
+            Self::TurnedAway { reason, why, asked, suppressed } => (
+                "turned_away",
+                format!(
+                    "{}: a connection{} was closed: {why}{}",
+                    asked.listener.as_deref().unwrap_or("a listener"),
+                    asked.who().map_or_else(String::new, |who| format!(" from {who}")),
+                    also(Some(*reason), *suppressed)
+                ),
+                judged(*reason, why, *suppressed, asked, None),
             ),
             Self::Authority { certificate, anew } => (
                 "authority",
@@ -388,25 +500,33 @@ impl Event<'_> {
                 ),
                 vec![("listener", (*listener).into()), ("why", (*why).into())],
             ),
-            Self::Refused { reason, route, detail, suppressed } => (
+            Self::Refused { reason, route, why, asked, suppressed } => (
                 "refused",
-                match detail {
-                    Some(detail) => format!("a request was refused: {reason}: {detail}{}", also(*suppressed)),
-                    None => format!("a request was refused: {reason}{}", also(*suppressed)),
-                },
-                vec![
-                    ("reason", reason.as_str().into()),
-                    ("route", route.map_or(Value::Null, Into::into)),
-                    ("suppressed", (*suppressed).into()),
-                ],
+                format!(
+                    "{}refused {}: {why}{}",
+                    route.map_or_else(String::new, |route| format!("{route}: ")),
+                    asked.sentence(),
+                    also(Some(*reason), *suppressed)
+                ),
+                judged(*reason, why, *suppressed, asked, Some(*route)),
             ),
-            Self::UpstreamFailed { reason, route, detail, suppressed } => (
+            Self::UpstreamFailed { reason, route, why, asked, suppressed } => (
                 "upstream_failed",
-                format!("{route}: {detail}{}", also(*suppressed)),
+                format!(
+                    "{route}: {}{why}{}",
+                    // A route has one upstream. Where `tunnel` leads the app has chosen.
+                    asked.host.as_ref().map_or_else(String::new, |_| format!("{}: ", asked.sentence())),
+                    also(Some(*reason), *suppressed)
+                ),
+                judged(*reason, why, *suppressed, asked, Some(Some(*route))),
+            ),
+            Self::UpstreamRecovered { route, lasted, failed: requests } => (
+                "upstream_recovered",
+                format!("{route}: the upstream answers again, after {} and {}", rounded(*lasted), failed(*requests)),
                 vec![
-                    ("reason", reason.as_str().into()),
                     ("route", (*route).into()),
-                    ("suppressed", (*suppressed).into()),
+                    ("lasted_seconds", lasted.as_secs_f64().into()),
+                    ("failed", (*requests).into()),
                 ],
             ),
             Self::Exchange { route, method, status, reason, took } => (
@@ -425,11 +545,43 @@ impl Event<'_> {
     }
 }
 
-/// Says how many of the same kind went unsaid.
-fn also(suppressed: u64) -> String {
-    match suppressed {
-        0 => String::new(),
-        more => format!(" (and {more} more since the last such line)"),
+/// The fields of a line about what was not done; `route` where there may be one.
+fn judged(
+    reason: Reason,
+    why: &str,
+    suppressed: u64,
+    asked: &Asked,
+    route: Option<Option<&str>>,
+) -> Vec<(&'static str, Value)> {
+    let mut fields = vec![("reason", reason.as_str().into()), ("fault", reason.whose().into()), ("why", why.into())];
+    match route {
+        Some(route) => {
+            fields.push(("route", route.map_or(Value::Null, Into::into)));
+            fields.extend(asked.fields());
+        }
+        // Nothing was asked yet.
+        None => {
+            fields.extend(asked.fields().into_iter().filter(|(name, _)| ["uid", "peer", "listener"].contains(name)))
+        }
+    }
+    fields.push(("suppressed", suppressed.into()));
+    fields
+}
+
+/// The word for why, and how many lines of the same kind went unsaid.
+fn also(reason: Option<Reason>, suppressed: u64) -> String {
+    match (reason, suppressed) {
+        (None, 0) => String::new(),
+        (Some(reason), 0) => format!(" ({reason})"),
+        (None, more) => format!(" ({more} more since the last such line)"),
+        (Some(reason), more) => format!(" ({reason}; {more} more since the last such line)"),
+    }
+}
+
+fn failed(requests: u64) -> String {
+    match requests {
+        1 => "1 failed request".to_owned(),
+        more => format!("{more} failed requests"),
     }
 }
 
@@ -447,13 +599,5 @@ fn rounded(duration: Duration) -> String {
 pub struct Name(pub Arc<str>);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_read_as_people_say_them() {
-        for (millis, text) in [(618, "0.6s"), (1_000, "1s"), (1_750, "1.8s"), (13_400, "13s"), (3_590_000, "59m 50s")] {
-            assert_eq!(rounded(Duration::from_millis(millis)), text);
-        }
-    }
-}
+#[path = "event_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 //! The level speaks of bearerd's own events only. What libraries would log at `trace` holds header bytes, so none of it
 //! is ever listened to: that is how no level can print a token.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -34,6 +35,16 @@ impl Level {
             Self::Trace => "trace",
         }
     }
+
+    /// Red, yellow, green, grey (ECMA-48, SGR).
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Error => "\u{1b}[1;31m",
+            Self::Warn => "\u{1b}[33m",
+            Self::Info => "\u{1b}[32m",
+            Self::Debug | Self::Trace => "\u{1b}[90m",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,27 +69,30 @@ type Sink = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Log {
     level: Level,
     json: bool,
+    coloured: bool,
     sink: Sink,
 }
 
 impl Log {
     /// To standard error, which is a terminal or is not.
     pub fn stderr(settings: LogSettings) -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
         let json = match settings.format {
-            Format::Auto => !std::io::stderr().is_terminal(),
+            Format::Auto => !is_terminal,
             Format::Pretty => false,
             Format::Json => true,
         };
+        let coloured = is_terminal && wants_colour(|name| std::env::var_os(name));
         let sink = Arc::new(|line: &str| {
             // Standard error may be closed or full; there is nobody left to tell.
             drop(std::io::stderr().lock().write_all(line.as_bytes()));
         });
-        Self { level: settings.level, json, sink }
+        Self { level: settings.level, json, coloured, sink }
     }
 
     /// To somewhere else: the demo's story, a test's ear.
     pub fn to(settings: LogSettings, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        Self { level: settings.level, json: settings.format == Format::Json, sink: Arc::new(sink) }
+        Self { level: settings.level, json: settings.format == Format::Json, coloured: false, sink: Arc::new(sink) }
     }
 
     pub(super) fn says(&self, level: Level) -> bool {
@@ -93,11 +107,18 @@ impl Log {
             text = serde_json::to_string(&Object { time: now.to_string(), line }).unwrap_or_default();
         } else {
             // Writing to a String cannot fail.
-            let _ = write!(text, "{now} {:<5} {}", line.level.as_str(), Escaped(&line.message));
+            let (colour, plain) = if self.coloured { (line.level.colour(), "\u{1b}[0m") } else { ("", "") };
+            let _ = write!(text, "{now} {colour}{:<5}{plain} {}", line.level.as_str(), Escaped(&line.message));
         }
         text.push('\n');
         (self.sink)(&text);
     }
+}
+
+/// Whether whoever sits at the terminal wants colours (no-color.org), and it has any.
+fn wants_colour(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let says_no = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !says_no && variable("TERM").is_some_and(|terminal| terminal != "dumb")
 }
 
 /// A line as JSON, its time first: that is how people read the raw thing.
@@ -160,6 +181,23 @@ mod tests {
         let line = written(Format::Pretty, "a\nb\u{1b}[31m");
         assert!(line.ends_with(" warn  a\\nb\\u{1b}[31m\n"), "{line:?}");
         assert_eq!(written(Format::Json, "a\nb\u{1b}").lines().count(), 1);
+    }
+
+    #[test]
+    fn colour_is_for_a_terminal_whose_user_did_not_say_no() {
+        let wants = |terminal: &str, no_colour: Option<&str>| {
+            wants_colour(|name| match name {
+                "TERM" => Some(terminal.into()),
+                _ => no_colour.map(OsString::from),
+            })
+        };
+        assert!(wants("xterm", None) && wants("xterm", Some("")));
+        assert!(!wants("xterm", Some("1")) && !wants("dumb", None) && !wants_colour(|_| None));
+        let mut log = Log::to(LogSettings { level: Level::Info, format: Format::Pretty }, |line| {
+            assert!(line.contains(" \u{1b}[33mwarn \u{1b}[0m words\n"), "{line:?}");
+        });
+        log.coloured = true;
+        log.write(&Line { level: Level::Warn, event: "test", message: "words".into(), fields: vec![] });
     }
 
     #[test]

@@ -8,18 +8,23 @@ mod latency;
 pub mod log;
 mod metrics;
 mod process;
+mod quiet;
 pub mod reason;
+mod refusals;
 mod route;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use self::event::Event;
+use self::event::{Asked, Event};
 use self::log::Log;
 use self::metrics::Metrics;
 pub use self::metrics::{ListenerSample, Listening, RouteSample, Samples, TokenOutcome, TokenSample, TokenState};
+pub use self::quiet::Quiet;
+use self::quiet::{Tick, tick};
 use self::reason::Reason;
+pub use self::refusals::Refusal;
+use self::refusals::Refusals;
 pub use self::route::{ConnectionGuard, RouteMetrics, RouteSummary};
 use crate::clock::Now;
 
@@ -32,18 +37,16 @@ struct Inner {
     metrics: Metrics,
     started: Instant,
     started_at: SystemTime,
-    /// By reason: when the last line was written, in milliseconds since the start, and how many went unsaid since.
-    quiet: [(AtomicU64, AtomicU64); Reason::ALL.len()],
+    /// For what concerns no route.
+    quiet: Arc<Quiet>,
+    refusals: Refusals,
 }
-
-/// A flood of refusals is one line a second for each reason: a log is no place to be attacked through.
-const LINE_EVERY: Duration = Duration::from_secs(1);
 
 impl Observer {
     pub fn new(log: Log) -> Self {
-        let quiet = std::array::from_fn(|_| (AtomicU64::new(0), AtomicU64::new(0)));
         let (started, started_at) = (Instant::now(), SystemTime::now());
-        Self(Arc::new(Inner { log, metrics: Metrics::new(), started, started_at, quiet }))
+        let (metrics, quiet, refusals) = (Metrics::new(), Arc::default(), Refusals::default());
+        Self(Arc::new(Inner { log, metrics, started, started_at, quiet, refusals }))
     }
 
     /// Logs an event that has no number of its own.
@@ -112,22 +115,73 @@ impl Observer {
         self.0.metrics.refusals()
     }
 
-    /// A request that bearerd answers itself, and why; `detail` is for the operator.
-    pub fn refused(&self, reason: Reason, route: Option<&str>, detail: Option<&str>) {
+    /// A request that bearerd answers itself, or whose answer broke off. `why` is for the operator and in our own words;
+    /// `asked` is looked up only where a line is written.
+    pub fn refused(&self, reason: Reason, route: Option<&RouteMetrics>, why: &str, asked: impl FnOnce() -> Asked) {
         self.0.metrics.refused(reason);
-        let Some(suppressed) = self.may_say(reason) else { return };
-        match (route, detail) {
-            (Some(route), Some(detail)) => self.tell(&Event::UpstreamFailed { reason, route, detail, suppressed }),
-            (_, _) => self.tell(&Event::Refused { reason, route, detail, suppressed }),
+        let quiet = route.map_or(&self.0.quiet, RouteMetrics::quiet);
+        let now = self.tick();
+        if reason.is_upstreams() {
+            quiet.fails(now);
+        }
+        let Some(suppressed) = quiet.may_say(reason, now) else { return };
+        let asked = asked();
+        self.0.refusals.note(
+            Refusal {
+                at: SystemTime::now(),
+                reason,
+                route: route.map(|route| route.name().into()),
+                listener: asked.listener.clone(),
+                what: asked.of(why),
+                times: suppressed.saturating_add(1),
+            },
+            quiet,
+        );
+        match route.map(RouteMetrics::name) {
+            Some(route) if reason.is_upstreams() => {
+                self.tell(&Event::UpstreamFailed { reason, route, why, asked: &asked, suppressed });
+            }
+            route => self.tell(&Event::Refused { reason, route, why, asked: &asked, suppressed }),
         }
     }
 
-    /// A connection that is closed before anything was asked on it; `why` is in our own words.
-    pub fn turned_away(&self, reason: Reason, listener: &str, why: &str) {
-        self.0.metrics.refused(reason);
-        if let Some(suppressed) = self.may_say(reason) {
-            self.tell(&Event::TurnedAway { reason, listener, why, suppressed });
+    /// The upstream has answered, whatever it said: after an outage that is worth a line.
+    pub fn answers(&self, route: &RouteMetrics) {
+        if let Some((lasted, failed)) = route.troubled().and_then(|quiet| quiet.works(|| self.tick())) {
+            self.tell(&Event::UpstreamRecovered { route: route.name(), lasted, failed });
         }
+    }
+
+    /// A connection that is closed before anything was asked on it; `why` is in our own words. What it is known by is
+    /// looked up only where a line is written.
+    pub fn turned_away(&self, reason: Reason, quiet: &Arc<Quiet>, why: &str, asked: impl FnOnce() -> Asked) {
+        self.0.metrics.refused(reason);
+        let Some(suppressed) = quiet.may_say(reason, self.tick()) else { return };
+        let asked = asked();
+        self.0.refusals.note(
+            Refusal {
+                at: SystemTime::now(),
+                reason,
+                route: None,
+                listener: asked.listener.clone(),
+                what: why.to_owned(),
+                times: suppressed.saturating_add(1),
+            },
+            quiet,
+        );
+        self.tell(&Event::TurnedAway { reason, why, asked: &asked, suppressed });
+    }
+
+    /// A connection that could not be accepted on this listener, and what is to be done about it.
+    pub fn not_accepted(&self, listener: &str, quiet: &Quiet, error: &str) {
+        if let Some(suppressed) = quiet.may_say_of_accepting(self.tick()) {
+            self.tell(&Event::AcceptFailed { listener, error, suppressed });
+        }
+    }
+
+    /// The last refusals, the newest first, alike ones as one.
+    pub fn last_refusals(&self) -> Vec<Refusal> {
+        self.0.refusals.last()
     }
 
     /// One exchange, at its very end.
@@ -150,19 +204,8 @@ impl Observer {
         self.0.metrics.render(samples)
     }
 
-    /// `None` if a line for this reason was written within the last second; else how many went unsaid.
-    fn may_say(&self, reason: Reason) -> Option<u64> {
-        let (last, unsaid) = &self.0.quiet[reason as usize];
-        let now = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        let every = u64::try_from(LINE_EVERY.as_millis()).unwrap_or(u64::MAX);
-        let before = last.load(Ordering::Relaxed);
-        let mine = (before == 0 || now >= before.saturating_add(every))
-            && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if mine {
-            return Some(unsaid.swap(0, Ordering::Relaxed));
-        }
-        unsaid.fetch_add(1, Ordering::Relaxed);
-        None
+    fn tick(&self) -> Tick {
+        tick(self.0.started.elapsed())
     }
 }
 
@@ -185,15 +228,57 @@ mod tests {
     fn a_flood_of_refusals_is_one_line_and_every_one_is_counted() {
         let (observer, lines) = observer();
         for _ in 0..1_000 {
-            observer.refused(Reason::HostNotOurs, None, None);
+            observer.refused(Reason::HostNotOurs, None, "its Host", Asked::default);
         }
-        observer.refused(Reason::BadPath, None, None);
+        observer.refused(Reason::BadPath, None, "its path", Asked::default);
         let rendered = observer.render(&Samples::default());
         assert!(rendered.contains("bearerd_refused_total{reason=\"host_not_ours\"} 1000\n"), "{rendered}");
         // One line for each reason, but for the odd second that may pass meanwhile.
         let lines = lines.lock().unwrap();
         assert!(lines.iter().filter(|line| line.contains("host_not_ours")).count() < 20, "{lines:?}");
         assert_eq!(lines.iter().filter(|line| line.contains("bad_path")).count(), 1);
+        let last = observer.last_refusals();
+        assert_eq!(
+            last.iter().map(|refusal| (&*refusal.what, refusal.times)).collect::<Vec<_>>(),
+            [("its path", 1), ("its Host", 1_000)]
+        );
+    }
+
+    #[test]
+    fn one_routes_trouble_does_not_hide_anothers() {
+        let (observer, lines) = observer();
+        let routes = ["orders", "invoices"].map(|name| observer.route(&name.into()));
+        for route in &routes {
+            for _ in 0..3 {
+                observer.refused(Reason::UpstreamDns, Some(route), "no address", Asked::default);
+            }
+        }
+        let (away, door) = (
+            |quiet: &Arc<Quiet>, name: &str| {
+                let asked = || Asked { listener: Some(name.into()), ..Asked::default() };
+                observer.turned_away(Reason::AppTls, quiet, "no TLS", asked);
+            },
+            [Arc::default(), Arc::default()],
+        );
+        away(&door[0], "legacy");
+        away(&door[1], "egress");
+        let lines = lines.lock().unwrap();
+        for name in ["orders: ", "invoices: ", "legacy: ", "egress: "] {
+            assert!(lines.iter().any(|line| line.contains(name)), "{name} in {lines:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_looked_up_for_a_line_that_is_not_written() {
+        let (observer, _) = observer();
+        let looked = std::cell::Cell::new(0);
+        for _ in 0..100 {
+            observer.refused(Reason::NoRoute, None, "x", || {
+                looked.set(looked.get() + 1);
+                Asked::default()
+            });
+        }
+        assert!((1..20).contains(&looked.get()), "{looked:?}");
     }
 
     #[test]

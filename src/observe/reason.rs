@@ -83,6 +83,39 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// Who has to do something about it: `app`, `upstream`, `provider`; `bearerd` for itself and its configuration;
+    /// `load` where more is asked than a limit allows.
+    pub fn whose(self) -> &'static str {
+        match self {
+            Self::BadRequest
+            | Self::AmbiguousHost
+            | Self::BadPath
+            | Self::CallerUnknown
+            | Self::AppTls
+            | Self::NoRoute
+            | Self::NotAllowed
+            | Self::WebOrigin
+            | Self::OwnCredential
+            | Self::HostNotOurs => "app",
+            Self::NoToken => "provider",
+            Self::Overloaded => "load",
+            Self::UpstreamRefused
+            | Self::UpstreamReset
+            | Self::UpstreamTls
+            | Self::UpstreamDns
+            | Self::BadUpstream
+            | Self::UpstreamTimeout => "upstream",
+            Self::Draining | Self::Loop | Self::Internal => "bearerd",
+        }
+    }
+
+    /// The upstream did not do its part.
+    pub(super) fn is_upstreams(self) -> bool {
+        self.whose() == "upstream"
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

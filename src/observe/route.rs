@@ -18,6 +18,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::event::Name;
 use super::history::{History, Reading, Steps, Window};
 use super::latency::Latencies;
+use super::quiet::Quiet;
 use super::reason::Reason;
 use crate::clock::Now;
 
@@ -31,6 +32,8 @@ struct Series {
     connections: AtomicUsize,
     /// There is one from the first request or connection on.
     traffic: OnceLock<Box<Traffic>>,
+    /// There is one from the first refusal or failure on.
+    quiet: OnceLock<Arc<Quiet>>,
     /// Written and read by the control plane alone.
     history: Mutex<Option<Box<History>>>,
 }
@@ -97,6 +100,7 @@ impl RouteMetrics {
             name,
             connections: AtomicUsize::new(0),
             traffic: OnceLock::new(),
+            quiet: OnceLock::new(),
             history: Mutex::default(),
         }))
     }
@@ -125,6 +129,15 @@ impl RouteMetrics {
         if let Some(reason) = reason {
             traffic.reasons[reason as usize].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn quiet(&self) -> &Arc<Quiet> {
+        self.0.quiet.get_or_init(Arc::default)
+    }
+
+    /// The same, unless nothing ever went wrong.
+    pub(super) fn troubled(&self) -> Option<&Quiet> {
+        self.0.quiet.get().map(|quiet| &**quiet)
     }
 
     pub fn summary(&self) -> RouteSummary {

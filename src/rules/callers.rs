@@ -4,6 +4,7 @@
 //! do neither has a password. Must never know what a caller may do: that is the routes' business.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::connect::Intercepted;
 use super::settings::ClientSettings;
+use crate::observe::event::Asked;
 use crate::secret::Secret;
 use crate::wire::form::Form;
 
@@ -24,6 +26,10 @@ use crate::wire::form::Form;
 pub struct Arrival {
     /// The place of its listener in the configuration.
     pub listener: usize,
+    /// What that is called.
+    pub door: Arc<str>,
+    /// The address at the other end of a TCP connection.
+    pub peer: Option<SocketAddr>,
     /// The app spoke TLS to us.
     pub tls: bool,
     /// Other machines reach the listener and it asks for no certificate: whoever has no name is refused.
@@ -40,6 +46,18 @@ impl Arrival {
     /// Whether it came over a unix socket, which no name leads to.
     pub fn is_unix(&self) -> bool {
         self.uid.is_some()
+    }
+
+    /// What a line about a request tells of where it came from, besides what it sought.
+    pub fn asked(&self, sought: Asked) -> Asked {
+        let within = self.intercepted.as_ref().and_then(Intercepted::caller).map(|caller| Arc::clone(&caller.name));
+        Asked {
+            client: sought.client.or(within),
+            uid: self.uid,
+            peer: self.peer,
+            listener: Some(Arc::clone(&self.door)),
+            ..sought
+        }
     }
 }
 

@@ -22,9 +22,14 @@ pub struct Gate {
 #[derive(Debug)]
 pub struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
-/// No place, and none in the queue, or none in time.
+/// No place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub enum Full {
+    /// And none in the queue.
+    Queue,
+    /// And none became free in time.
+    Late,
+}
 
 impl Gate {
     pub fn new(limits: InFlight) -> Self {
@@ -47,7 +52,7 @@ impl Gate {
     /// A place at once or in its turn: first come, first served.
     ///
     /// # Errors
-    /// The queue is full, or no place became free within `queue_wait`.
+    /// The queue is full, or no place became free within `queue_wait`; which of them, it says.
     pub async fn enter(&self) -> Result<Place, Full> {
         if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(Place(permit));
@@ -56,7 +61,7 @@ impl Gate {
         let free = Arc::clone(&self.places).acquire_owned();
         match tokio::time::timeout(self.limits.queue_wait, free).await {
             Ok(Ok(permit)) => Ok(Place(permit)),
-            Ok(Err(_)) | Err(_) => Err(Full),
+            Ok(Err(_)) | Err(_) => Err(Full::Late),
         }
     }
 }
@@ -67,7 +72,7 @@ struct Turn<'a>(&'a AtomicUsize);
 impl<'a> Turn<'a> {
     fn take(waiting: &'a AtomicUsize, most: usize) -> Result<Self, Full> {
         let turn = Self(waiting);
-        if waiting.fetch_add(1, Ordering::Relaxed) < most { Ok(turn) } else { Err(Full) }
+        if waiting.fetch_add(1, Ordering::Relaxed) < most { Ok(turn) } else { Err(Full::Queue) }
     }
 }
 
@@ -104,7 +109,7 @@ mod tests {
             queued.push(tokio::spawn(async move { entering.enter().await }));
             waiting(&gate, many).await;
         }
-        assert_eq!(gate.enter().await.unwrap_err(), Full, "at once");
+        assert_eq!(gate.enter().await.unwrap_err(), Full::Queue, "at once");
         assert_eq!((gate.in_flight(), gate.queued()), (1, 2));
         drop(first);
         let second = queued.remove(0).await.unwrap().unwrap();
@@ -119,7 +124,7 @@ mod tests {
         let gate = gate(1, 1);
         let _place = gate.enter().await.unwrap();
         let begun = tokio::time::Instant::now();
-        assert_eq!(gate.enter().await.unwrap_err(), Full);
+        assert_eq!(gate.enter().await.unwrap_err(), Full::Late);
         assert_eq!(begun.elapsed().as_secs(), 5);
         let entering = Arc::clone(&gate);
         let leaving = tokio::spawn(async move { entering.enter().await });

@@ -62,6 +62,15 @@ impl Guards {
     }
 }
 
+/// The web page that a request says it is from, if that reads as one (RFC 6454, 6.1): of what a peer wrote only scheme, host
+/// and port.
+pub fn origin(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(header::ORIGIN)?.to_str().ok()?;
+    let (scheme, authority) = text.split_once("://")?;
+    let scheme = ["https", "http"].into_iter().find(|known| *known == scheme)?;
+    Some(format!("{scheme}://{}", Authority::parse(authority).ok()?))
+}
+
 /// Our own origin (RFC 6454, section 4) is the scheme and the authority that the request came to.
 fn is_same_origin(origin: &str, https: bool, home: &Authority) -> bool {
     let (scheme, port) = if https { ("https://", 443) } else { ("http://", 80) };
@@ -95,6 +104,17 @@ mod tests {
         let headers =
             headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
         guards().is_foreign_page(&headers, &target, &Arrival { tls, ..Arrival::default() })
+    }
+
+    #[test]
+    fn of_an_origin_only_what_is_one_is_told() {
+        let told = |value: &'static [u8]| {
+            origin(&HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_bytes(value).unwrap())]))
+        };
+        assert_eq!(told(b"https://Evil.test:8443").as_deref(), Some("https://evil.test:8443"));
+        for value in [&b"null"[..], b"https://a b", b"file://x", b"https://x/y", b"https://\xff", b""] {
+            assert_eq!(told(value), None, "{value:?}");
+        }
     }
 
     #[test]

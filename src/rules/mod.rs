@@ -13,7 +13,7 @@ mod table;
 pub mod way_back;
 
 pub use admit::{Admission, Admitted, Refusal, Route, Routes};
-pub use callers::{Arrival, Clients};
+pub use callers::{Arrival, Caller, Clients};
 pub use connect::{Connect, Intercepted, TunnelHost, TunnelTo, Tunnelled};
 pub use gate::Gate;
 pub use guards::Guards;

@@ -48,6 +48,8 @@ pub(super) struct Driver<S> {
     pub(super) memory: Option<MemoryFile>,
     pub(super) token: Option<Arc<Token>>,
     pub(super) last_error: Option<Arc<LastError>>,
+    /// The first of the failures since the last grant, and how many there were.
+    pub(super) failing: Option<(Now, u32)>,
     pub(super) rejected: Vec<Option<Arc<LastError>>>,
     /// When the held token was asked for, and for how long it was granted.
     pub(super) granted: Option<(SystemTime, Duration)>,
@@ -177,6 +179,7 @@ impl<S: Source> Driver<S> {
         let (Some((generation, until)), Some(renew_at)) = (view.held, view.renew_at) else { return effects };
         // `grant` let nothing through that a header cannot carry.
         let Some(token) = self.slot.token(generation, until, renew_at, grant.access_token) else { return effects };
+        let recovered = self.failing.take().map(|(since, failures)| (failures, now.mono.saturating_sub(since.mono)));
         self.observer.tell(&Event::TokenGranted(TokenGranted {
             token: &self.name,
             credential: &self.credential_name(credential),
@@ -185,6 +188,7 @@ impl<S: Source> Driver<S> {
             life,
             renew_in: renew_at.saturating_sub(now.mono),
             took,
+            recovered,
         }));
         // Once, not at each renewal: they are facts about the provider.
         if self.token.is_none() && grant.odd_type {
@@ -212,6 +216,8 @@ impl<S: Source> Driver<S> {
             debug_assert!(effects.is_empty(), "one flight at a time: {effects:?}");
         }
         let effects = self.machine.step(now, Input::Failed(failed));
+        let (since, failures) = self.failing.unwrap_or((now, 0));
+        self.failing = Some((since, failures.saturating_add(1)));
         let next = self.machine.view(now).next_ask.map(|next| next.saturating_sub(now.mono));
         let left = self.token.as_ref().map(|token| token.until.left(now));
         let why = error.to_string();

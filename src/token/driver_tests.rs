@@ -117,6 +117,7 @@ impl Rig {
             memory: None,
             token: None,
             last_error: None,
+            failing: None,
             rejected: vec![None; credentials],
             granted: None,
             answers: Arc::default(),

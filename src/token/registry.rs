@@ -95,6 +95,7 @@ impl Registry {
                 memory: self.state_dir.as_deref().map(|directory| MemoryFile::new(directory, &settings.name)),
                 token: None,
                 last_error: None,
+                failing: None,
                 rejected: vec![None; settings.credentials.len()],
                 granted: None,
                 answers: Arc::default(),
