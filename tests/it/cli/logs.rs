@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::child::Child;
 use super::stage::Stage;
+use crate::support::App;
 
 #[tokio::test]
 async fn away_from_a_terminal_every_line_is_json_with_stable_names() {
@@ -69,4 +70,133 @@ async fn a_warning_of_the_configuration_is_an_event() {
     let line: Value = serde_json::from_str(ended.err.lines().next().unwrap()).unwrap();
     assert_eq!((&line["event"], &line["level"]), (&"config_warning".into(), &"warn".into()));
     assert!(line["message"].as_str().unwrap().contains("did you mean `BEARERD_UPSTREAM`?"), "{line}");
+}
+
+/// The first line about a refusal for this reason; written before the answer.
+fn refusal(log: &str, reason: &str) -> Value {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut found = lines.filter(|line| line["reason"] == reason && line["event"] != "exchange");
+    found.next().unwrap_or_else(|| panic!("no line about {reason}: {log}"))
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_was_asked_by_whom_and_what_to_do() {
+    let stage = Stage::new().await;
+    stage.configure("    allow: [{methods: [GET], path: /open/**}]\ncallers: {hosts: [proxy.test]}\n");
+    let running = stage.run(&[]).await.ready().await;
+    // A listener without a name has its address, as it was written.
+    let listener = "127.0.0.1:0";
+    for (head, reason, host, why) in [
+        (
+            "GET / HTTP/1.1\nHost: Rebind.attacker.test:80",
+            "host_not_ours",
+            "rebind.attacker.test:80",
+            "`callers.hosts`",
+        ),
+        ("GET / HTTP/1.1\nHost: localhost\nOrigin: https://Evil.test", "web_origin", "localhost", "`callers.origins`"),
+        ("CONNECT db.test:5432 HTTP/1.1\nHost: db.test:5432", "no_route", "db.test:5432", "http:// by this proxy"),
+        ("FROB-canary /open/x HTTP/1.1\nHost: proxy.test", "not_allowed", "proxy.test", "`allow`"),
+        ("GET /a/../canary HTTP/1.1\nHost: localhost", "bad_path", "", "dot segment"),
+        ("GET /open/canary?canary HTTP/1.1\nHost: <b>canary</b>", "ambiguous_host", "", "Host is not a host"),
+    ] {
+        let mut app = App::connect(running.address).await;
+        let answer = app.ask(head).await;
+        assert_eq!(answer.reason(), reason, "{answer:?}");
+        let line = refusal(&running.child.err(), reason);
+        let is = |name: &str, value: &str| line[name] == value || value.is_empty() && line[name].is_null();
+        assert!(is("event", "refused") && is("level", "warn") && is("fault", "app"), "{line}");
+        assert!(is("host", host) && is("listener", listener), "{line}");
+        assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+        assert!(line["why"].as_str().unwrap().contains(why) && line["suppressed"] == 0, "{line}");
+        let method = head.split(' ').next().unwrap();
+        assert!(is("method", if method.contains("canary") { "other" } else { method }), "{line}");
+        let (message, said) = (line["message"].as_str().unwrap(), line["why"].as_str().unwrap());
+        assert!(message.contains(said) && message.contains(host) && message.contains(reason), "{line}");
+    }
+    let log = running.child.err();
+    assert_eq!(refusal(&log, "web_origin")["origin"], "https://evil.test");
+    assert_eq!(refusal(&log, "not_allowed")["route"], "api");
+    assert!(!log.contains("canary"), "{log}");
+    let last = running.child.end_by(Signal::TERM).await.with(0);
+    assert!(!last.err.contains("canary"), "{}", last.err);
+}
+
+#[tokio::test]
+async fn a_caller_is_told_by_its_uid_or_its_name_and_a_turned_away_connection_by_its_listener() {
+    let stage = Stage::new().await;
+    stage.folder.write("billing", "b");
+    let socket = stage.at("app.sock");
+    let listen = format!("listen: ['127.0.0.1:0', {{name: legacy, address: 'unix:{socket}'}}]\n");
+    let usual = stage.usual().replace("listen: [127.0.0.1:0]\n", &listen);
+    stage.folder.write(
+        "bearerd.yaml",
+        &format!(
+            "{usual}    allow: [{{path: /open}}]\ncallers: {{clients: [{{name: billing, password: {{file: billing}}}}]}}\n"
+        ),
+    );
+    let running = stage.run(&[]).await.ready().await;
+    let mut app = App::connect_to(std::path::Path::new(&socket)).await;
+    assert_eq!(app.get("/closed").await.reason(), "not_allowed");
+    let line = refusal(&running.child.err(), "not_allowed");
+    let uid = rustix::process::geteuid().as_raw();
+    assert_eq!((&line["uid"], &line["peer"], &line["listener"]), (&uid.into(), &Value::Null, &"legacy".into()));
+    assert!(
+        line["message"].as_str().unwrap().contains(&format!("GET for localhost from uid {uid} at legacy")),
+        "{line}"
+    );
+
+    let mut app = App::connect(running.address).await;
+    let named = "GET /../x HTTP/1.1\nHost: rebind.test\nAuthorization: Basic YmlsbGluZzpi";
+    assert_eq!(app.ask(named).await.reason(), "bad_path");
+    let mut app = App::connect(running.address).await;
+    let named = "GET /x HTTP/1.1\nHost: rebind.test\nAuthorization: Basic YmlsbGluZzpi";
+    assert_eq!(app.ask(named).await.reason(), "host_not_ours");
+    let line = refusal(&running.child.err(), "host_not_ours");
+    assert_eq!(line["client"], "billing", "{line}");
+
+    let mut app = App::connect(running.address).await;
+    app.send("canary\r\n\r\n").await;
+    app.hears_until_end().await;
+    let log = running.child.end_by(Signal::TERM).await.with(0).err;
+    let line = refusal(&log, "bad_request");
+    assert!(line["why"].as_str().unwrap().contains("it is not HTTP") && line["peer"].is_string(), "{line}");
+    assert!(!log.contains("canary"), "{log}");
+}
+
+#[tokio::test]
+async fn an_outage_of_the_upstream_and_of_the_provider_have_an_end_in_the_log() {
+    let stage = Stage::new().await;
+    stage.provider.script().push(bearerd::demo::answer::Answer::status(500));
+    let running = stage.run(&[]).await.ready().await;
+    let events = |log: &str, event: &str| -> Vec<Value> {
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["event"] == event).collect()
+    };
+    let granted = &events(&running.child.err(), "token_granted")[0];
+    assert_eq!(granted["failures"], 1, "{granted}");
+    assert!(granted["failed_for_seconds"].as_f64().unwrap() > 0.0, "{granted}");
+    assert!(granted["message"].as_str().unwrap().contains("the provider grants again, after "), "{granted}");
+
+    assert_eq!(running.get("/").await.status, 200);
+    stage.api.stop().await;
+    let begun = std::time::Instant::now();
+    let mut failed = 0;
+    // What is shorter is no outage.
+    while begun.elapsed() < std::time::Duration::from_secs(5) {
+        assert_eq!(running.get("/").await.status, 502);
+        failed += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    stage.api.restart().await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(running.get("/").await.status, 200);
+    }
+    let log = running.child.end_by(Signal::TERM).await.with(0).err;
+    let failures = events(&log, "upstream_failed");
+    assert!((2..=20).contains(&failures.len()), "at most one a second: {log}");
+    assert!(failures.iter().all(|line| line["route"] == "api" && line["fault"] == "upstream"), "{log}");
+    let recovered = events(&log, "upstream_recovered");
+    let [recovered] = &recovered[..] else { panic!("{log}") };
+    assert_eq!((&recovered["route"], &recovered["failed"]), (&"api".into(), &failed.into()));
+    assert!(recovered["lasted_seconds"].as_f64().unwrap() >= 5.0, "{recovered}");
 }
