@@ -211,6 +211,7 @@ impl Observer {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Mutex;
 
     use super::log::{Format, Level, LogSettings};
@@ -281,8 +282,8 @@ mod tests {
         assert!((1..20).contains(&looked.get()), "{looked:?}");
     }
 
-    #[test]
-    fn metrics_carry_the_names_that_dashboards_know() {
+    /// Everything that could be told, told once.
+    fn everything() -> (Observer, ConnectionGuard, String) {
         let (observer, _) = observer();
         let name: Arc<str> = "orders".into();
         let route = observer.route(&name);
@@ -322,6 +323,12 @@ mod tests {
             },
         };
         let rendered = observer.render(&samples);
+        (observer, guard, rendered)
+    }
+
+    #[test]
+    fn metrics_carry_the_names_that_dashboards_know() {
+        let (observer, guard, rendered) = everything();
         for line in [
             "bearerd_requests_total{route=\"orders\",code=\"200\"} 1",
             "bearerd_requests_total{route=\"orders\",code=\"502\"} 1",
@@ -363,5 +370,48 @@ mod tests {
         let rendered = observer.render(&Samples::default());
         assert!(rendered.contains("bearerd_upstream_connections{route=\"orders\"} 0"));
         assert!(!rendered.contains("bearerd_token_state"), "a token that is gone is told no more");
+    }
+    #[test]
+    fn a_token_that_is_forgotten_is_told_no_more_and_the_others_go_on() {
+        let (observer, _) = observer();
+        let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
+        for token in [&kept, &gone] {
+            observer.token(token);
+            observer.token_request(token, TokenOutcome::Rejected, Duration::from_millis(30));
+            observer.token_refused(token);
+            for credential in ["one", "two"] {
+                observer.credential_rejected(token, Some(&credential.into()));
+            }
+        }
+        observer.forget_token(&gone);
+        let rendered = observer.render(&Samples::default());
+        assert!(!rendered.contains("gone"), "{rendered}");
+        // Four outcomes, a histogram of 14 lines, the refused ones, and the rejections of two credentials.
+        assert_eq!(rendered.matches("token=\"kept\"").count(), 4 + 14 + 1 + 2, "{rendered}");
+        observer.token_request(&gone, TokenOutcome::Granted, Duration::ZERO);
+        let rendered = observer.render(&Samples::default());
+        assert!(rendered.contains("bearerd_token_requests_total{token=\"gone\",outcome=\"granted\"} 1\n"), "{rendered}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn every_metric_is_on_its_page_and_none_besides() {
+        let page = include_str!("../../docs/metrics.md");
+        let (_, _, rendered) = everything();
+        let types = rendered.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let told: BTreeSet<String> = types
+            .map(|(name, kind)| match kind {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            })
+            .collect();
+        let is_metric = |name: &&str| ["bearerd_", "process_"].iter().any(|prefix| name.starts_with(prefix));
+        // A row of a table begins with the metric and its labels.
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next());
+        let explained: BTreeSet<String> = rows.filter(is_metric).map(str::to_owned).collect();
+        assert!(told.len() > 25, "{told:?}");
+        let difference: Vec<_> = told.symmetric_difference(&explained).collect();
+        assert!(difference.is_empty(), "in docs/metrics.md or in /metrics, and not in both: {difference:?}");
     }
 }

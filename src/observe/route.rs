@@ -297,3 +297,126 @@ impl Collector for RouteBook {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text;
+    use prometheus_client::registry::Registry;
+
+    use super::super::history::{POINTS, STEP};
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn rendered(book: &RouteBook) -> String {
+        let mut registry = Registry::with_prefix("bearerd");
+        registry.register_collector(Box::new(book.clone()));
+        let mut rendered = String::new();
+        text::encode(&mut rendered, &registry).unwrap();
+        rendered
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: Duration::from_secs(7), wall: SystemTime::UNIX_EPOCH } + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_summary_tells_what_was_counted() {
+        let book = RouteBook::default();
+        let route = book.route(&"orders".into());
+        assert_eq!((route.summary().requests, route.summary().latency), (0, None));
+        for (status, reason) in [
+            (200, None),
+            (204, None),
+            (499, None),
+            (504, Some(Reason::UpstreamTimeout)),
+            (502, Some(Reason::UpstreamReset)),
+            (200, Some(Reason::UpstreamReset)),
+            (999, None),
+        ] {
+            route.count(status, reason, 6 * MS);
+        }
+        let guard = route.connection();
+        let summary = route.summary();
+        assert_eq!((summary.requests, summary.failed, summary.connections), (7, 3, 1));
+        assert_eq!(summary.reasons, [(Reason::UpstreamReset, 2), (Reason::UpstreamTimeout, 1)]);
+        assert_eq!(summary.classes, [(2, 3), (4, 1), (5, 2), (9, 1)]);
+        assert_eq!(summary.latency, Some([0.0075, 0.0095, 0.009_95]), "at once, and not after the first step");
+        assert_eq!(summary.history, None, "no step has ended yet");
+        let text = rendered(&book);
+        for line in [
+            "bearerd_requests_total{route=\"orders\",code=\"499\"} 1",
+            "bearerd_requests_total{route=\"orders\",code=\"200\"} 2",
+            "bearerd_failures_total{route=\"orders\",reason=\"upstream_reset\"} 2",
+            "bearerd_request_duration_seconds_count{route=\"orders\"} 7",
+            "bearerd_upstream_connections{route=\"orders\"} 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is missing from\n{text}");
+        }
+        drop(guard);
+        assert_eq!(route.summary().connections, 0);
+    }
+
+    #[test]
+    fn every_route_is_sampled_when_a_step_ends() {
+        let book = RouteBook::default();
+        let (one, other) = (book.route(&"one".into()), book.route(&"other".into()));
+        assert_eq!(book.sample(at(0)), STEP);
+        one.count(200, None, 6 * MS);
+        assert_eq!(book.sample(at(10)), Duration::from_secs(5));
+        assert_eq!(one.summary().history, None);
+        assert_eq!(book.sample(at(16)), Duration::from_secs(14));
+        assert_eq!(book.until(), Some(at(15).wall));
+        one.count(503, Some(Reason::NoToken), 200 * MS);
+        other.count(200, None, MS);
+        book.sample(at(30));
+        let history = one.summary().history.unwrap();
+        assert_eq!((&history.requests[POINTS - 2..], &history.failed[POINTS - 2..]), (&[1, 1][..], &[0, 1][..]));
+        assert_eq!(other.summary().history.unwrap().requests[POINTS - 2..], [0, 1]);
+        // All of the window counts for the percentiles, and nothing that is older.
+        assert_eq!(one.summary().latency.unwrap()[2], 0.247);
+        for step in 2..2 + POINTS as u64 {
+            book.sample(at(30 + 15 * (step - 1)));
+        }
+        let summary = one.summary();
+        assert_eq!((summary.requests, summary.latency, summary.history), (2, None, None));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told_no_more_and_what_is_kept_goes_on() {
+        let book = RouteBook::default();
+        let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
+        let (old_kept, old_gone) = (book.route(&kept), book.route(&gone));
+        for route in [&old_kept, &old_gone] {
+            route.count(502, Some(Reason::UpstreamReset), MS);
+        }
+        book.forget("gone");
+        // A new plan asks for its routes again, and requests of the old one still end.
+        let new_kept = book.route(&kept);
+        new_kept.count(200, None, MS);
+        old_kept.count(200, None, MS);
+        old_gone.count(200, None, MS);
+        let text = rendered(&book);
+        assert!(!text.contains("gone"), "{text}");
+        assert!(text.contains("bearerd_requests_total{route=\"kept\",code=\"200\"} 2"), "{text}");
+        assert!(text.contains("bearerd_failures_total{route=\"kept\",reason=\"upstream_reset\"} 1"), "{text}");
+        assert_eq!(book.route(&gone).summary().requests, 0, "one that comes back begins anew");
+    }
+
+    #[test]
+    fn ten_thousand_routes_that_nobody_uses_cost_a_name_each() {
+        let book = RouteBook::default();
+        let routes: Vec<_> = (0..10_000).map(|index| book.route(&format!("route-{index}").into())).collect();
+        book.sample(at(0));
+        routes[17].count(200, None, MS);
+        for step in 1..100 {
+            book.sample(at(15 * step));
+        }
+        assert_eq!(routes.iter().filter(|route| route.is_used()).count(), 1);
+        assert_eq!(routes.iter().filter(|route| route.history().is_some()).count(), 1);
+        let text = rendered(&book);
+        assert!(text.len() < 4_096, "{} bytes of\n{text}", text.len());
+        assert!(size_of::<Series>() <= 80, "{} bytes", size_of::<Series>());
+        assert!(size_of::<Traffic>() <= 512, "{} bytes", size_of::<Traffic>());
+    }
+}

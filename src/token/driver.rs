@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::grant::{AskError, Grant, What};
 use super::machine::{Effect, FailureKind, Input, Machine, Why};
 use super::memory::MemoryFile;
-use super::slot::{Answer, Bought, Ear, LastError, Slot, Snapshot, Token};
+use super::slot::{Answer, Bought, Ear, Granted, LastError, Slot, Snapshot, Token};
 use super::source::Source;
 use crate::clock::Now;
 use crate::life::{Latch, contained};
@@ -51,8 +51,7 @@ pub(super) struct Driver<S> {
     /// The first of the failures since the last grant, and how many there were.
     pub(super) failing: Option<(Now, u32)>,
     pub(super) rejected: Vec<Option<Arc<LastError>>>,
-    /// When the held token was asked for, and for how long it was granted.
-    pub(super) granted: Option<(SystemTime, Duration)>,
+    pub(super) granted: Option<Granted>,
     /// Newest first.
     pub(super) answers: Arc<VecDeque<Answer>>,
     pub(super) bought: Bought,
@@ -198,7 +197,8 @@ impl<S: Source> Driver<S> {
             self.observer.tell(&Event::ScopeDiffers { token: &self.name });
         }
         self.token = Some(Arc::new(token));
-        self.granted = Some((asked.wall, life));
+        let renewal = now.plus(renew_at.saturating_sub(now.mono)).wall;
+        self.granted = Some(Granted { asked: asked.wall, life, renewal });
         self.last_error = None;
         if let Some(rejected) = self.rejected.get_mut(credential) {
             *rejected = None;

@@ -18,8 +18,8 @@ use super::slot::{Bought, Ear, Reader, Slot};
 use super::source::Source;
 use crate::clock::Now;
 use crate::life::Readiness;
-use crate::observe::Observer;
 use crate::observe::log::{Format, Level, Log, LogSettings};
+use crate::observe::{Observer, Samples, TokenOutcome};
 use crate::secret::Secret;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,6 +41,7 @@ enum Answer {
     Token(&'static str, Duration),
     Down,
     Rejected,
+    Limited,
     Panic,
 }
 
@@ -69,6 +70,7 @@ impl Source for Scripted {
                 }),
                 Answer::Down => Err(What::Unreachable("it is down".into()).into()),
                 Answer::Rejected => Err(What::Status(StatusCode::UNAUTHORIZED, Code::default()).into()),
+                Answer::Limited => Err(What::Status(StatusCode::TOO_MANY_REQUESTS, Code::default()).into()),
                 Answer::Panic => panic!("a test's own"),
             }
         }
@@ -82,6 +84,8 @@ impl Source for Scripted {
 struct Rig {
     source: Arc<Scripted>,
     reader: Reader,
+    slot: Arc<Slot>,
+    observer: Observer,
     readiness: Readiness,
     rotate: watch::Sender<()>,
     lines: Arc<Mutex<String>>,
@@ -102,12 +106,13 @@ impl Rig {
         let sink = Arc::clone(&lines);
         let settings = LogSettings { level: Level::Trace, format: Format::Pretty };
         let (rotate, rotated) = watch::channel(());
+        let observer = Observer::new(Log::to(settings, move |line| sink.lock().unwrap().push_str(line)));
         let driver = Driver {
             name: "orders".into(),
             machine: Machine::new(refresh, None, credentials, 7),
             source: Arc::clone(&source),
             slot: Arc::clone(&slot),
-            observer: Observer::new(Log::to(settings, move |line| sink.lock().unwrap().push_str(line))),
+            observer: observer.clone(),
             credential_names: (0..credentials).map(|index| format!("app-{index}").into()).collect(),
             rotated,
             latch: Some(readiness.block("token orders".into())),
@@ -124,12 +129,17 @@ impl Rig {
             bought: Bought::default(),
         };
         let driver = tokio::spawn(driver.run());
-        let reader = Reader::new(slot, "Bearer").unwrap();
-        Self { source, reader, readiness, rotate, lines, driver }
+        let reader = Reader::new(Arc::clone(&slot), "Bearer").unwrap();
+        Self { source, reader, slot, observer, readiness, rotate, lines, driver }
     }
 
     fn asked(&self) -> usize {
         self.source.asked.load(Ordering::SeqCst)
+    }
+
+    /// Whether `/metrics` says so.
+    fn counts(&self, line: &str) -> bool {
+        self.observer.render(&Samples::default()).lines().any(|other| other == line)
     }
 
     fn bearer(&self) -> String {
@@ -298,4 +308,98 @@ async fn no_line_holds_the_token() {
     let lines = rig.lines.lock().unwrap();
     assert!(lines.lines().count() > 20, "{lines}");
     assert!(!lines.contains("canary"), "{lines}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_ten_answers_are_kept_newest_first_and_what_was_bought_is_counted() {
+    let outage = [Answer::Rejected, Answer::Limited, Answer::Panic, Answer::Down];
+    let rig = Rig::new(2, outage.into_iter().chain([Answer::Token("one", HOUR)]));
+    while rig.asked() < 5 {
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    rig.reader.ready(paused).await.unwrap();
+    let snapshot = rig.slot.current();
+    let told: Vec<_> = snapshot.answers.iter().map(|answer| (answer.outcome, &*answer.credential)).collect();
+    assert_eq!(
+        told,
+        [
+            (TokenOutcome::Granted, "app-1"),
+            (TokenOutcome::Failed, "app-1"),
+            (TokenOutcome::Failed, "app-1"),
+            (TokenOutcome::Limited, "app-1"),
+            (TokenOutcome::Rejected, "app-0"),
+        ]
+    );
+    for answer in snapshot.answers.iter() {
+        // Tokio's timers are a millisecond late at the most.
+        assert!((FLIGHT..FLIGHT + SECOND / 100).contains(&answer.took), "{answer:?}");
+        assert_eq!(answer.what.is_none(), answer.outcome == TokenOutcome::Granted);
+        assert_eq!(answer.fingerprint.is_some(), answer.outcome == TokenOutcome::Granted);
+    }
+    assert_eq!(snapshot.answers[4].what.as_deref(), Some("the token endpoint answered 401 Unauthorized"));
+    assert_eq!(snapshot.answers[0].fingerprint, snapshot.token.as_ref().map(|token| token.fingerprint));
+    assert!(snapshot.answers.iter().is_sorted_by(|newer, older| newer.at > older.at));
+    assert_eq!(snapshot.bought.on(paused().wall), 1);
+    for (outcome, many) in [("granted", 1), ("rejected", 1), ("limited", 1), ("failed", 2)] {
+        let line = format!("bearerd_token_requests_total{{token=\"orders\",outcome=\"{outcome}\"}} {many}");
+        assert!(rig.counts(&line), "{line}");
+    }
+    assert!(rig.counts("bearerd_token_request_duration_seconds_count{token=\"orders\"} 5"));
+    let granted = snapshot.granted.unwrap();
+    assert_eq!(granted.life, HOUR);
+    assert_eq!(granted.asked, snapshot.answers[0].at - snapshot.answers[0].took, "it lives from when it was asked for");
+
+    let rig = Rig::new(1, [Answer::Down]);
+    while rig.asked() < 12 {
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!(rig.slot.current().answers.len(), 10);
+}
+
+#[test]
+fn what_is_bought_is_counted_by_the_utc_day() {
+    let at = |hours: u32| SystemTime::UNIX_EPOCH + hours * HOUR;
+    let mut bought = Bought::default();
+    assert_eq!(bought.on(at(0)), 0);
+    bought.count(at(22));
+    bought.count(at(23));
+    assert_eq!((bought.on(at(23)), bought.on(at(24))), (2, 0), "midnight");
+    bought.count(at(25));
+    assert_eq!(bought.on(at(26)), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_and_what_is_refused_are_counted_once() {
+    let rig = Rig::new(1, [Answer::Token("one", HOUR), Answer::Token("two", HOUR)]);
+    let first: Vec<_> = (0..3)
+        .map(|_| {
+            tokio::spawn({
+                let reader = rig.reader.clone();
+                async move { reader.ready(paused).await }
+            })
+        })
+        .collect();
+    for waiter in first {
+        waiter.await.unwrap().unwrap();
+    }
+    assert_eq!(rig.slot.waits(), 3);
+    rig.reader.ready(paused).await.unwrap();
+    assert_eq!(rig.slot.waits(), 3, "there was one");
+    tokio::time::sleep(2 * SECOND).await;
+    for _ in 0..100 {
+        rig.reader.refused(Generation(1));
+    }
+    assert!(rig.reader.newer_than(Generation(1), paused).await);
+    assert_eq!(rig.slot.waits(), 4);
+    for _ in 0..100 {
+        rig.reader.refused(Generation(1));
+    }
+    tokio::time::sleep(SECOND).await;
+    assert!(
+        rig.counts("bearerd_token_refused_total{token=\"orders\"} 1"),
+        "one token, however many requests carried it"
+    );
+    rig.reader.refused(Generation(2));
+    tokio::time::sleep(SECOND).await;
+    assert!(rig.counts("bearerd_token_refused_total{token=\"orders\"} 2"));
 }

@@ -482,6 +482,129 @@ fn rule_10_early_off_renews_when_the_token_is_over() {
     assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + HOUR - 10 * SECOND));
 }
 
+/// When the next token request is, from `now` on, and what it says why; `None` if there is none.
+fn told(machine: &Machine, now: Now) -> (Option<Duration>, String) {
+    let view = machine.view(now);
+    (view.next_ask.map(|next| next.saturating_sub(now.mono)), view.cause.to_string())
+}
+
+fn in_seconds(seconds: u32, why: &str) -> (Option<Duration>, String) {
+    (Some(seconds * SECOND), why.to_owned())
+}
+
+#[test]
+fn it_says_why_it_asks_when_it_does() {
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
+    assert_eq!(told(&machine, epoch()), in_seconds(0, "the first"));
+    machine.step(epoch(), Input::Start);
+    assert_eq!(told(&machine, epoch()), (None, "the first".to_owned()), "it is under way");
+    machine.step(epoch(), granted(HOUR));
+    let (due, why) = told(&machine, epoch());
+    assert_eq!(why, "a planned renewal");
+    let due = epoch() + due.unwrap();
+    machine.step(due, WAKE);
+    assert_eq!(told(&machine, due), (None, "a planned renewal".to_owned()));
+    for why in ["backoff after 1 failure", "backoff after 2 failures", "backoff after 3 failures"] {
+        machine.step(due, failed(FailureKind::Transient));
+        let (next, said) = told(&machine, due);
+        assert_eq!(said, why);
+        assert_eq!(next.unwrap() + due.mono, machine.wake_at(due).unwrap(), "what it says is when it wakes");
+        let mut again = machine.clone();
+        let later = due + next.unwrap();
+        assert_eq!(asks(&again.step(later, WAKE)), 1);
+        assert_eq!(told(&again, later), (None, "another try".to_owned()));
+        machine = again;
+    }
+    // A wish beats our own patience where it is longer, and only there.
+    let wish = |seconds| Input::Failed(Failed { kind: FailureKind::Transient, retry_after: Some(seconds * SECOND) });
+    let mut patient = machine.clone();
+    patient.step(due, wish(120));
+    assert_eq!(told(&patient, due), in_seconds(120, "the provider said Retry-After"));
+    machine.step(due, wish(1));
+    assert_eq!(told(&machine, due).1, "backoff after 4 failures");
+}
+
+#[test]
+fn it_says_what_holds_a_renewal_back_that_an_upstream_asks_for() {
+    let mut machine = holding(1);
+    let now = epoch() + SECOND / 2;
+    machine.step(now, Input::Refused(Generation(1)));
+    assert_eq!(
+        told(&machine, now),
+        (Some(SECOND / 2), "two token requests are never closer (`min_interval`)".to_owned())
+    );
+    let now = epoch() + 60 * SECOND;
+    machine.step(now, WAKE);
+    assert_eq!(told(&machine, now), (None, "an upstream refused the last one".to_owned()));
+    machine.step(now, granted(HOUR));
+    let now = now + 4 * SECOND;
+    machine.step(now, Input::Refused(Generation(2)));
+    let held = "an upstream refused the token; renewals for that are held back (`after_401`)";
+    assert_eq!(told(&machine, now), in_seconds(6, held));
+    // What is planned sooner than that is planned.
+    machine.step(now + 6 * SECOND, WAKE);
+    machine.step(now + 6 * SECOND, granted(20 * SECOND));
+    machine.step(now + 10 * SECOND, Input::Refused(Generation(3)));
+    assert_eq!(told(&machine, now + 10 * SECOND).1, "a planned renewal");
+}
+
+#[test]
+fn it_says_when_nothing_uses_the_token_and_when_it_has_expired() {
+    let mut machine = Machine::new(Refresh { when_idle: false, ..Refresh::default() }, None, 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), granted(HOUR));
+    for now in [epoch(), epoch() + 2 * HOUR] {
+        machine.step(now, Input::Wake { used: false });
+        assert_eq!(told(&machine, now), (None, "nothing uses the token (`when_idle: off`)".to_owned()));
+    }
+    machine.step(epoch() + 2 * HOUR, Input::Wanted);
+    assert_eq!(told(&machine, epoch() + 2 * HOUR), (None, "the last one has expired".to_owned()));
+}
+
+#[test]
+fn it_says_what_the_budget_has_to_do_with_it() {
+    let spent = holding_with(Budget { requests: 1, window: 2 * HOUR });
+    assert_eq!(spent.view(epoch()).budget_left, Some(0));
+    assert_eq!(told(&spent, epoch() + HOUR), in_seconds(3_600, "the budget is spent"));
+    assert_eq!(spent.view(epoch() + 2 * HOUR).budget_left, Some(1), "the window has moved on");
+    assert_eq!(Machine::new(Refresh::default(), None, 1, 7).view(epoch()).budget_left, None);
+
+    // Of three, two are for the renewals of an hour's token.
+    let mut machine = holding_with(Budget { requests: 3, window: HOUR });
+    assert_eq!(machine.view(epoch()).budget_left, Some(2));
+    let now = epoch() + 60 * SECOND;
+    machine.step(now, Input::Refused(Generation(1)));
+    let (next, why) = told(&machine, now);
+    assert_eq!(why, "a planned renewal", "it is sooner than the window");
+    assert!(next.unwrap() < HOUR);
+
+    let mut machine = Machine::new(Refresh::default(), Some(BUDGET), 1, 7);
+    let mut now = epoch();
+    machine.step(now, Input::Start);
+    let mut said = Vec::new();
+    for _ in 0..7 {
+        machine.step(now, failed(FailureKind::Transient));
+        let (next, why) = told(&machine, now);
+        said.push(why);
+        now = now + next.unwrap();
+        assert_eq!(asks(&machine.step(now, WAKE)), 1);
+    }
+    assert_eq!(said[3], "backoff after 4 failures");
+    assert_eq!(said[5], "half of the budget is spent, and tries after failures are spread over the rest");
+}
+
+#[test]
+fn refusals_are_told_that_the_rest_of_the_budget_is_not_for_them() {
+    // A token that lives for a day is renewed once a window of two hours at the most, and the window is long over by then.
+    let mut machine = Machine::new(Refresh::default(), Some(Budget { requests: 2, window: 2 * HOUR }), 1, 7);
+    machine.step(epoch(), Input::Start);
+    machine.step(epoch(), granted(24 * HOUR));
+    let now = epoch() + HOUR;
+    machine.step(now, Input::Refused(Generation(1)));
+    assert_eq!(machine.view(now).budget_left, Some(1));
+    assert_eq!(told(&machine, now), in_seconds(3_600, "what is left of the budget is kept for planned renewals"));
+}
+
 #[test]
 fn an_outage_of_ten_minutes_costs_at_most_forty_requests_and_is_invisible_to_a_token_of_an_hour() {
     for seed in 0..100 {
@@ -620,6 +743,15 @@ fn sweep_one(seed: u64) {
         if let (Some(old), Some(new)) = (before.held, after.held) {
             assert!(new.0 >= old.0, "generations only grow");
             assert!(matches!(input, Input::Granted { .. }) || old == new, "rules 6 and 8: {input:?} changed the token");
+        }
+        // What it says of the next request is what it does.
+        if let Some(next) = after.next_ask {
+            assert!(next > now.mono, "due, and not asked: {after:?}");
+            assert!(after.cause != Cause::Unused, "{after:?}");
+            assert!(after.cause != Cause::Backoff(0), "{after:?}");
+            assert!(after.cause != Cause::Spaced || next <= last_grant + refresh.min_interval, "{after:?}");
+            assert!(after.cause != Cause::RetryAfter || next == embargo, "{after:?}");
+            assert!(after.cause != Cause::Budget || after.budget_left == Some(0), "{after:?}");
         }
         // Rule 12: unless it flies, or waits for a reader by choice, something will wake it.
         let wake = machine.wake_at(now);

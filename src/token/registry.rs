@@ -12,7 +12,7 @@ use super::machine::{Cause, Machine};
 use super::memory::MemoryFile;
 use super::policy::Budget;
 use super::settings::{Credential, Proof, SecretSource, Settings};
-use super::slot::{Answer, Bought, Ear, Reader, Slot};
+use super::slot::{Answer, Bought, Ear, Granted, Reader, Slot};
 use super::source::{SourceError, TokenEndpoint};
 use crate::clock::Now;
 use crate::files::Files;
@@ -159,10 +159,8 @@ pub struct Status {
     /// The identifier of the credential in use, and its place in the configured list.
     pub credential: Arc<str>,
     pub credential_index: usize,
-    /// When the held token was asked for, and for how long it was granted.
-    pub granted: Option<(SystemTime, Duration)>,
-    /// When its renewal is planned.
-    pub renew_at: Option<SystemTime>,
+    pub granted: Option<Granted>,
+    /// How long it is until the planned renewal.
     pub renew_in: Option<Duration>,
     pub asking: bool,
     /// `None` while a token request is under way, and while nobody wants one.
@@ -200,7 +198,6 @@ impl Entry {
             credential: credential.map_or_else(|| "".into(), |credential| Arc::clone(&credential.client_id)),
             credential_index: snapshot.credential,
             granted: snapshot.granted,
-            renew_at: token.and_then(|token| date(token.renew_at, now)),
             renew_in: token.map(|token| token.renew_at.saturating_sub(now.mono)),
             asking: snapshot.airborne,
             next_attempt_in: snapshot.next_ask.map(|next| next.saturating_sub(now.mono)),
@@ -225,14 +222,6 @@ impl Entry {
     }
 }
 
-/// The date of an instant on the clock since boot; `None` if no calendar has it.
-fn date(mono: Duration, now: Now) -> Option<SystemTime> {
-    match mono.checked_sub(now.mono) {
-        Some(ahead) => now.wall.checked_add(ahead),
-        None => now.wall.checked_sub(now.mono - mono),
-    }
-}
-
 impl Status {
     pub fn sample(&self, now: Now) -> TokenSample {
         TokenSample {
@@ -241,8 +230,8 @@ impl Status {
             credentials: self.credentials.iter().map(|credential| Arc::clone(&credential.name)).collect(),
             using: self.credential_index,
             expiry: self.usable_until,
-            life: self.granted.map(|(_, life)| life),
-            renewal: self.renew_at,
+            life: self.granted.map(|granted| granted.life),
+            renewal: self.granted.map(|granted| granted.renewal),
             next_request: self.next_attempt_in.and_then(|ahead| now.wall.checked_add(ahead)),
             budget: self.budget.map(|(budget, left)| (budget.requests, left)),
             waits: self.waits,

@@ -36,13 +36,23 @@ pub(super) struct Snapshot {
     pub(super) rejected: Vec<Option<Arc<LastError>>>,
     /// The nudges that the driver had heard when it wrote this.
     pub(super) heard: Heard,
-    /// When the held token was asked for, and for how long it was granted.
-    pub(super) granted: Option<(SystemTime, Duration)>,
+    pub(super) granted: Option<Granted>,
     /// Newest first.
     pub(super) answers: Arc<VecDeque<Answer>>,
     pub(super) bought: Bought,
     /// Of the credential in use.
     pub(super) budget_left: Option<u32>,
+}
+
+/// The dates of the held token: its life as a calendar has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    /// Its life counts from then.
+    pub asked: SystemTime,
+    /// As the provider says.
+    pub life: Duration,
+    /// When its renewal is planned.
+    pub renewal: SystemTime,
 }
 
 /// How one token request ended.

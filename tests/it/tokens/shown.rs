@@ -89,6 +89,105 @@ async fn status_tells_of_a_token_all_but_the_token() {
 }
 
 #[tokio::test]
+async fn what_the_provider_answered_is_told_and_what_was_bought() {
+    let bench = Bench::with(|settings| settings.life = Duration::from_secs(3_600), |_| {}).await;
+    bench.provider.script().push(Answer::json(401, &json!({"error": "invalid_client"})));
+    bench.provider.script().push(Answer::status(500));
+    bench.provider.script().push(Answer::status(503).header("retry-after", "1"));
+    let rig = bench.start("budget: 60/1h");
+    rig.proxy.until_ready().await;
+    let status = rig.proxy.page("/status").await.json();
+    let token = &status["tokens"][0];
+    let answers = token["answers"].as_array().unwrap();
+    let told: Vec<_> = answers.iter().map(|answer| (answer["outcome"].as_str(), answer["what"].as_str())).collect();
+    let expected = [
+        (Some("granted"), None),
+        (Some("limited"), Some("the token endpoint answered 503 Service Unavailable; it asks to be left alone for 1s")),
+        (Some("failed"), Some("the token endpoint answered 500 Internal Server Error")),
+        (Some("rejected"), Some("the token endpoint answered 401 Unauthorized (invalid_client)")),
+    ];
+    assert_eq!(told, expected, "{token:#}");
+    for answer in answers {
+        assert_eq!(answer["credential"], CLIENT);
+        assert!(answer["took_seconds"].as_f64().is_some_and(|took| (0.0..20.0).contains(&took)), "{answer}");
+        assert!(answer["at"].as_str().is_some_and(|at| humantime::parse_rfc3339(at).is_ok()), "{answer}");
+    }
+    assert_eq!(answers[0]["fingerprint"], newest(&rig).to_string());
+    assert_eq!(answers[1]["fingerprint"], json!(null));
+    // Midnight may come between the grant and the look; then it is another day.
+    let bought = token["bought_today"].as_u64().unwrap();
+    assert!(
+        bought == 1 || answers[0]["at"].as_str().unwrap()[..10] != status["now"].as_str().unwrap()[..10],
+        "{token:#}"
+    );
+    assert_eq!(token["budget"], json!({"limit": 60, "per_seconds": 3_600, "left": 56}));
+    assert_eq!(token["life_seconds"], 3_600.0);
+    assert_eq!(token["next_attempt_why"], "a planned renewal");
+    let at = |key: &str| humantime::parse_rfc3339(token[key].as_str().unwrap()).unwrap();
+    let renewal = at("renew_at").duration_since(at("issued_at")).unwrap().as_secs();
+    assert!((2_400..=2_700).contains(&renewal), "{renewal} s after it was asked for: {token:#}");
+    let ahead = |key: &str| token[key].as_f64().unwrap();
+    assert!((ahead("renew_in_seconds") - ahead("next_attempt_in_seconds")).abs() < 0.01, "{token:#}");
+
+    let text = metrics(&rig).await;
+    for (sample, expected) in [
+        ("bearerd_token_requests_total{token=\"main\",outcome=\"limited\"}", 1.0),
+        ("bearerd_token_requests_total{token=\"main\",outcome=\"granted\"}", 1.0),
+        ("bearerd_token_request_duration_seconds_count{token=\"main\"}", 4.0),
+        ("bearerd_token_lifetime_seconds{token=\"main\"}", 3_600.0),
+        ("bearerd_token_budget_limit{token=\"main\"}", 60.0),
+        ("bearerd_token_budget_left{token=\"main\"}", 56.0),
+        ("bearerd_token_waits_total{token=\"main\"}", 0.0),
+        ("bearerd_token_refused_total{token=\"main\"}", 0.0),
+    ] {
+        assert_eq!(value(&text, sample), Some(expected), "{sample} in\n{text}");
+    }
+    let renewal = value(&text, "bearerd_token_renewal_timestamp_seconds{token=\"main\"}").unwrap();
+    let expiry = value(&text, "bearerd_token_expiry_timestamp_seconds{token=\"main\"}").unwrap();
+    assert!(expiry - renewal > 800.0 && expiry - renewal < 1_200.0, "{renewal} {expiry}");
+    let next = value(&text, "bearerd_token_next_request_timestamp_seconds{token=\"main\"}").unwrap();
+    assert!((next - renewal).abs() < 1.0, "{next} {renewal}");
+    let again = metrics(&rig).await;
+    assert_eq!(
+        value(&again, "bearerd_token_renewal_timestamp_seconds{token=\"main\"}"),
+        Some(renewal),
+        "it does not move"
+    );
+}
+
+#[tokio::test]
+async fn why_it_asks_next_is_told_and_who_waits_is_counted() {
+    let bench = Bench::new().await;
+    bench.provider.script().push(Answer::status(429).header("retry-after", "2"));
+    let rig = bench.start("");
+    rig.proxy.until_said("answered 429").await;
+    let token = rig.proxy.page("/status").await.json()["tokens"][0].clone();
+    assert_eq!(token["next_attempt_why"], "the provider said Retry-After", "{token:#}");
+    // In the second before it asks again a request waits for that.
+    rig.proxy.until_ready().await;
+    let latch = bearerd::demo::answer::Latch::new();
+    rig.provider.script().push(Answer::Serve.held_by(&latch));
+    rig.api.script().push(Answer::status(401));
+    let asking = tokio::spawn({
+        let mut app = rig.app().await;
+        async move { app.get("/").await.status }
+    });
+    eventually("the request waits", || rig.provider.count() == 3).await;
+    let token = rig.proxy.page("/status").await.json()["tokens"][0].clone();
+    assert_eq!((&token["asking"], &token["next_attempt_in_seconds"]), (&json!(true), &json!(null)));
+    assert_eq!(token["next_attempt_why"], "an upstream refused the last one");
+    latch.open();
+    assert_eq!(asking.await.unwrap(), 200);
+    let text = metrics(&rig).await;
+    assert_eq!(value(&text, "bearerd_token_waits_total{token=\"main\"}"), Some(1.0), "{text}");
+    assert_eq!(value(&text, "bearerd_token_refused_total{token=\"main\"}"), Some(1.0), "{text}");
+    assert!(
+        value(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6)
+            || cfg!(not(target_os = "linux"))
+    );
+}
+
+#[tokio::test]
 async fn tokens_of_two_routes_never_mix() {
     let bench = Bench::with(
         |settings| {

@@ -27,6 +27,7 @@ mod limits;
 mod loops;
 mod misbehaving;
 mod misbehaving_http2;
+mod numbers;
 mod pipelining;
 mod places;
 mod review;
