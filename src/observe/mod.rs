@@ -390,7 +390,10 @@ mod tests {
         assert_eq!(rendered.matches("token=\"kept\"").count(), 4 + 14 + 1 + 2, "{rendered}");
         observer.token_request(&gone, TokenOutcome::Granted, Duration::ZERO);
         let rendered = observer.render(&Samples::default());
-        assert!(rendered.contains("bearerd_token_requests_total{token=\"gone\",outcome=\"granted\"} 1\n"), "{rendered}");
+        assert!(
+            rendered.contains("bearerd_token_requests_total{token=\"gone\",outcome=\"granted\"} 1\n"),
+            "{rendered}"
+        );
     }
 
     #[test]
