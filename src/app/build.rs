@@ -14,6 +14,7 @@ use crate::inbound::settings::{Limits, ListenAddress, ListenSettings};
 use crate::inbound::{self, Address, Door};
 use crate::life::{Latch, Readiness};
 use crate::observe::Observer;
+use crate::observe::access::{Sheet, SheetError};
 use crate::observe::event::Event;
 use crate::outbound::{AddressGuard, DestinationError, Destinations};
 use crate::rules::settings::ClientSettings;
@@ -38,6 +39,8 @@ pub struct Bound {
     pub(super) clients: Vec<ClientSettings>,
     pub(super) limits: Limits,
     pub(super) shutdown: Shutdown,
+    pub(super) access_log: Option<Sheet>,
+    pub(super) tracing: bool,
     pub(super) readiness: Readiness,
     /// Held until everything has begun, so that nobody is told "ready" before.
     pub(super) beginning: Latch,
@@ -62,6 +65,8 @@ pub enum AppError {
         #[source]
         error: DestinationError,
     },
+    #[error("access_log: {0}")]
+    AccessLog(#[from] SheetError),
     #[error("intercept: {0}")]
     Ca(#[from] CaError),
     #[error("route `{route}`: {problem}")]
@@ -78,8 +83,9 @@ impl Bound {
             true => Some(Arc::new(authority(&plan, &observer)?)),
             false => None,
         };
+        let access_log = plan.access_log.as_ref().map(Sheet::open).transpose()?;
         let Plan { listeners, admin, health, workers, shutdown, state_dir, .. } = plan;
-        let Plan { tokens, routes, callers, tunnels, limits, .. } = plan;
+        let Plan { tokens, routes, callers, tunnels, limits, tracing, .. } = plan;
         let configs = ClientConfigs::default();
 
         let mut schemes: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
@@ -148,6 +154,8 @@ impl Bound {
             clients: callers.clients,
             limits,
             shutdown,
+            access_log,
+            tracing,
             beginning: readiness.block("the listeners".into()),
             readiness,
         })

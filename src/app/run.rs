@@ -49,9 +49,12 @@ impl Bound {
             clients,
             limits,
             shutdown,
+            access_log,
+            tracing,
             readiness,
             beginning,
         } = self;
+        observer.log_access(access_log)?;
         let drain = DrainSignal::default();
 
         let teller = observer.clone();
@@ -111,6 +114,7 @@ impl Bound {
             destinations,
             observer: observer.clone(),
             via: Arc::new(Via::new(fastrand::u32(..))),
+            tracing,
             limits,
             upstreams: Stock::of(shares.upstreams),
             drain: drain.clone(),
@@ -164,6 +168,7 @@ impl Bound {
         acceptors.shutdown().await;
         drop(workers);
         drop((drivers, keepers));
+        observer.end_access_log().await;
         observer.tell(&Event::Stopped { cut_off: ended.cut_off });
         // Waited for, because a socket's file goes with whoever listens on it.
         shown_by.shutdown().await;

@@ -29,6 +29,7 @@ use crate::ca;
 use crate::config::sources::DEFAULT;
 use crate::config::{Plan, Shutdown};
 use crate::inbound::{ListenAddress, ListenSettings};
+use crate::observe::access::AccessLog;
 use crate::observe::event::Event;
 use crate::observe::log::Level;
 use crate::rules::RouteSettings;
@@ -156,6 +157,9 @@ fn settle(plan: &mut Plan) -> Result<Vec<String>, Failed> {
     drop(plan.admin.take_if(|admin| !moved(admin)));
     // Kubelets are no concern of a command's.
     plan.health = None;
+    if plan.access_log.take_if(|to| *to == AccessLog::Stdout).is_some() {
+        notes.push("`access_log: stdout` is left out: standard output is the command's; a path would do".to_owned());
+    }
     plan.shutdown = Shutdown { delay: Duration::ZERO, timeout: plan.shutdown.timeout.min(PARTING) };
     Ok(notes)
 }

@@ -69,6 +69,18 @@ fn failed(error: &AppError) -> Failed {
                 }
             }
         }
+        AppError::AccessLog(sheet) => {
+            let cure = match sheet.error.kind() {
+                io::ErrorKind::NotFound => "\n  hint: make its folder first, for the user that bearerd runs as",
+                io::ErrorKind::PermissionDenied => {
+                    "\n  hint: the file, or the folder that it is made in, must be this user's to write to; systemd does \
+                     it with `LogsDirectory=`; `access_log: stdout` needs no file"
+                }
+                io::ErrorKind::IsADirectory => "\n  hint: name a file in it",
+                _ => "",
+            };
+            Failed::Configuration(format!("error: {error}{cure}"))
+        }
         AppError::Listener { .. }
         | AppError::Token(_)
         | AppError::Route { .. }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::inbound::settings::{Limits, ListenSettings};
+use crate::observe::access::AccessLog;
 use crate::observe::log::LogSettings;
 use crate::rules::settings::Callers;
 use crate::rules::{RouteSettings, TunnelTo};
@@ -25,6 +26,10 @@ pub struct Plan {
     /// Threads that carry traffic; `auto` is already counted out.
     pub workers: usize,
     pub log: LogSettings,
+    /// `None` is `access_log: off`.
+    pub access_log: Option<AccessLog>,
+    /// Whether a trace is begun where a request belongs to none.
+    pub tracing: bool,
     pub shutdown: Shutdown,
     /// Where what must outlive a restart is kept; `None` is `state_dir: off`.
     pub state_dir: Option<PathBuf>,

@@ -8,10 +8,11 @@ use std::fmt::Write as _;
 
 use url::Url;
 
-use super::formats::{duration_text, mode_text, rate_text, size_text};
+use super::formats::{STDOUT, duration_text, mode_text, rate_text, size_text};
 use super::plan::Plan;
 use super::translate::in_clear;
 use crate::inbound::settings::{ListenAddress, ListenSettings};
+use crate::observe::access::AccessLog;
 use crate::observe::log::{Format, Level};
 use crate::rules::settings::{Allow, ClientSettings, OnAuthorization, RouteSettings};
 use crate::tls::{Protocols, ServerTls, TlsSettings};
@@ -38,6 +39,15 @@ pub fn text(plan: &Plan) -> String {
         page.key("level", level(plan.log.level));
         page.key("format", format(plan.log.format));
     });
+    page.key(
+        "access_log",
+        match &plan.access_log {
+            None => off(),
+            Some(AccessLog::Stdout) => STDOUT.to_owned(),
+            Some(AccessLog::File(path)) => quoted(&path.display().to_string()),
+        },
+    );
+    page.key("tracing", plan.tracing);
     page.map("shutdown", |page| {
         page.key("delay", duration_text(plan.shutdown.delay));
         page.key("timeout", duration_text(plan.shutdown.timeout));

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::observe::access::{Tally, Trail};
 use crate::observe::event::Asked;
 use crate::observe::reason::Reason;
 use crate::observe::{Observer, RouteMetrics};
 use crate::rules::gate::Place;
 use crate::rules::guards::origin;
 use crate::rules::{Arrival, Caller, Route};
-use crate::token::Generation;
+use crate::token::{Generation, Identity};
+use crate::wire::authority::Authority;
 use crate::wire::form::Target;
+use crate::wire::trace::TraceId;
 
 /// nginx's code for an app that went away before it had its answer; no server sends it.
 const APP_GONE: u16 = 499;
@@ -29,6 +33,8 @@ pub(super) struct Exchange {
     reason: Option<Reason>,
     /// Its place among the route's requests under way.
     place: Option<Place>,
+    /// What the access log is to say.
+    trail: Trail,
     /// What is to be told of its token when the answer's end says how the call ended.
     carried: Option<Carried>,
     /// What a line about its refusal tells of it; `None` where the route says it all.
@@ -44,12 +50,18 @@ pub(super) struct Carried {
 }
 
 impl Exchange {
-    pub(super) fn new(observer: Observer, method: Method) -> Self {
+    pub(super) fn new(observer: Observer, head: &Parts, arrival: &Arrival) -> Self {
+        let mut trail = observer.trail();
+        trail.note(|entry| {
+            entry.came(arrival.asked(Asked::default()));
+            entry.asks(&head.method, &head.uri, head.version);
+        });
         Self {
+            trail,
             observer,
             route: None,
             tunnel: None,
-            method,
+            method: head.method.clone(),
             begun: Instant::now(),
             status: None,
             reason: None,
@@ -61,17 +73,67 @@ impl Exchange {
 
     pub(super) fn by(&mut self, route: Option<&Arc<Route>>) {
         self.route = route.cloned();
+        if let Some(route) = route {
+            self.trail.note(|entry| {
+                let upstream = &route.settings.upstream;
+                let scheme = if upstream.https { "https" } else { "http" };
+                entry.route(&route.metrics);
+                entry.upstream = Some(format!("{scheme}://{}", upstream.authority));
+            });
+        }
+    }
+
+    /// What becomes of it, for whoever sends it.
+    pub(super) fn trail(&mut self) -> &mut Trail {
+        &mut self.trail
+    }
+
+    /// Where its bytes are counted.
+    pub(super) fn tally(&self) -> Option<&Arc<Tally>> {
+        self.trail.tally()
+    }
+
+    /// It names this host, and comes from this caller.
+    pub(super) fn names(&mut self, host: Option<&Authority>, caller: Option<&Caller>) {
+        self.trail.note(|entry| {
+            entry.host = host.map(Authority::to_string);
+            entry.caller = caller.map(|caller| Arc::clone(&caller.name));
+        });
+    }
+
+    /// It belongs to this trace.
+    pub(super) fn traced(&mut self, trace: Option<TraceId>) {
+        self.trail.note(|entry| entry.trace = trace.map(TraceId::number));
+    }
+
+    /// It cannot go without its route's token.
+    pub(super) fn needs_token(&mut self) {
+        if let Some(token) = self.route.as_ref().and_then(|route| route.token.as_ref()) {
+            self.trail.note(|entry| entry.token = Some(Arc::clone(token.name())));
+        }
+    }
+
+    /// This one is on it.
+    pub(super) fn signed(&mut self, identity: Option<Identity>) {
+        let token = self.route.as_ref().and_then(|route| route.token.as_ref());
+        if let (Some(token), Some(identity)) = (token, identity) {
+            self.trail.note(|entry| entry.signed = Some((identity.fingerprint, token.credential(identity).cloned())));
+        }
     }
 
     /// It is a tunnel.
-    pub(super) fn through(&mut self, tunnel: &RouteMetrics) {
+    pub(super) fn through(&mut self, tunnel: &RouteMetrics, to: &Authority) {
         self.tunnel = Some(tunnel.clone());
+        self.trail.note(|entry| {
+            entry.route(tunnel);
+            entry.upstream = Some(to.to_string());
+        });
     }
 
     /// It is for this, and is or may be refused.
-    pub(super) fn seeks(&mut self, target: &Target, headers: &HeaderMap, caller: Option<Caller>) {
+    pub(super) fn seeks(&mut self, target: &Target, headers: &HeaderMap, caller: Option<&Caller>) {
         let host = target.authority().map(ToString::to_string);
-        let client = caller.map(|caller| caller.name);
+        let client = caller.map(|caller| Arc::clone(&caller.name));
         self.sought = Some(Box::new(Asked { host, origin: origin(headers), client, ..Asked::default() }));
     }
 
@@ -155,12 +217,10 @@ fn known(method: &Method) -> &'static str {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.observer.exchange(
-            self.metrics(),
-            known(&self.method),
-            self.status.map_or(APP_GONE, |status| status.as_u16()),
-            self.reason,
-            self.begun.elapsed(),
-        );
+        let status = self.status.map_or(APP_GONE, |status| status.as_u16());
+        self.observer.exchange(self.metrics(), known(&self.method), status, self.reason, self.begun.elapsed());
+        let mut trail = std::mem::take(&mut self.trail);
+        trail.note(|entry| (entry.status, entry.reason) = (Some(status), self.reason));
+        self.observer.leave(trail);
     }
 }

@@ -31,6 +31,7 @@ pub use self::upgrade::{Next, Upgrade};
 use crate::clock::Now;
 use crate::life::contained;
 use crate::observe::Observer;
+use crate::observe::access::{Phase, Trail};
 use crate::outbound::{Outbound, Outgoing, Prepared, SendError, Unsealed};
 use crate::rules::gate::Full;
 use crate::rules::way_back::way_back;
@@ -43,6 +44,7 @@ use crate::wire::headers::{
     strip_trailers,
 };
 use crate::wire::replay::Replay;
+use crate::wire::trace::TraceId;
 use crate::wire::via::Via;
 use crate::wire::websocket::Handshake;
 
@@ -52,6 +54,8 @@ pub struct Forward {
     pub outbound: Rc<Outbound>,
     pub observer: Observer,
     pub via: Arc<Via>,
+    /// Whether a trace is begun where a request belongs to none.
+    pub tracing: bool,
     pub clock: fn() -> Now,
 }
 
@@ -66,7 +70,7 @@ enum Answer {
 impl Forward {
     /// Answers a request. There is always an answer; that the connection ends with it, it says as HTTP/1 does.
     pub async fn handle(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<Reply> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let version = head.version;
         let expects = version == Version::HTTP_11 && expects_continue(&head.headers);
         let is_call = version == Version::HTTP_2 && grpc::is_grpc(&head.headers);
@@ -76,7 +80,14 @@ impl Forward {
         // An app may have sent ahead what it means for a WebSocket; unless there is one, nothing behind the request is
         // to be read as another.
         let ends = handshake.is_some();
-        let mut exchange = Exchange::new(self.observer.clone(), head.method.clone());
+        let mut exchange = Exchange::new(self.observer.clone(), &head, arrival);
+        body.count(exchange.tally());
+        if self.tracing {
+            let random = || (fastrand::u128(..), fastrand::u64(..));
+            exchange.traced(Some(TraceId::of_or_begun(&mut head.headers, random)));
+        } else if exchange.trail().is_on() {
+            exchange.traced(TraceId::of(&head.headers));
+        }
         let outcome = contained(pin!(self.exchange(arrival, head, &body, handshake, &mut exchange))).await;
         let failure = match outcome {
             Some(Ok(Answer::Placeholder)) => {
@@ -119,13 +130,14 @@ impl Forward {
         if let Some(intercepted) = &arrival.intercepted {
             target = target.within(intercepted.authority())?;
         }
-        let admission =
-            self.routes.admit(&target, &head.method, &head.headers, arrival).map_err(|(refusal, route)| {
-                exchange.by(route.as_ref());
-                let caller = self.routes.clients().name(arrival, &head.headers, target.form());
-                exchange.seeks(&target, &head.headers, caller);
-                Failure::refused(refusal, &target)
-            })?;
+        let caller = self.routes.clients().name(arrival, &head.headers, target.form());
+        exchange.names(target.authority(), caller.as_ref());
+        let admission = self.routes.admit(&target, &head.method, &head.headers, arrival, caller.as_ref());
+        let admission = admission.map_err(|(refusal, route)| {
+            exchange.by(route.as_ref());
+            exchange.seeks(&target, &head.headers, caller.as_ref());
+            Failure::refused(refusal, &target)
+        })?;
         let admitted = match admission {
             Admission::Forward(admitted) => admitted,
             Admission::StubToken(route) => {
@@ -139,7 +151,9 @@ impl Forward {
         if self.via.has_passed(&head.headers) {
             return Err(Failure::Upstream(Fault::Loop));
         }
-        exchange.entered(route.gate.enter().await?);
+        let place = route.gate.enter(exchange.trail()).await?;
+        exchange.entered(place);
+        exchange.needs_token();
 
         let mut prepared = Prepared::new(head, &admitted, &self.via);
         if let Some(handshake) = &handshake {
@@ -154,16 +168,19 @@ impl Forward {
         // gets the API's own word.
         let mut kept = None;
         let (mut response, mut lease) = loop {
-            let outgoing = match (self.authorize(&admitted, &prepared, body).await, kept.take()) {
+            let outgoing = match (self.authorize(&admitted, &prepared, body, exchange.trail()).await, kept.take()) {
                 (Ok(outgoing), _) => outgoing,
                 (Err(_), Some(answer)) => break answer,
                 (Err(failure), None) => return Err(failure),
             };
-            let generation = outgoing.generation();
+            let identity = outgoing.identity();
+            exchange.signed(identity);
+            let generation = identity.map(|identity| identity.generation);
             let sent = match handshake {
-                None => self.outbound.send(outgoing, body, retried > 0).await,
-                Some(_) => self.outbound.send_alone(outgoing, body).await,
+                None => self.outbound.send(outgoing, body, retried > 0, exchange.trail()).await,
+                Some(_) => self.outbound.send_alone(outgoing, body, exchange.trail()).await,
             };
+            exchange.trail().enter(Phase::Other);
             body.withhold();
             let mut outcome = sent.map(|(response, lease)| (Source::of(response), lease));
             let told = match &mut outcome {
@@ -185,7 +202,10 @@ impl Forward {
                     token.refused(generation);
                     // Once more and no more: a second refusal is told, and not waited for.
                     let again = refused.is_none() && body.can_repeat();
-                    if again && token.newer_than(generation, self.clock).await {
+                    exchange.trail().enter(Phase::Token);
+                    let renewed = again && token.newer_than(generation, self.clock).await;
+                    exchange.trail().enter(Phase::Other);
+                    if renewed {
                         (refused, kept) = (Some(generation), Some(answer));
                         continue;
                     }
@@ -243,16 +263,24 @@ impl Forward {
     }
 
     /// Puts the token on, after waiting for the token request that is under way if there is no token yet.
-    async fn authorize(&self, admitted: &Admitted, prepared: &Prepared, body: &Replay) -> Result<Outgoing, Failure> {
+    async fn authorize(
+        &self,
+        admitted: &Admitted,
+        prepared: &Prepared,
+        body: &Replay,
+        trail: &mut Trail,
+    ) -> Result<Outgoing, Failure> {
         let missing = match Outgoing::seal(admitted, prepared, body, (self.clock)()) {
             Ok(outgoing) => return Ok(outgoing),
             Err(Unsealed::NoToken(missing)) => missing,
             Err(gone @ Unsealed::BodyGone) => return Err(gone.into()),
         };
+        trail.enter(Phase::Token);
         match &admitted.route().token {
             Some(token) => token.ready(self.clock).await?,
             None => return Err(missing.into()),
         }
+        trail.enter(Phase::Other);
         Ok(Outgoing::seal(admitted, prepared, body, (self.clock)())?)
     }
 }

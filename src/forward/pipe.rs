@@ -12,6 +12,8 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::observe::access::Tally;
+
 /// The most that is read at a time, and so the most that is kept for a side that is slow. Half of what TLS puts into a
 /// record: more would only wait here instead of in the kernel.
 const PIECE: usize = 8 * 1024;
@@ -19,7 +21,7 @@ const PIECE: usize = 8 * 1024;
 /// When one side broke, how long the other has to take what is left for it and to end as well.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Passes on what comes until both sides have ended. `ahead` was read from `app` already.
+/// Passes on what comes until both sides have ended. `ahead` was read from `app` already. `tally` counts what was taken.
 ///
 /// It may be quiet for as long as both like. What one side sends has to be taken, though, and a side that ends in good
 /// order is told the other, which may go on; in both cases nothing may stand still for longer than `idle`. A side that
@@ -29,8 +31,11 @@ pub(super) async fn join(
     ahead: Bytes,
     mut upstream: impl AsyncRead + AsyncWrite + Unpin,
     idle: Duration,
+    tally: Option<&Tally>,
 ) {
-    let (mut up, mut down) = (Way::with(ahead), Way::with(Bytes::new()));
+    let read = |bytes| tally.into_iter().for_each(|tally| tally.read(bytes));
+    let written = |bytes| tally.into_iter().for_each(|tally| tally.written(bytes));
+    let (mut up, mut down) = (Way::with(ahead, read), Way::with(Bytes::new(), written));
     let (mut late, mut hurries) = (pin!(None), false);
     poll_fn(|context| {
         let moved = (up.moved, down.moved);
@@ -56,7 +61,7 @@ pub(super) async fn join(
 }
 
 /// One direction.
-struct Way {
+struct Way<T> {
     /// What was read and not taken yet.
     kept: Bytes,
     /// What was written is still to be flushed.
@@ -66,6 +71,8 @@ struct Way {
     broken: bool,
     /// Counts pieces on their way.
     moved: u64,
+    /// Hears of bytes that were taken.
+    taken: T,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,9 +83,9 @@ enum State {
     Ended,
 }
 
-impl Way {
-    fn with(kept: Bytes) -> Self {
-        Self { kept, unflushed: false, state: State::Open, broken: false, moved: 0 }
+impl<T: Fn(usize)> Way<T> {
+    fn with(kept: Bytes, taken: T) -> Self {
+        Self { kept, unflushed: false, state: State::Open, broken: false, moved: 0, taken }
     }
 
     /// Nothing has to happen in this direction.
@@ -147,6 +154,7 @@ impl Way {
             match Pin::new(&mut *to).poll_write(context, piece) {
                 Poll::Ready(Ok(written @ 1..)) => {
                     self.unflushed = true;
+                    (self.taken)(written);
                     piece = piece.get(written..).unwrap_or_default();
                 }
                 Poll::Ready(_) => return self.fail(),
@@ -167,6 +175,7 @@ impl Way {
             }
             self.unflushed = true;
             self.moved += 1;
+            (self.taken)(written);
             self.kept.advance(written);
         }
         // Nothing, too, holds on to the buffer that it was a part of.
@@ -194,7 +203,7 @@ mod tests {
     /// Both ends of a pipe whose sides hold so many bytes.
     fn pipe(holds: usize, ahead: &'static [u8]) -> (DuplexStream, DuplexStream, JoinHandle<()>) {
         let ((app, near), (far, api)) = (duplex(holds), duplex(holds));
-        (app, api, tokio::spawn(join(near, Bytes::from_static(ahead), far, IDLE)))
+        (app, api, tokio::spawn(join(near, Bytes::from_static(ahead), far, IDLE, None)))
     }
 
     #[tokio::test(start_paused = true)]

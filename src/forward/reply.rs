@@ -245,6 +245,11 @@ impl Body for Reply {
             Kind::Relay(relay) => relay.poll_frame(this.exchange.as_mut(), context),
             Kind::Switching(_) => Poll::Ready(None),
         };
+        if let (Poll::Ready(Some(Ok(frame))), Some(exchange)) = (&poll, &this.exchange)
+            && let (Some(data), Some(tally)) = (frame.data_ref(), exchange.tally())
+        {
+            tally.written(data.len());
+        }
         if let Poll::Ready(Some(Err(error))) = &poll {
             let reason = match error {
                 ReplyError::Broken(_) => Reason::UpstreamReset,

@@ -4,6 +4,7 @@
 //! `wire::websocket` for what it is to agree, and `connect` for tunnels. From then on it is two connections that end
 //! together, and the exchange lasts until they do: with its place, its counts, and its line in the log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,15 +74,16 @@ impl Upgrade {
     /// has ended, it ends when nothing has moved for the route's `timeouts.body_idle`.
     pub async fn run(self, app: impl AsyncRead + AsyncWrite + Unpin, ahead: Bytes) {
         let Self { far, exchange, idle } = self;
+        let tally = exchange.tally().map(Arc::as_ref);
         match far {
             // An error is an upstream that left right behind its answer; the app finds its connection ended.
             Far::Upstream { switched, lease } => {
                 if let Ok(upstream) = switched.await {
-                    pipe::join(app, ahead, TokioIo::new(upstream), idle).await;
+                    pipe::join(app, ahead, TokioIo::new(upstream), idle, tally).await;
                 }
                 drop(lease);
             }
-            Far::Tunnel(mut tunnel) => pipe::join(app, ahead, &mut tunnel.stream, idle).await,
+            Far::Tunnel(mut tunnel) => pipe::join(app, ahead, &mut tunnel.stream, idle, tally).await,
         }
         drop(exchange);
     }

@@ -117,6 +117,8 @@ pub(super) async fn serve(
                 if ended.is_err_and(|error| error.is_parse()) {
                     let why = "it is not HTTP, or its head is larger than `limits.header_bytes` or `limits.headers` allow";
                     observer.refused(Reason::BadRequest, None, why, || arrival.asked(Asked::default()));
+                    // hyper does not tell which of 400, 414 and 431 it was.
+                    observer.leave_without(Reason::BadRequest, None, || arrival.asked(Asked::default()));
                 }
                 break;
             }

@@ -104,6 +104,7 @@ impl Door {
         match self.try_open(socket, patience, &asked).await {
             Ok(opened) => Some(opened),
             Err(Closed(reason, why)) => {
+                observer.leave_without(reason, None, || asked.clone());
                 observer.turned_away(reason, &self.quiet, why, || asked);
                 None
             }

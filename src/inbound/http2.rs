@@ -95,6 +95,7 @@ pub(super) async fn serve(
                 if ended.is_err_and(|error| is_refused(&error)) {
                     let why = "it is not HTTP/2 as it should be, or a flood of it";
                     observer.refused(Reason::BadRequest, None, why, || arrival.asked(Asked::default()));
+                    observer.leave_without(Reason::BadRequest, None, || arrival.asked(Asked::default()));
                 }
                 return;
             }
@@ -138,6 +139,14 @@ async fn answer(
     if request.headers().len() > most {
         let why = "its head has more fields than `limits.headers`";
         forward.observer.refused(Reason::BadRequest, None, why, || arrival.asked(Asked::default()));
+        let mut trail = forward.observer.trail();
+        trail.note(|entry| {
+            entry.came(arrival.asked(Asked::default()));
+            entry.asks(request.method(), request.uri(), request.version());
+            entry.status = Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16());
+            entry.reason = Some(Reason::BadRequest);
+        });
+        forward.observer.leave(trail);
         let mut response = Response::new(Served { reply: None, rest: Bytes::new(), pace, _serving: serving });
         *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return response;

@@ -53,6 +53,7 @@ impl Bare {
     ) -> Option<(Stream, Arrival)> {
         let turned_away = |reason, why| {
             observer.turned_away(reason, &door.quiet, why, || arrival.asked(Asked::default()));
+            observer.leave_without(reason, None, || arrival.asked(Asked::default()));
             None
         };
         let Ok(Some(config)) = ca.server(&intercepted.authority().host) else {

@@ -215,6 +215,8 @@ impl Acceptor {
                     None => {
                         let asked = || self.door.asked(&socket);
                         self.observer.turned_away(Reason::Overloaded, &self.door.quiet, TOO_MANY, asked);
+                        let status = (!self.door.has_tls()).then_some(503);
+                        self.observer.leave_without(Reason::Overloaded, status, asked);
                         // Who finds no place for that either, or would have to shake hands first, learns it from the
                         // end of the connection.
                         if !self.door.has_tls()

@@ -35,6 +35,7 @@ pub struct Seed {
     pub destinations: Arc<Destinations>,
     pub observer: Observer,
     pub via: Arc<Via>,
+    pub tracing: bool,
     pub limits: Limits,
     /// Of connections to upstreams.
     pub upstreams: Stock,
@@ -183,11 +184,17 @@ async fn live(
     mut handed: mpsc::UnboundedReceiver<Handed>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let Seed { routes, destinations, observer, via, limits, upstreams, drain, control, ca } = seed;
+    let Seed { routes, destinations, observer, via, tracing, limits, upstreams, drain, control, ca } = seed;
     let outbound = Rc::new(Outbound::new(destinations, upstreams, control));
     let tended = Arc::clone(&routes);
-    let forward =
-        Rc::new(Forward { routes, outbound: Rc::clone(&outbound), observer: observer.clone(), via, clock: Now::read });
+    let forward = Rc::new(Forward {
+        routes,
+        outbound: Rc::clone(&outbound),
+        observer: observer.clone(),
+        via,
+        tracing,
+        clock: Now::read,
+    });
     let builder = connection::builder(&limits);
     let world = Rc::new(World { forward, builder, limits, ca, drain, observer: observer.clone() });
     tokio::task::spawn_local(async move { outbound.tend(&tended).await });

@@ -146,6 +146,11 @@ pub enum Event<'a> {
         asked: &'a Asked,
         suppressed: u64,
     },
+    /// Lines of the access log that could not be written; none yet where something is wrong that will cost some.
+    AccessLogLost {
+        lines: u64,
+        why: &'a str,
+    },
     /// Its first answer after an outage.
     UpstreamRecovered {
         route: &'a str,
@@ -178,7 +183,7 @@ pub struct TokenGranted<'a> {
 
 /// What is known of a request or a connection, and of whoever is at the other end: what was configured, proved or parsed,
 /// and nothing as a peer wrote it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// One of the usual ones, or `other`.
     pub method: Option<&'static str>,
@@ -278,6 +283,7 @@ impl Event<'_> {
             | Self::TurnedAway { .. }
             | Self::CertificateUnusable { .. }
             | Self::Refused { .. }
+            | Self::AccessLogLost { .. }
             | Self::UpstreamFailed { .. } => Level::Warn,
             Self::Listening { .. }
             | Self::Ready
@@ -528,6 +534,15 @@ impl Event<'_> {
                     ("lasted_seconds", lasted.as_secs_f64().into()),
                     ("failed", (*requests).into()),
                 ],
+            ),
+            Self::AccessLogLost { lines, why } => (
+                "access_log_lost",
+                match lines {
+                    0 => format!("the access log: {why}"),
+                    1 => format!("a line of the access log is lost: {why}"),
+                    more => format!("{more} lines of the access log are lost: {why}"),
+                },
+                vec![("lines", (*lines).into()), ("why", (*why).into())],
             ),
             Self::Exchange { route, method, status, reason, took } => (
                 "exchange",

@@ -178,6 +178,7 @@ pub(super) struct Metrics {
     /// Which tokens and credentials there are rejections of: the library does not say.
     rejected: Mutex<BTreeSet<(Arc<str>, Arc<str>)>>,
     refused: Family<ReasonLabels, Counter>,
+    pub(super) lost_lines: Counter,
 }
 
 impl Metrics {
@@ -191,6 +192,7 @@ impl Metrics {
             rejections: Family::default(),
             rejected: Mutex::default(),
             refused: Family::default(),
+            lost_lines: Counter::default(),
         };
         let registry = &mut metrics.registry;
         registry.register_collector(Box::new(metrics.routes.clone()));
@@ -210,6 +212,11 @@ impl Metrics {
             "refused",
             "Requests that bearerd answered itself and connections that it closed, by reason",
             metrics.refused.clone(),
+        );
+        registry.register(
+            "access_log_dropped",
+            "Lines of the access log that were lost, because nobody took them in time or they could not be written",
+            metrics.lost_lines.clone(),
         );
         registry.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         // A rate over a counter that is not there yet misses its first event.

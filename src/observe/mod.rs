@@ -2,6 +2,7 @@
 //!
 //! Must never know bodies, secrets or configuration.
 
+pub mod access;
 pub mod event;
 pub mod history;
 mod latency;
@@ -13,9 +14,13 @@ pub mod reason;
 mod refusals;
 mod route;
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwapOption;
+
+use self::access::{Losses, Sheet, Trail, Writer};
 use self::event::{Asked, Event};
 use self::log::Log;
 use self::metrics::Metrics;
@@ -35,6 +40,9 @@ pub struct Observer(Arc<Inner>);
 struct Inner {
     log: Log,
     metrics: Metrics,
+    /// Where lines for requests go; `None` is `access_log: off`.
+    access: ArcSwapOption<Writer>,
+    losses: Arc<Losses>,
     started: Instant,
     started_at: SystemTime,
     /// For what concerns no route.
@@ -46,7 +54,54 @@ impl Observer {
     pub fn new(log: Log) -> Self {
         let (started, started_at) = (Instant::now(), SystemTime::now());
         let (metrics, quiet, refusals) = (Metrics::new(), Arc::default(), Refusals::default());
-        Self(Arc::new(Inner { log, metrics, started, started_at, quiet, refusals }))
+        let losses = Arc::new(Losses::new(metrics.lost_lines.clone(), log.clone()));
+        let access = ArcSwapOption::empty();
+        Self(Arc::new(Inner { log, metrics, access, losses, started, started_at, quiet, refusals }))
+    }
+
+    /// From now on requests leave their lines here; `None` is nowhere. What the one before has taken is written, within
+    /// bounds, by the way.
+    ///
+    /// # Errors
+    /// The system gives no thread; then all is as it was.
+    pub fn log_access(&self, to: Option<Sheet>) -> io::Result<()> {
+        let writer = to.map(|sheet| Writer::start(sheet, Arc::clone(&self.0.losses))).transpose()?;
+        self.0.access.store(writer.map(Arc::new));
+        Ok(())
+    }
+
+    /// Ends the access log: waits until what it has taken is written, or is not going to be.
+    pub async fn end_access_log(&self) {
+        let Some(writer) = self.0.access.swap(None) else { return };
+        let done = writer.done();
+        drop(writer);
+        if let Some(done) = done {
+            // A disk that hangs is not waited for.
+            let _ = tokio::time::timeout(2 * access::PARTING, done).await;
+        }
+    }
+
+    /// What is to be noted of a request that begins now.
+    pub fn trail(&self) -> Trail {
+        Trail::begin(self.0.access.load().is_some())
+    }
+
+    /// A line of what did not become a request. `status` is `None` where it got no answer of ours.
+    pub fn leave_without(&self, reason: Reason, status: Option<u16>, asked: impl FnOnce() -> Asked) {
+        let mut trail = self.trail();
+        trail.note(|entry| {
+            entry.came(asked());
+            (entry.reason, entry.status) = (Some(reason), status);
+        });
+        self.leave(trail);
+    }
+
+    /// Its end. Never waits: where there is no room, the line is lost and counted.
+    pub fn leave(&self, trail: Trail) {
+        let Some(entry) = trail.end() else { return };
+        if self.0.access.load().as_ref().is_some_and(|writer| !writer.take(entry)) {
+            self.0.losses.lost(1, access::TOO_SLOW);
+        }
     }
 
     /// Logs an event that has no number of its own.
@@ -214,6 +269,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Mutex;
 
+    use super::access::AccessLog;
     use super::log::{Format, Level, LogSettings};
     use super::*;
 
@@ -243,6 +299,93 @@ mod tests {
             last.iter().map(|refusal| (&*refusal.what, refusal.times)).collect::<Vec<_>>(),
             [("its path", 1), ("its Host", 1_000)]
         );
+    }
+
+    /// A folder for a test, gone with it.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            let name = format!("bearerd-observe-{}-{}", std::process::id(), fastrand::u64(..));
+            let folder = std::env::temp_dir().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            Self(folder)
+        }
+
+        fn sheet(&self, name: &str) -> Option<Sheet> {
+            Some(Sheet::open(&AccessLog::File(self.0.join(name))).unwrap())
+        }
+
+        /// The paths in a file's lines.
+        fn paths(&self, name: &str) -> Vec<String> {
+            let text = std::fs::read_to_string(self.0.join(name)).unwrap();
+            let path =
+                |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["path"].as_str().map(str::to_owned);
+            text.lines().filter_map(path).collect()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn asked(observer: &Observer, path: &str) -> Trail {
+        let mut trail = observer.trail();
+        let uri = path.parse().unwrap();
+        trail.note(|entry| entry.asks(&http::Method::GET, &uri, http::Version::HTTP_11));
+        trail
+    }
+
+    #[tokio::test]
+    async fn the_access_log_can_be_exchanged_while_requests_are_under_way() {
+        let (observer, lines) = observer();
+        let folder = Folder::new();
+        let before = asked(&observer, "/before");
+        assert!(!before.is_on());
+        observer.log_access(folder.sheet("a")).unwrap();
+        // Begun without a log, it has nothing to say.
+        observer.leave(before);
+        let under_way = asked(&observer, "/under-way");
+        for number in 0..100 {
+            observer.leave(asked(&observer, &format!("/a/{number}")));
+        }
+        observer.log_access(folder.sheet("b")).unwrap();
+        observer.leave(under_way);
+        observer.end_access_log().await;
+        assert_eq!(folder.paths("b"), ["/under-way"]);
+        // What the first one had taken is written as well, by the way.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while folder.paths("a").len() < 100 && Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
+        let expected: Vec<String> = (0..100).map(|number| format!("/a/{number}")).collect();
+        assert_eq!(folder.paths("a"), expected);
+        assert!(!observer.trail().is_on());
+        observer.end_access_log().await;
+        assert!(lines.lock().unwrap().is_empty(), "{lines:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_flood_of_lost_lines_is_counted_in_full_and_told_of_now_and_then() {
+        let (observer, lines) = observer();
+        observer.log_access(Some(Sheet::open(&AccessLog::File("/dev/full".into())).unwrap())).unwrap();
+        for number in 0..1_000 {
+            observer.leave(asked(&observer, &format!("/{number}")));
+        }
+        observer.end_access_log().await;
+        assert!(
+            observer.render(&Samples::default()).contains("bearerd_access_log_dropped_total 1000\n"),
+            "{}",
+            observer.render(&Samples::default())
+        );
+        let lines = lines.lock().unwrap();
+        // At once when the first is lost, and at the end what is left to say.
+        assert!((1..=2).contains(&lines.len()) && lines[0].contains("of the access log"), "{lines:?}");
+        let told: u64 = lines.iter().filter_map(|line| line.split(' ').find_map(|word| word.parse::<u64>().ok())).sum();
+        assert!(told == 1_000 || lines.iter().any(|line| line.contains(" a line ")), "{lines:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hyper::ext::on_informational;
 
 use crate::clock::Now;
 use crate::rules::{Admitted, Route, RouteSettings};
-use crate::token::{Generation, NoToken};
+use crate::token::{Identity, NoToken};
 use crate::wire::grpc;
 use crate::wire::headers::{announce, announced, is_of_one_hop, strip_request, strip_trailers, takes_trailers};
 use crate::wire::replay::{Attempt, Replay};
@@ -164,7 +164,7 @@ pub struct Outgoing {
     pub(super) request: Request<Attempt>,
     pub(super) route: Arc<Route>,
     pub(super) patience: Patience,
-    generation: Option<Generation>,
+    identity: Option<Identity>,
 }
 
 /// How long an app that wants to be asked for its body (`Expect: 100-continue`) waits at most for an upstream that says
@@ -203,13 +203,13 @@ impl Outgoing {
             }
             Some(_) => {}
         }
-        let generation = match &route.token {
+        let identity = match &route.token {
             None => None,
             Some(token) => {
                 let bearer = token.bearer(now)?;
-                let generation = bearer.generation();
+                let identity = bearer.identity();
                 headers.insert(&route.settings.inject.header, bearer.into_header());
-                Some(generation)
+                Some(identity)
             }
         };
         if prepared.takes_trailers {
@@ -230,12 +230,12 @@ impl Outgoing {
         *request.uri_mut() = Uri::from(admitted.path().clone());
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
-        Ok(Self { request, route: Arc::clone(route), patience: prepared.patience, generation })
+        Ok(Self { request, route: Arc::clone(route), patience: prepared.patience, identity })
     }
 
-    /// The generation of the token on it.
-    pub fn generation(&self) -> Option<Generation> {
-        self.generation
+    /// Which token is on it.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
     }
 }
 

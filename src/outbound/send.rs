@@ -21,6 +21,7 @@ use super::outgoing::{Outgoing, Patience, for_http1, for_http2};
 use super::pool::{Lease, Over};
 use super::upstream::Upstream;
 use crate::life::{Stock, Taken};
+use crate::observe::access::{Phase, Trail};
 use crate::rules::{Route, Routes};
 use crate::wire::fault::{Fault, of_http2};
 use crate::wire::replay::Replay;
@@ -86,6 +87,7 @@ impl Outbound {
         outgoing: Outgoing,
         body: &Replay,
         fresh: bool,
+        trail: &mut Trail,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let Outgoing { mut request, route, patience, .. } = outgoing;
         let upstream = self.upstream(&route).map_err(SendError::Dial)?;
@@ -95,7 +97,8 @@ impl Outbound {
         }
         let mut fresh = fresh;
         loop {
-            let mut lease = upstream.lease(self, fresh).await.map_err(SendError::Dial)?;
+            let mut lease = upstream.lease(self, fresh, trail).await.map_err(SendError::Dial)?;
+            trail.sent();
             let sent = match &mut lease.over {
                 Over::Http1(own) => {
                     request.body_mut().holds(None);
@@ -112,7 +115,11 @@ impl Outbound {
                 Ok(response) => return Ok((response, lease)),
                 Err(error) => error,
             };
-            match error.take_message() {
+            let unsent = error.take_message();
+            if unsent.is_some() {
+                trail.unsent();
+            }
+            match unsent {
                 Some(unsent) if lease.reused => request = unsent,
                 Some(_) | None if body.progress().is_some_and(|progress| progress.broken) => {
                     return Err(SendError::App);
@@ -137,11 +144,14 @@ impl Outbound {
         &self,
         outgoing: Outgoing,
         body: &Replay,
+        trail: &mut Trail,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let Outgoing { request, route, patience, .. } = outgoing;
         let upstream = self.upstream(&route).map_err(SendError::Dial)?;
+        trail.enter(Phase::Connect);
         let place = self.place().await.map_err(SendError::Dial)?;
         let (mut sender, counted) = upstream.make_alone(place).await.map_err(SendError::Dial)?;
+        trail.sent();
         match head_in_time(sender.try_send_request(request), body, patience, &route).await? {
             Ok(response) => Ok((response, upstream.pool.alone(sender, counted))),
             Err(error) => Err(SendError::Broken { fault: Fault::of(error.error()), reused: false }),

@@ -19,6 +19,7 @@ use super::http2::{Connection, STREAMS};
 use super::pool::{Handed, Held, Lease, Made, Pool, Speaks};
 use super::send::{MAX_HEAD, Outbound, SWEEP};
 use crate::life::{Stock, Taken, contained};
+use crate::observe::access::{Phase, Trail};
 use crate::rules::Route;
 use crate::tls::Protocols;
 use crate::wire::fault::Fault;
@@ -85,7 +86,12 @@ impl Upstream {
     ///
     /// # Errors
     /// None could be made.
-    pub(super) async fn lease(self: &Rc<Self>, outbound: &Outbound, fresh: bool) -> Result<Lease, Fault> {
+    pub(super) async fn lease(
+        self: &Rc<Self>,
+        outbound: &Outbound,
+        fresh: bool,
+        trail: &mut Trail,
+    ) -> Result<Lease, Fault> {
         let not_before = fresh.then(Instant::now);
         loop {
             let protocols = self.protocols();
@@ -97,6 +103,7 @@ impl Upstream {
             if !fresh && let Some(lease) = self.pool.take() {
                 return Ok(lease);
             }
+            trail.enter(Phase::Connect);
             if protocols == Protocols::Http1 || self.pool.speaks() == Some(Speaks::Http1) {
                 let place = outbound.place().await?;
                 // Boxed: it is rare, and every request would carry its size.

@@ -179,7 +179,7 @@ impl Routes {
         self.routes.iter()
     }
 
-    /// Decides about a request.
+    /// Decides about a request. `caller` is whom [`Clients::name`] found behind it.
     ///
     /// # Errors
     /// The refusal, and the route if one was found before it.
@@ -189,6 +189,7 @@ impl Routes {
         method: &Method,
         headers: &HeaderMap,
         arrival: &Arrival,
+        caller: Option<&Caller>,
     ) -> Result<Admission, (Refusal, Option<Arc<Route>>)> {
         // CONNECT is no request, and TRACE would read the token back to whoever asks.
         match *method {
@@ -209,18 +210,17 @@ impl Routes {
         if self.guards.is_foreign_page(headers, target, arrival) {
             return Err((Refusal::WebOrigin, None));
         }
-        let caller = self.clients.name(arrival, headers, target.form());
         if arrival.must_be_named && caller.is_none() {
             return Err((Refusal::CallerUnknown, None));
         }
         if let Some(route) = self.stub(target, method, arrival.listener) {
-            return match route.lets_in(arrival, caller.as_ref()) {
+            return match route.lets_in(arrival, caller) {
                 Ok(()) => Ok(Admission::StubToken(Arc::clone(route))),
                 Err(refusal) => Err((refusal, Some(Arc::clone(route)))),
             };
         }
         let route = self.find(target, arrival.listener)?;
-        match route.path_for(target, method, headers, arrival, caller.as_ref()) {
+        match route.path_for(target, method, headers, arrival, caller) {
             Ok(path) => Ok(Admission::Forward(Admitted { route: Arc::clone(route), path })),
             Err(refusal) => Err((refusal, Some(Arc::clone(route)))),
         }

@@ -85,8 +85,10 @@ fn admit_by(
     }
     let (head, ()) = builder.body(()).unwrap().into_parts();
     let target = Target::of(&head).unwrap();
+    let arrival = Arrival { listener, ..Arrival::default() };
+    let caller = routes.clients().name(&arrival, &head.headers, target.form());
     routes
-        .admit(&target, &head.method, &head.headers, &Arrival { listener, ..Arrival::default() })
+        .admit(&target, &head.method, &head.headers, &arrival, caller.as_ref())
         .map(|admission| match admission {
             Admission::Forward(admitted) => (admitted.route().settings.name.to_string(), admitted.path().to_string()),
             Admission::StubToken(route) => (route.settings.name.to_string(), "a placeholder".to_owned()),

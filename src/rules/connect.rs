@@ -115,16 +115,21 @@ impl Connects {
 }
 
 impl Routes {
-    /// Decides about a CONNECT.
+    /// Decides about a CONNECT. `caller` is whom [`Clients::name`](super::Clients::name) found behind it.
     ///
     /// # Errors
     /// The refusal; who may not call learns nothing of the routes.
-    pub fn connect(&self, target: &Target, headers: &HeaderMap, arrival: &Arrival) -> Result<Connect, Refusal> {
+    pub fn connect(
+        &self,
+        target: &Target,
+        headers: &HeaderMap,
+        arrival: &Arrival,
+        caller: Option<&Caller>,
+    ) -> Result<Connect, Refusal> {
         let Form::Tunnel(authority) = target.form() else { return Err(Refusal::NoTunnel(STRANGER)) };
         if self.guards().is_foreign_page(headers, target, arrival) {
             return Err(Refusal::WebOrigin);
         }
-        let caller = self.clients().name(arrival, headers, target.form());
         if arrival.must_be_named && caller.is_none() {
             return Err(Refusal::CallerUnknown);
         }
@@ -132,12 +137,12 @@ impl Routes {
         let (host, port) = (&authority.host, authority.port_or(443));
         let place = (host.clone(), port);
         // One of them at the least has to let the caller in; each request inside is held to its own.
-        let lets_in = |route: &Arc<Route>| route.lets_in(arrival, caller.as_ref());
+        let lets_in = |route: &Arc<Route>| route.lets_in(arrival, caller);
         let may = connects.intercepting(&place, arrival.listener).map(lets_in).reduce(Result::or);
         if let Some(may) = may {
             may?;
             // What named it has done its work.
-            let caller = caller.map(|caller| Caller { by: None, ..caller });
+            let caller = caller.map(|caller| Caller { name: Arc::clone(&caller.name), by: None });
             return Ok(Connect::Intercept(Intercepted { authority: authority.clone(), caller }));
         }
         match &connects.tunnels {
@@ -215,7 +220,9 @@ mod tests {
         }
         let (head, ()) = head.body(()).unwrap().into_parts();
         let arrival = Arrival { listener, ..Arrival::default() };
-        routes.connect(&Target::of(&head).unwrap(), &head.headers, &arrival)
+        let target = Target::of(&head).unwrap();
+        let caller = routes.clients().name(&arrival, &head.headers, target.form());
+        routes.connect(&target, &head.headers, &arrival, caller.as_ref())
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::settings::InFlight;
+use crate::observe::access::{Phase, Trail};
 
 /// A route's places, and the queue before them.
 #[derive(Debug)]
@@ -53,13 +54,16 @@ impl Gate {
     ///
     /// # Errors
     /// The queue is full, or no place became free within `queue_wait`; which of them, it says.
-    pub async fn enter(&self) -> Result<Place, Full> {
+    pub async fn enter(&self, trail: &mut Trail) -> Result<Place, Full> {
         if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(Place(permit));
         }
+        trail.enter(Phase::Queue);
         let _turn = Turn::take(&self.waiting, self.limits.queue)?;
         let free = Arc::clone(&self.places).acquire_owned();
-        match tokio::time::timeout(self.limits.queue_wait, free).await {
+        let free = tokio::time::timeout(self.limits.queue_wait, free).await;
+        trail.enter(Phase::Other);
+        match free {
             Ok(Ok(permit)) => Ok(Place(permit)),
             Ok(Err(_)) | Err(_) => Err(Full::Late),
         }
@@ -102,14 +106,14 @@ mod tests {
     async fn the_queue_is_served_in_order_and_is_not_longer_than_it_may_be() {
         let gate = gate(1, 2);
         assert_eq!((gate.in_flight(), gate.queued()), (0, 0));
-        let first = gate.enter().await.unwrap();
+        let first = gate.enter(&mut Trail::default()).await.unwrap();
         let mut queued = Vec::new();
         for many in 1..=2 {
             let entering = Arc::clone(&gate);
-            queued.push(tokio::spawn(async move { entering.enter().await }));
+            queued.push(tokio::spawn(async move { entering.enter(&mut Trail::default()).await }));
             waiting(&gate, many).await;
         }
-        assert_eq!(gate.enter().await.unwrap_err(), Full::Queue, "at once");
+        assert_eq!(gate.enter(&mut Trail::default()).await.unwrap_err(), Full::Queue, "at once");
         assert_eq!((gate.in_flight(), gate.queued()), (1, 2));
         drop(first);
         let second = queued.remove(0).await.unwrap().unwrap();
@@ -122,12 +126,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_longer_than_allowed_and_who_leaves_frees_the_queue() {
         let gate = gate(1, 1);
-        let _place = gate.enter().await.unwrap();
+        let _place = gate.enter(&mut Trail::default()).await.unwrap();
         let begun = tokio::time::Instant::now();
-        assert_eq!(gate.enter().await.unwrap_err(), Full::Late);
+        assert_eq!(gate.enter(&mut Trail::default()).await.unwrap_err(), Full::Late);
         assert_eq!(begun.elapsed().as_secs(), 5);
         let entering = Arc::clone(&gate);
-        let leaving = tokio::spawn(async move { entering.enter().await });
+        let leaving = tokio::spawn(async move { entering.enter(&mut Trail::default()).await });
         waiting(&gate, 1).await;
         leaving.abort();
         assert!(leaving.await.unwrap_err().is_cancelled());

@@ -177,7 +177,9 @@ impl<S: Source> Driver<S> {
         let view = self.machine.view(now);
         let (Some((generation, until)), Some(renew_at)) = (view.held, view.renew_at) else { return effects };
         // `grant` let nothing through that a header cannot carry.
-        let Some(token) = self.slot.token(generation, until, renew_at, grant.access_token) else { return effects };
+        let Some(token) = self.slot.token(generation, until, renew_at, credential, grant.access_token) else {
+            return effects;
+        };
         let recovered = self.failing.take().map(|(since, failures)| (failures, now.mono.saturating_sub(since.mono)));
         self.observer.tell(&Event::TokenGranted(TokenGranted {
             token: &self.name,

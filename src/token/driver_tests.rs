@@ -100,7 +100,7 @@ impl Rig {
             credentials: Mutex::default(),
         });
         let refresh = Refresh::default();
-        let slot = Arc::new(Slot::new("orders".into(), 10 * SECOND, &refresh, vec!["Bearer".into()]));
+        let slot = Arc::new(Slot::new("orders".into(), 10 * SECOND, &refresh, vec!["Bearer".into()], vec![]));
         let readiness = Readiness::default();
         let lines = Arc::new(Mutex::new(String::new()));
         let sink = Arc::clone(&lines);
@@ -263,7 +263,7 @@ async fn a_storm_of_refusals_costs_few_token_requests() {
     rig.reader.ready(paused).await.unwrap();
     for _ in 0..6_000 {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        let generation = rig.reader.bearer(paused()).unwrap().generation();
+        let generation = rig.reader.bearer(paused()).unwrap().identity().generation;
         refused(&rig.reader, generation).await;
     }
     assert!(rig.asked() <= 5, "{} token requests in a minute of 401s", rig.asked());

@@ -21,4 +21,4 @@ mod driver_tests;
 pub use machine::Generation;
 pub use registry::{Registry, RegistryError, Status};
 pub use settings::Settings;
-pub use slot::{Answer, Bearer, Granted, NoToken, Reader};
+pub use slot::{Answer, Bearer, Granted, Identity, NoToken, Reader};

@@ -58,7 +58,9 @@ impl Registry {
         let entry = |settings: Settings| {
             let name = Arc::clone(&settings.name);
             let schemes = schemes.get(&name).cloned().unwrap_or_default();
-            let slot = Arc::new(Slot::new(Arc::clone(&name), settings.wait, &settings.refresh, schemes));
+            let credentials = names(&settings.credentials);
+            let slot = Slot::new(Arc::clone(&name), settings.wait, &settings.refresh, schemes, credentials);
+            let slot = Arc::new(slot);
             match TokenEndpoint::new(settings, configs) {
                 Ok(endpoint) => Ok(Entry { endpoint: Arc::new(endpoint), slot }),
                 Err(error) => Err(RegistryError { token: name, error }),

@@ -104,6 +104,8 @@ pub(super) struct Token {
     pub(super) until: Deadline,
     pub(super) renew_at: Duration,
     pub(super) fingerprint: Fingerprint,
+    /// The credential that it was granted to.
+    pub(super) credential: usize,
     /// The token itself, so that a grant of the same one is noticed.
     pub(super) secret: Secret<String>,
     /// One header value for each scheme of the slot, built once and marked sensitive.
@@ -132,6 +134,8 @@ pub(super) struct Slot {
     track_use: bool,
     /// What stands before the token, one for each way that routes inject it.
     schemes: Vec<String>,
+    /// What logs call its credentials.
+    credentials: Vec<Arc<str>>,
     current: ArcSwap<Snapshot>,
     changed: watch::Sender<()>,
     used: AtomicBool,
@@ -149,12 +153,19 @@ struct Nudges {
 }
 
 impl Slot {
-    pub(super) fn new(name: Arc<str>, wait: Duration, refresh: &Refresh, schemes: Vec<String>) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        wait: Duration,
+        refresh: &Refresh,
+        schemes: Vec<String>,
+        credentials: Vec<Arc<str>>,
+    ) -> Self {
         Self {
             name,
             wait,
             track_use: !refresh.when_idle,
             schemes,
+            credentials,
             current: ArcSwap::default(),
             changed: watch::Sender::new(()),
             used: AtomicBool::new(false),
@@ -169,6 +180,7 @@ impl Slot {
         generation: Generation,
         until: Deadline,
         renew_at: Duration,
+        credential: usize,
         secret: Secret<String>,
     ) -> Option<Token> {
         let header = |scheme: &String| {
@@ -181,7 +193,7 @@ impl Slot {
             Some(value)
         };
         let headers = self.schemes.iter().map(header).collect::<Option<_>>()?;
-        Some(Token { generation, until, renew_at, fingerprint: secret.fingerprint(), secret, headers })
+        Some(Token { generation, until, renew_at, fingerprint: secret.fingerprint(), credential, secret, headers })
     }
 
     pub(super) fn current(&self) -> Arc<Snapshot> {
@@ -269,12 +281,20 @@ pub struct Reader {
 /// Made only by [`Reader::bearer`].
 pub struct Bearer {
     value: HeaderValue,
-    generation: Generation,
+    identity: Identity,
+}
+
+/// Which token it is: for telling, and of no use to anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub generation: Generation,
+    pub fingerprint: Fingerprint,
+    credential: usize,
 }
 
 impl Bearer {
-    pub fn generation(&self) -> Generation {
-        self.generation
+    pub fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// Gives up the proof for the value that is sent.
@@ -307,7 +327,14 @@ impl Reader {
         if self.slot.track_use && !self.slot.used.load(Ordering::Relaxed) {
             self.slot.used.store(true, Ordering::Relaxed);
         }
-        Ok(Bearer { value: token.headers[self.scheme].clone(), generation: token.generation })
+        let Token { generation, fingerprint, credential, .. } = *token;
+        let identity = Identity { generation, fingerprint, credential };
+        Ok(Bearer { value: token.headers[self.scheme].clone(), identity })
+    }
+
+    /// What logs call the credential that this token was granted to.
+    pub fn credential(&self, identity: Identity) -> Option<&Arc<str>> {
+        self.slot.credentials.get(identity.credential)
     }
 
     /// Waits until there is a token to use: as long as a token request is under way, and no longer than `wait`.
@@ -398,7 +425,7 @@ impl Reader {
 
 impl fmt::Debug for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bearer(generation {})", self.generation.0)
+        write!(f, "Bearer(generation {})", self.identity.generation.0)
     }
 }
 
@@ -412,12 +439,13 @@ mod tests {
 
     fn slot() -> Arc<Slot> {
         let schemes = vec!["Bearer".to_owned(), String::new()];
-        Arc::new(Slot::new("orders".into(), Duration::from_secs(10), &Refresh::default(), schemes))
+        let credentials = vec!["app".into()];
+        Arc::new(Slot::new("orders".into(), Duration::from_secs(10), &Refresh::default(), schemes, credentials))
     }
 
     fn publish(slot: &Slot, life: Duration) {
         let secret = Secret::new("canary".to_owned());
-        let token = slot.token(Generation(1), epoch().plus(life), Duration::MAX, secret).unwrap();
+        let token = slot.token(Generation(1), epoch().plus(life), Duration::MAX, 0, secret).unwrap();
         slot.publish(Snapshot { token: Some(Arc::new(token)), ..Snapshot::default() });
     }
 
@@ -455,7 +483,7 @@ mod tests {
         let slot = slot();
         let renew_at = epoch().mono + Duration::from_secs(2_700);
         let secret = Secret::new("canary".to_owned());
-        let token = slot.token(Generation(1), epoch().plus(Duration::from_secs(3_600)), renew_at, secret).unwrap();
+        let token = slot.token(Generation(1), epoch().plus(Duration::from_secs(3_600)), renew_at, 0, secret).unwrap();
         slot.publish(Snapshot { token: Some(Arc::new(token)), next_ask: Some(renew_at), ..Snapshot::default() });
         let reader = Reader::new(Arc::clone(&slot), "Bearer").unwrap();
         let driver = async {
@@ -463,7 +491,7 @@ mod tests {
             let mut ear = Ear::default();
             assert_eq!(slot.listen(&mut ear).collect::<Vec<_>>(), [Input::Wanted]);
             let secret = Secret::new("fresh".to_owned());
-            let token = slot.token(Generation(2), restored().plus(Duration::from_secs(60)), Duration::MAX, secret);
+            let token = slot.token(Generation(2), restored().plus(Duration::from_secs(60)), Duration::MAX, 0, secret);
             slot.publish(Snapshot { token: token.map(Arc::new), heard: ear.heard, ..Snapshot::default() });
         };
         let (ready, ()) = tokio::join!(reader.ready(restored), driver);

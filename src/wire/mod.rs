@@ -10,5 +10,6 @@ pub mod headers;
 pub mod path;
 pub mod proxy;
 pub mod replay;
+pub mod trace;
 pub mod via;
 pub mod websocket;

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::fault::{is_cut, reset_code};
+use crate::observe::access::Tally;
 
 /// A body comes in a piece for each read, some kilobytes each; so many cost their bytes and nothing else.
 const FREE_PIECES: usize = 64;
@@ -38,6 +39,7 @@ struct Shared {
     version: Version,
     whole: SizeHint,
     clean: Cleaner,
+    tally: Option<Arc<Tally>>,
     kept: Vec<Bytes>,
     /// Clean ones, behind all that was kept.
     trailers: Option<HeaderMap>,
@@ -143,6 +145,7 @@ impl Replay {
             rest: Some(body),
             version,
             clean: Cleaner(Box::new(HeaderMap::clear)),
+            tally: None,
             kept: Vec::new(),
             trailers: None,
             kept_bytes: 0,
@@ -164,6 +167,13 @@ impl Replay {
         if let Some(shared) = &self.0 {
             let mut shared = shared.borrow_mut();
             (shared.limit, shared.clean) = (limit, Cleaner(Box::new(clean)));
+        }
+    }
+
+    /// From now on what is read of it is counted there.
+    pub fn count(&self, tally: Option<&Arc<Tally>>) {
+        if let Some(shared) = &self.0 {
+            shared.borrow_mut().tally = tally.cloned();
         }
     }
 
@@ -295,6 +305,9 @@ impl Shared {
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
+                        if let Some(tally) = &self.tally {
+                            tally.read(data.len());
+                        }
                         self.keep(&data);
                         if self.rest.as_ref().is_some_and(Body::is_end_stream) {
                             self.rest = None;

@@ -7,7 +7,7 @@ use std::path::{Path as FilePath, PathBuf};
 use serde_json::{Value as Json, json};
 
 use super::super::files::{Files, why};
-use super::super::formats::{self, NOT_YET};
+use super::super::formats::{self, NOT_YET, STDOUT};
 use super::super::problem::{Complaint, Place, did_you_mean};
 use super::super::tree::{Node, Scalar, Style, Value};
 use super::secret::is_secret;
@@ -77,7 +77,9 @@ impl Walk<'_> {
         match format {
             "file" => self.file(shape, &text, &node.place),
             "folder" => self.folder(&text, &node.place),
-            "new-folder" => self.new_folder(&text, &node.place),
+            "new-folder" => self.new_path(&text, &node.place),
+            "new-file" if text == STDOUT => Some(Json::String(text)),
+            "new-file" => self.new_path(&text, &node.place),
             "listen-address" => self.listen_address(text, &node.place),
             _ => Some(Json::String(text)),
         }
@@ -208,8 +210,8 @@ impl Walk<'_> {
         }
     }
 
-    /// A folder that is made where it is needed, and looked at then.
-    fn new_folder(&self, text: &str, place: &Place) -> Option<Json> {
+    /// A folder or a file that is made where it is needed, and looked at then.
+    fn new_path(&self, text: &str, place: &Place) -> Option<Json> {
         Some(Json::String(self.locate(text, place).to_str()?.to_owned()))
     }
 

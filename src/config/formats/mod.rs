@@ -21,6 +21,9 @@ use super::problem::Complaint;
 /// What is said of every key and word that the program knows and cannot do.
 pub const NOT_YET: &str = "not supported yet";
 
+/// The word that stands for standard output where a path may.
+pub const STDOUT: &str = "stdout";
+
 /// A format's name in the schema, what it asks for, and its check.
 struct Format {
     name: &'static str,
@@ -44,6 +47,7 @@ const FORMATS: &[Format] = &[
     format!("file", "the path of a file", text),
     format!("folder", "the path of a folder", text),
     format!("new-folder", "the path of a folder", text),
+    format!("new-file", "`stdout` or the path of a file", text),
     format!("secret", "a secret: `{file: PATH}`, `{env: NAME}`, `{exec: [COMMAND, …]}` or `{systemd: NAME}`", secret),
     format!("private-key", "a private key: `{file: PATH}`, `{exec: [COMMAND, …]}` or `{systemd: NAME}`", private_key),
     format!("x5t", "the SHA-1 of a certificate in base64url", x5t),

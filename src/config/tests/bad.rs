@@ -605,7 +605,7 @@ fn a_hint_says_what_to_do() {
         problems.to_string(),
         "\
 /etc/bearerd/config.yaml:1:1: banana: unknown key
-  hint: known here: `listen`, `admin`, `health`, `workers`, `log`, `shutdown`, `state_dir`, `tokens`, `routes`, `callers`, `tunnel`, `intercept`, `limits`
+  hint: known here: `listen`, `admin`, `health`, `workers`, `log`, `access_log`, `tracing`, `shutdown`, `state_dir`, `tokens`, `routes`, `callers`, `tunnel`, `intercept`, `limits`
 /etc/bearerd/config.yaml:2:10: workers: out of range: from 1 to 64"
     );
 }

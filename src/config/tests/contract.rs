@@ -44,9 +44,9 @@ fn its_commented_lines_add_nothing_that_is_refused() {
     refused(&example(true), &LATER);
 }
 
-/// A value that asks for what happens anyway is no reason to refuse.
+/// `off` and `false` are one.
 #[test]
-fn later_keys_take_the_value_that_changes_nothing() {
+fn what_is_off_may_be_written() {
     Given::document(
         "
 access_log: off
@@ -62,10 +62,4 @@ routes:
 ",
     )
     .good();
-}
-
-#[test]
-fn later_values_are_refused_where_they_stand() {
-    let given = Given::document(&format!("\naccess_log: stdout\n{}", super::good_document()));
-    assert_eq!(given.problems(), ["2:1: access_log: not supported yet"]);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Given, TOKEN, good_document, shelf};
 use crate::config::{DEFAULT_FILE, Origin, redacted};
 use crate::inbound::settings::{Limits, ListenAddress, UnixSocket};
+use crate::observe::access::AccessLog;
 use crate::tls::Protocols;
 use crate::token::policy::Refresh;
 use crate::token::settings::{BasicEncoding, ClientAuth, Endpoint, Proof, SecretSource};
@@ -40,6 +41,8 @@ workers: 1
 log:
   level: info
   format: auto
+access_log: off
+tracing: false
 shutdown:
   delay: 0s
   timeout: 25s
@@ -115,6 +118,25 @@ limits:
   idle: 2m
 "
     );
+}
+
+#[test]
+fn the_access_log_is_a_word_or_a_path() {
+    let with = |to: &str| Given::document(&format!("access_log: {to}\n{}", good_document()));
+    for (written, to, shown) in [
+        ("off", None, "off"),
+        ("false", None, "off"),
+        ("stdout", Some(AccessLog::Stdout), "stdout"),
+        ("/var/log/x.log", Some(AccessLog::File("/var/log/x.log".into())), "/var/log/x.log"),
+        // Beside the configuration.
+        ("x.log", Some(AccessLog::File("/etc/bearerd/x.log".into())), "/etc/bearerd/x.log"),
+        ("./stdout", Some(AccessLog::File("/etc/bearerd/./stdout".into())), "/etc/bearerd/./stdout"),
+    ] {
+        let plan = with(written).good().plan;
+        assert_eq!(plan.access_log, to, "{written}");
+        assert!(redacted::text(&plan).contains(&format!("\naccess_log: {shown}\n")), "{}", redacted::text(&plan));
+    }
+    assert_eq!(with("[a]").problems(), ["1:13: access_log: expected `stdout` or the path of a file, found a list"]);
 }
 
 /// Everything that can be written, once.

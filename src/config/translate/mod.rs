@@ -18,13 +18,14 @@ use std::path::PathBuf;
 
 use http::{HeaderName, HeaderValue};
 
-use super::formats;
+use super::formats::{self, STDOUT};
 use super::plan::{Plan, Shutdown};
 use super::problem::{Complaint, Path, Place, Problem, Report, Step};
 use super::tree::Node;
 use super::words::{Named, Workers};
 use super::written::{Document, Level, LogFormat, Tls};
 use crate::inbound::settings::Limits;
+use crate::observe::access::AccessLog;
 use crate::observe::log::{self, LogSettings};
 use crate::tls::TlsSettings;
 
@@ -49,6 +50,8 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
         health,
         workers,
         log,
+        access_log,
+        tracing,
         shutdown,
         state_dir,
         tokens,
@@ -88,6 +91,11 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
                 LogFormat::Json => log::Format::Json,
             },
         },
+        access_log: access_log.on().map(|to| match to.as_str() {
+            STDOUT => AccessLog::Stdout,
+            path => AccessLog::File(PathBuf::from(path)),
+        }),
+        tracing,
         shutdown: Shutdown { delay: shutdown.delay.0, timeout: shutdown.timeout.0 },
         state_dir: state_dir.on().map(PathBuf::from),
         tokens,

@@ -21,10 +21,7 @@ use super::words::{Duration, Mode, Named, OneOrMany, SecretWord, Size, Switch, W
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(
-    transform = in_order::<Self>,
-    extend("x-later" = {
-        "access_log": ["off"],
-    })
+    transform = in_order::<Self>
 )]
 pub struct Document {
     /// Where apps connect. A string is short for `{address: …}`.
@@ -44,6 +41,14 @@ pub struct Document {
     /// What the program says about itself, on stderr.
     #[schemars(extend("default" = {}))]
     pub log: Log,
+    /// A line of JSON for each request, for `stdout` or for a file that is made if there is none: who asked what, and with
+    /// which token (docs/access-log.md). A file that is moved away is opened anew, as logrotate wants it.
+    #[schemars(extend("default" = "off", "format" = "new-file"))]
+    pub access_log: Switch<String>,
+    /// Begins a trace (W3C Trace Context) where a request has no valid `traceparent`. One that it has goes on as it is,
+    /// either way.
+    #[schemars(extend("default" = false))]
+    pub tracing: bool,
     /// How it ends on SIGTERM.
     #[schemars(extend("default" = {}))]
     pub shutdown: Shutdown,

@@ -2,6 +2,7 @@
 //!
 //! The oracle is the API's log: it holds exactly the requests that a test meant to send, or none.
 
+mod access_log;
 mod bodies;
 mod bodiless;
 mod callers;
