@@ -74,6 +74,15 @@ impl Child {
         Self { child, out, err, reads }
     }
 
+    /// The same with its standard output elsewhere.
+    pub(super) fn into(mut command: Command, out: impl Into<Stdio>) -> Self {
+        command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (out, err) = (Ear::default(), Ear::default());
+        let reads = vec![listen(child.stderr.take().unwrap(), Arc::clone(&err))];
+        Self { child, out, err, reads }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -3,6 +3,7 @@
 pub(crate) mod child;
 pub(crate) mod stage;
 
+mod access_log;
 mod checking;
 mod configured;
 mod demo;

@@ -86,7 +86,7 @@ impl Bench {
     }
 
     fn run_in(self, environment: &Environment, tokens: &[(&str, &str)], routes: &[(&str, &str)]) -> Rig {
-        let mut yaml = "listen: [127.0.0.1:0]\nadmin: 127.0.0.1:0\ntokens:\n".to_owned();
+        let mut yaml = "listen: [127.0.0.1:0]\nadmin: 127.0.0.1:0\naccess_log: access.log\ntokens:\n".to_owned();
         for (name, lines) in tokens {
             writeln!(yaml, "  {name}:").unwrap();
             lines.lines().for_each(|line| writeln!(yaml, "    {line}").unwrap());

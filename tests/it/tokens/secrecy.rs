@@ -82,6 +82,12 @@ async fn nothing_is_shown(auth: &str) {
     rig.proxy.until_ready().await;
     renewable(&rig).await;
     answers.push(rig.get("/").await);
+    // What an app has no business to send, where it likes to stand.
+    let credential = BASE64_STANDARD.encode(format!("{CLIENT}:{SECRET}"));
+    let lines = format!("Authorization: Basic {credential}\nProxy-Authorization: Bearer {TOKEN}\nCookie: s={TOKEN}");
+    let asked = format!("GET /x?access_token={TOKEN}&key={credential} HTTP/1.1\n{lines}");
+    // The API tells what it was sent.
+    assert_eq!(rig.app().await.ask(&asked).await.status, 200);
     // The API refuses one; it comes back renewed.
     rig.api.reject(newest(&rig));
     answers.push(rig.get("/").await);
@@ -110,6 +116,10 @@ async fn nothing_is_shown(auth: &str) {
     look_around(&rig, &mut answers).await;
 
     check("the log", &rig.proxy.said());
+    let access_log = || std::fs::read_to_string(rig.folder.path("access.log")).unwrap();
+    eventually("the last request has left its line", || access_log().contains("\"no_token\"")).await;
+    assert!(access_log().contains("\"path\":\"/x\""), "{}", access_log());
+    check("the access log", &access_log());
     for answer in &answers {
         check("an answer", &format!("{:?}", answer.headers));
         check("an answer", answer.text());
