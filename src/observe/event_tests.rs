@@ -118,6 +118,12 @@ fn every(mut see: impl FnMut(Event<'_>)) {
         suppressed: 3,
     });
     see(Event::UpstreamRecovered { route: "orders", lasted: seconds(192), failed: 412 });
+    see(Event::AccessLogLost { lines: 318, why: "whoever reads or stores it is too slow" });
+    see(Event::AccessLogLost { lines: 1, why: "No space left on device (os error 28)" });
+    see(Event::AccessLogLost {
+        lines: 0,
+        why: "it was moved away and cannot be opened anew (Permission denied (os error 13)); lines go on into the old one",
+    });
     see(Event::Exchange {
         route: Some("orders"),
         method: "GET",
