@@ -10,6 +10,7 @@ use http::{Method, Response, StatusCode};
 use crate::outbound::SendError;
 use crate::rules::settings::RenewOn;
 use crate::token::Generation;
+use crate::wire::challenge::{Item, items};
 use crate::wire::fault::Fault;
 
 /// What to do now.
@@ -112,7 +113,7 @@ fn is_refusal(status: StatusCode, headers: &HeaderMap, renew_on: &RenewOn) -> bo
     let (mut basic, mut other) = (false, false);
     for line in headers.get_all(header::WWW_AUTHENTICATE) {
         // A description in some other encoding does not hide the rest.
-        for item in challenge_items(&String::from_utf8_lossy(line.as_bytes())) {
+        for item in items(&String::from_utf8_lossy(line.as_bytes())) {
             match item {
                 Item::Scheme(scheme) if scheme.eq_ignore_ascii_case("basic") => basic = true,
                 Item::Scheme(_) => other = true,
@@ -126,51 +127,6 @@ fn is_refusal(status: StatusCode, headers: &HeaderMap, renew_on: &RenewOn) -> bo
         }
     }
     other || !basic
-}
-
-/// A part of a WWW-Authenticate line (RFC 9110, 11.6.1): `Bearer realm="a, b", error=x` has a scheme and two parameters.
-#[derive(Debug, PartialEq, Eq)]
-enum Item<'a> {
-    Scheme(&'a str),
-    Parameter(&'a str, &'a str),
-}
-
-fn challenge_items(line: &str) -> Vec<Item<'_>> {
-    let mut items = Vec::new();
-    for element in unquoted_split(line) {
-        let element = element.trim();
-        let name_end = element.find(|c: char| c == '=' || c.is_ascii_whitespace()).unwrap_or(element.len());
-        let (name, rest) = element.split_at(name_end);
-        let rest = rest.trim_start();
-        let parameter = |name, value: &str| {
-            let value = element.get(element.len() - value.len()..).unwrap_or_default();
-            Item::Parameter(name, value.trim().trim_matches('"'))
-        };
-        match rest.strip_prefix('=') {
-            Some(value) => items.push(parameter(name, value)),
-            None if name.is_empty() => {}
-            None => {
-                items.push(Item::Scheme(name));
-                if let Some((name, value)) = rest.split_once('=') {
-                    items.push(parameter(name.trim(), value));
-                }
-            }
-        }
-    }
-    items
-}
-
-/// Splits at commas that are not inside a quoted string.
-fn unquoted_split(line: &str) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    line.split(move |c: char| {
-        let escape = quoted && !escaped && c == '\\';
-        if c == '"' && !escaped {
-            quoted = !quoted;
-        }
-        escaped = escape;
-        c == ',' && !quoted
-    })
 }
 
 #[cfg(test)]

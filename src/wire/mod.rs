@@ -3,6 +3,7 @@
 //! Must never know tokens or routes.
 
 pub mod authority;
+pub mod challenge;
 pub mod fault;
 pub mod form;
 pub mod grpc;
