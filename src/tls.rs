@@ -2,6 +2,11 @@
 //!
 //! Must never know who dials whom, nor who listens.
 
+pub mod certificate;
+mod noted;
+
+pub use noted::{Noted, noting};
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// A `tls` block.
@@ -88,7 +93,9 @@ pub enum TlsError {
     #[error("`{}` and `{}` do not make a server's certificate: {error}", .certificate.display(), .key.display())]
     Server { certificate: PathBuf, key: PathBuf, error: Box<rustls::Error> },
     #[error("`{}` holds no authority that clients could be checked by: {error}", file.display())]
-    ClientCa { file: PathBuf, error: rustls::server::VerifierBuilderError },
+    ClientCa { file: PathBuf, error: VerifierBuilderError },
+    #[error("there is no authority that servers could be checked by: {0}")]
+    Roots(#[from] VerifierBuilderError),
     #[error("the crypto provider offers no TLS version: {0}")]
     Versions(Box<rustls::Error>),
 }
@@ -140,17 +147,21 @@ impl ClientConfigs {
     }
 }
 
-fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
-    let roots = match (&settings.ca_file, &settings.extra_ca_file) {
+/// Whom the settings trust.
+fn roots(settings: &TlsSettings) -> Result<Arc<RootCertStore>, TlsError> {
+    Ok(match (&settings.ca_file, &settings.extra_ca_file) {
         (None, None) => system_roots(),
         (Some(only), None) => Arc::new(roots_from(only, RootCertStore::empty())?),
         (None, Some(extra)) => Arc::new(roots_from(extra, RootCertStore::clone(&system_roots()))?),
         (Some(only), Some(extra)) => Arc::new(roots_from(extra, roots_from(only, RootCertStore::empty())?)?),
-    };
+    })
+}
+
+fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Versions(Box::new(error)))?
-        .with_root_certificates(roots);
+        .with_root_certificates(roots(settings)?);
     let Some((certificate, key)) = &settings.identity else { return Ok(builder.with_no_client_auth()) };
     builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?).map_err(|error| TlsError::Identity {
         certificate: certificate.clone(),
@@ -224,7 +235,11 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| TlsError::Pem { file: file.to_owned(), error })
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates in a PEM file, in order.
+///
+/// # Errors
+/// It cannot be read, is no PEM, or holds none.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = |error| TlsError::Pem { file: file.to_owned(), error };
     let certificates: Vec<_> =
         CertificateDer::pem_file_iter(file).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;

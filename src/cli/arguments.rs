@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::{SETTINGS, formats, presets};
 
-const COMMANDS: [&str; 8] = ["run", "exec", "demo", "check", "token", "health", "init", "schema"];
+const COMMANDS: [&str; 9] = ["run", "exec", "demo", "check", "doctor", "token", "health", "init", "schema"];
 
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -93,16 +93,26 @@ fn command() -> Command {
     let check = Command::new(COMMANDS[3])
         .about("Check the configuration: all problems at once, else the resolved plan without secrets")
         .after_help("Example:\n  bearerd check --config bearerd.yaml");
-    let token = Command::new(COMMANDS[4])
+    let doctor = Command::new(COMMANDS[4])
+        .about("Look for what is wrong, from the configuration to the API's answer, and say what to do")
+        .long_about(
+            "Go through configuration, secrets, certificates, names, TCP, TLS, discovery, clock, tokens, the API's answer \
+             and listeners: one line each as soon as it is known, with a hint below what is doubtful (warn) or wrong \
+             (FAIL). It asks for one token with each credential, those that stand by included, and sends one GET with \
+             the token to each upstream. Exit code 1 if something failed, 78 if the configuration is wrong.",
+        )
+        .arg(flag("json", "Print one JSON document instead of lines"))
+        .after_help("Example:\n  bearerd doctor --config bearerd.yaml");
+    let token = Command::new(COMMANDS[5])
         .about("Ask for a token now and print it, alone, for scripts")
         .arg(Arg::new("name").value_name("NAME").help("Which token; may be left out where there is one"))
         .arg(flag("claims", "Print the claims in the token (a JWT) instead"))
         .after_help("Example:\n  bearerd token --config bearerd.yaml --claims");
-    let health = Command::new(COMMANDS[5])
+    let health = Command::new(COMMANDS[6])
         .about("Ask the running instance whether it lives; exit 0 or 1")
         .arg(flag("ready", "Ask whether it is ready instead of whether it lives"))
         .after_help("Example:\n  bearerd health --ready");
-    let init = Command::new(COMMANDS[6])
+    let init = Command::new(COMMANDS[7])
         .about("Print a commented configuration for a known provider")
         .arg(
             Arg::new("provider")
@@ -112,7 +122,7 @@ fn command() -> Command {
                 .help("Whose tokens to use"),
         )
         .after_help("Example:\n  bearerd init keycloak > bearerd.yaml");
-    let schema = Command::new(COMMANDS[7])
+    let schema = Command::new(COMMANDS[8])
         .about("Print the configuration's JSON Schema, for editors and CI")
         .after_help("Example:\n  bearerd schema > bearerd.schema.json");
     Command::new("bearerd")
@@ -135,6 +145,7 @@ fn command() -> Command {
                 }),
             demo,
             with_settings(check),
+            with_settings(doctor),
             with_settings(token),
             with_settings(health),
             init,

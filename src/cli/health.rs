@@ -34,6 +34,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer names every token that is waited for.
 const MOST: usize = 64 * 1024;
 
+/// What a page that lives says at `/livez`.
+pub(super) const ALIVE: &str = "ok\n";
+
 /// What is read where nobody says anything: the pages are at their default address then, or where a flag puts them.
 const STAND_IN: &[u8] = b"{tokens: {default: {token_url: 'https://localhost', client_id: away, client_secret: away}},
     routes: [{name: default, upstream: 'https://localhost'}]}";
@@ -100,7 +103,10 @@ fn is_denied(error: &anyhow::Error) -> bool {
 }
 
 /// The admin listener, unless it wants to know who asks: a probe has no certificate and no password.
-fn whom_to_ask(admin: Option<ListenSettings>, health: Option<ListenSettings>) -> Result<ListenSettings, Failed> {
+pub(super) fn whom_to_ask(
+    admin: Option<ListenSettings>,
+    health: Option<ListenSettings>,
+) -> Result<ListenSettings, Failed> {
     let wants_to_know = |admin: &ListenSettings| admin.asks_for_certificate() || admin.must_be_named();
     match (admin, health) {
         (Some(admin), None) if wants_to_know(&admin) => Err(Failed::Because(
@@ -117,7 +123,7 @@ fn whom_to_ask(admin: Option<ListenSettings>, health: Option<ListenSettings>) ->
 }
 
 /// Whether the answer is 200, and its text.
-async fn ask(listener: &ListenSettings, path: &str) -> anyhow::Result<(bool, String)> {
+pub(super) async fn ask(listener: &ListenSettings, path: &str) -> anyhow::Result<(bool, String)> {
     let has_tls = listener.tls.is_some();
     match &listener.addresses {
         ListenAddress::Unix(socket) => over(UnixStream::connect(&socket.path).await?, has_tls, path).await,

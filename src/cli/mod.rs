@@ -6,6 +6,7 @@
 mod arguments;
 mod check;
 mod demo;
+mod doctor;
 mod exec;
 mod health;
 mod init;
@@ -19,9 +20,10 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 use crate::app::harden;
-use crate::config::{self, Disk, Files, Loaded, Sources};
+use crate::config::{self, Disk, Files, Loaded, Problems, Sources};
 
 /// What a command came to.
+#[derive(Debug)]
 enum Failed {
     /// Exit code 1; the text says what happened and what to do.
     Because(String),
@@ -72,6 +74,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("demo", matches)) => demo::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("token", matches)) => token::run(matches),
+        Some(("doctor", matches)) => doctor::run(matches),
         Some(("health", matches)) => health::run(matches),
         Some(("init", matches)) => init::run(matches),
         Some(("schema", _)) => print(&format!("{:#}\n", config::schema::published())),
@@ -96,17 +99,25 @@ fn load(matches: &ArgMatches) -> Result<Loaded, Failed> {
 }
 
 fn load_with(matches: &ArgMatches, files: &dyn Files) -> Result<Loaded, Failed> {
+    loaded(matches, files).map_err(|problems| refused(&problems))
+}
+
+/// The same, with each problem by itself.
+fn loaded(matches: &ArgMatches, files: &dyn Files) -> Result<Loaded, Problems> {
     let flags = arguments::settings(matches);
     let environment = config::sources::environment(std::env::vars_os());
     let parallelism = std::thread::available_parallelism().map_or(1, Into::into);
     let sources = Sources { flags: &flags, environment: &environment, files, parallelism };
-    config::load(&sources).map_err(|problems| {
-        // What is doubtful may well be the cause: a misspelt variable has no effect, and so something is missing.
-        for warning in &problems.warnings {
-            complain(&format!("warning: {warning}"));
-        }
-        Failed::configuration(&problems.to_string(), problems.problems.len())
-    })
+    config::load(&sources)
+}
+
+/// All that is wrong with a configuration.
+fn refused(problems: &Problems) -> Failed {
+    // What is doubtful may well be the cause: a misspelt variable has no effect, and so something is missing.
+    for warning in &problems.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    Failed::configuration(&problems.to_string(), problems.problems.len())
 }
 
 /// To standard output. A reader that has had enough (`| head`) is no failure.

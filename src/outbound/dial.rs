@@ -93,7 +93,7 @@ pub enum DestinationError {
 }
 
 /// Where a proxy is: always with its port, which `http://` leaves out where it is 80.
-fn by(proxy: &ForwardProxy) -> Result<Authority, DestinationError> {
+pub(super) fn by(proxy: &ForwardProxy) -> Result<Authority, DestinationError> {
     let host = proxy.0.host_str().and_then(|host| Host::parse(host).ok()).ok_or(DestinationError::Proxy)?;
     Ok(Authority { host, port: Some(proxy.0.port_or_known_default().unwrap_or(80)) })
 }
@@ -150,7 +150,18 @@ impl Destinations {
 
     /// `control` is where names are looked up. `None` if the route is not one of those that were added.
     pub(super) fn dialer(&self, route: &Route, control: &Handle) -> Option<Dialer> {
-        Some(self.routes.get(route.id)?.dialer(control, &self.guard))
+        self.dialer_of(route.id, control)
+    }
+
+    /// The same by the route's id.
+    pub(super) fn dialer_of(&self, route: usize, control: &Handle) -> Option<Dialer> {
+        Some(self.routes.get(route)?.dialer(control, &self.guard))
+    }
+
+    /// What is dialled for a route, whom the peer must prove to be, and the proxy on the way.
+    pub(super) fn way(&self, route: usize) -> Option<(Host, u16, ServerName<'static>, Option<Arc<ProxyTunnel>>)> {
+        let route = self.routes.get(route)?;
+        Some((route.host.clone(), route.port, route.name.clone(), route.tunnel.clone()))
     }
 }
 

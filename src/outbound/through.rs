@@ -55,7 +55,7 @@ impl ProxyTunnel {
     }
 
     /// Asks for it. Not a byte behind the proxy's answer is read.
-    async fn open(&self, stream: &mut TcpStream) -> Result<(), Fault> {
+    pub(super) async fn open(&self, stream: &mut TcpStream) -> Result<(), Fault> {
         let gone = |_: io::Error| Fault::Proxy(ProxyFault::Away);
         stream.write_all(&self.request).await.map_err(gone)?;
         let mut head = Vec::new();

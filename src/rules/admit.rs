@@ -310,6 +310,24 @@ impl Route {
     }
 }
 
+impl RouteSettings {
+    /// A request that is to change nothing at the upstream (RFC 9110, 9.2.1) and that the route's rules take: for the path
+    /// that it reaches, or else for the first that `allow` names whole. `None` where it names none.
+    pub fn harmless(&self) -> Option<(Method, PathAndQuery)> {
+        let base = &*self.upstream.base_path;
+        let below = self.allow.iter().filter_map(|rule| rule.path.literal()).map(|path| format!("{base}{path}"));
+        for path in [self.reach()].into_iter().chain(below) {
+            let path = if path.is_empty() { "/" } else { path.as_str() };
+            for method in [Method::GET, Method::HEAD] {
+                if permit(&self.allow, base, &method, path).is_ok() {
+                    return Some((method, PathAndQuery::try_from(path).ok()?));
+                }
+            }
+        }
+        None
+    }
+}
+
 const NAMED_AT_CONNECT: &str = "this route is for named callers, and a caller names itself at the CONNECT";
 
 /// The methods that go without saying: those of RFC 9110 and PATCH, and QUERY, which is as safe as GET. Others mean to

@@ -65,6 +65,23 @@ impl Pattern {
         segments.split('/').map(segment).collect::<Result<_, _>>().map(Self)
     }
 
+    /// A path that it takes as it is written, if it takes one: without a wildcard but for a `**` at its end, which takes
+    /// no segment at all, too.
+    pub fn literal(&self) -> Option<String> {
+        let segments = match &self.0[..] {
+            [segments @ .., Segment::Any] => segments,
+            segments => segments,
+        };
+        let mut path = String::new();
+        for segment in segments {
+            match segment {
+                Segment::Text(text) if !text.contains('*') => path.extend(["/", text]),
+                Segment::Text(_) | Segment::Any => return None,
+            }
+        }
+        Some(if path.is_empty() { "/".to_owned() } else { path })
+    }
+
     /// Whether it takes this path, which is without its query. Takes a time in proportion to the length of both at
     /// most.
     pub fn matches(&self, path: &str) -> bool {

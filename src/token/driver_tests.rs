@@ -66,6 +66,8 @@ impl Source for Scripted {
                     life,
                     odd_type: false,
                     other_scope: false,
+                    scope_left_out: Vec::new(),
+                    date: None,
                     stale_secret: None,
                 }),
                 Answer::Down => Err(What::Unreachable("it is down".into()).into()),

@@ -25,6 +25,10 @@ pub struct Grant {
     pub odd_type: bool,
     /// The provider says that it granted another scope than was asked for.
     pub other_scope: bool,
+    /// What of the scope that was asked for the answer leaves out, where it names one.
+    pub scope_left_out: Vec<String>,
+    /// When the provider sent the answer, by its own clock; to the second (RFC 9110, 6.6.1).
+    pub date: Option<SystemTime>,
     /// The secret could not be read, and why; the last one that could was used.
     pub stale_secret: Option<String>,
 }
@@ -34,6 +38,8 @@ pub struct Grant {
 pub struct AskError {
     pub what: What,
     pub retry_after: Option<Duration>,
+    /// As in [`Grant::date`].
+    pub date: Option<SystemTime>,
     /// The provider's own `error_description`, bounded and printable. For whoever asks on purpose, never for a log.
     pub words: Option<Words>,
 }
@@ -89,6 +95,12 @@ pub enum What {
 /// An OAuth error code (RFC 6749, 5.2), if the answer carried one that is made of harmless characters.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Code(Option<Box<str>>);
+
+impl Code {
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,7 +206,7 @@ impl AskError {
 
 impl From<What> for AskError {
     fn from(what: What) -> Self {
-        Self { what, retry_after: None, words: None }
+        Self { what, retry_after: None, date: None, words: None }
     }
 }
 
@@ -228,17 +240,32 @@ pub fn read(
     assumed: Duration,
     wall: SystemTime,
 ) -> Result<Grant, AskError> {
+    let date = headers.get(header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    match understood(status, headers, body, asked_scope, assumed, wall) {
+        Ok(grant) => Ok(Grant { date, ..grant }),
+        Err(error) => Err(AskError { date, ..error }),
+    }
+}
+
+fn understood(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    asked_scope: Option<&str>,
+    assumed: Duration,
+    wall: SystemTime,
+) -> Result<Grant, AskError> {
     let answer = serde_json::from_slice::<Answer>(body);
     let code = Code(answer.as_ref().ok().and_then(|answer| answer.error.as_ref()).and_then(error_code));
     if !status.is_success() {
         let words = answer.ok().and_then(|answer| answer.error_description).and_then(|text| words(&text));
         let retry_after = retry_after(headers, wall);
-        return Err(AskError { what: What::Status(status, code), retry_after, words });
+        return Err(AskError { retry_after, words, ..What::Status(status, code).into() });
     }
     let answer = answer.map_err(|_| What::NotJson)?;
     if answer.error.as_ref().is_some_and(|error| !error.is_null()) {
         let words = answer.error_description.as_ref().and_then(words);
-        return Err(AskError { what: What::ErrorIn200(code), retry_after: retry_after(headers, wall), words });
+        return Err(AskError { retry_after: retry_after(headers, wall), words, ..What::ErrorIn200(code).into() });
     }
     let Some(Value::String(access_token)) = answer.access_token else { return Err(What::NoAccessToken.into()) };
     let access_token = Secret::new(access_token);
@@ -263,6 +290,11 @@ pub fn read(
     let scope = answer.scope.as_ref().and_then(Value::as_str);
     Ok(Grant {
         stale_secret: None,
+        date: None,
+        scope_left_out: match (asked_scope, scope) {
+            (Some(asked), Some(granted)) => left_out(asked, granted),
+            (_, _) => Vec::new(),
+        },
         odd_type: !token_type.eq_ignore_ascii_case("bearer"),
         other_scope: matches!((asked_scope, scope), (Some(asked), Some(granted)) if !same_words(asked, granted)),
         life,
@@ -327,6 +359,12 @@ fn life_of_jwt(token: &str, wall: SystemTime) -> Option<Duration> {
     let since_1970 = wall.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64();
     let life = claims.exp - claims.iat.unwrap_or(since_1970);
     Duration::try_from_secs_f64(life).ok().filter(|life| !life.is_zero())
+}
+
+/// The words of a scope that another has not.
+pub fn left_out(asked: &str, granted: &str) -> Vec<String> {
+    let is_granted = |word: &&str| granted.split_ascii_whitespace().any(|one| one == *word);
+    asked.split_ascii_whitespace().filter(|word| !is_granted(word)).map(str::to_owned).collect()
 }
 
 fn same_words(left: &str, right: &str) -> bool {

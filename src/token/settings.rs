@@ -17,6 +17,8 @@ use crate::wire::proxy::ForwardProxy;
 #[derive(Debug)]
 pub struct Settings {
     pub name: Arc<str>,
+    /// The name of the provider's preset, if one was named: what went wrong has other likely causes with each.
+    pub preset: Option<&'static str>,
     pub endpoint: Endpoint,
     pub auth: ClientAuth,
     pub grant_type: String,

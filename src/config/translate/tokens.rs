@@ -79,6 +79,7 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
     let refresh = token.refresh;
     Some(Settings {
         name: name.into(),
+        preset: preset.map(|preset| preset.name),
         endpoint: endpoint?,
         auth,
         grant_type: token.grant_type,

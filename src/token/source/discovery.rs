@@ -35,6 +35,25 @@ struct Document {
     mtls_endpoint_aliases: Option<Aliases>,
 }
 
+/// What a document says that tells what is wrong with a configuration, whether or not it is followed. The words are the
+/// provider's.
+#[derive(Debug, Default, Deserialize)]
+pub struct Described {
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Left out, it says nothing about the grants here: RFC 8414 has a default that is of no use.
+    #[serde(default)]
+    pub grant_types_supported: Option<Vec<String>>,
+    /// Left out, it is `client_secret_basic` (RFC 8414, 2).
+    #[serde(default)]
+    pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
+}
+
+/// As far as it can be read.
+pub(super) fn describe(body: &[u8]) -> Described {
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
 #[derive(Deserialize)]
 struct Aliases {
     token_endpoint: Option<String>,

@@ -9,11 +9,12 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::Client;
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::assertion::AssertionSettings;
 use super::client::Clients;
-use super::discovery::{self, Discovered};
+use super::discovery::{self, Described, Discovered};
 use super::form::Form;
 use super::key::{OwnWords, SigningKey};
 use super::secrets::Secrets;
@@ -135,10 +136,7 @@ impl TokenEndpoint {
             // The configuration gives every method its proof.
             (_, None) => return Err(What::Secret("there is none".to_owned())),
         }
-        let url = match (&settings.auth, &endpoint.mtls_token_url) {
-            (ClientAuth::Tls, Some(alias)) => alias,
-            (_, _) => &endpoint.token_url,
-        };
+        let url = self.token_url(endpoint);
         let (content_type, body) = form.finish();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(client.post(url.clone()).headers(headers).body(body))
@@ -155,9 +153,18 @@ impl TokenEndpoint {
         if let Some(known) = known {
             return Ok(known);
         }
+        match (self.look_for(client, issuer, &mut Described::default()).await, fallback) {
+            (Ok(found), _) => Ok(found),
+            (Err(_), Some(url)) => Ok(Discovered::at(url.clone())),
+            (Err(what), None) => Err(what),
+        }
+    }
+
+    /// Asks the issuer, and keeps what it says; `described` is the last document that was seen, followed or not.
+    async fn look_for(&self, client: &Client, issuer: &str, described: &mut Described) -> Result<Discovered, What> {
         let mut told = None;
         for url in discovery::well_known(issuer) {
-            match self.discover(client, &url, issuer).await {
+            match self.discover(client, &url, issuer, described).await {
                 Ok(found) => {
                     *self.discovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
                     return Ok(found);
@@ -169,10 +176,29 @@ impl TokenEndpoint {
                 Err(_) => {}
             }
         }
-        match (fallback, told) {
-            (Some(url), _) => Ok(Discovered::at(url.clone())),
-            (None, Some(what)) => Err(what),
-            (None, None) => Err(What::Discovery(issuer.clone(), "it is no URL".to_owned())),
+        Err(told.unwrap_or_else(|| What::Discovery(issuer.to_owned(), "it is no URL".to_owned())))
+    }
+
+    /// Asks the issuer now, if there is one: what it says, and where tokens are to be asked for with the first
+    /// credential.
+    pub async fn look_at_issuer(&self) -> Option<(Described, Result<Url, What>)> {
+        let issuer = self.settings.endpoint.issuer()?;
+        let mut described = Described::default();
+        let looking = async {
+            let client = self.clients.get(&self.settings, 0)?;
+            let found = self.look_for(&client, issuer, &mut described).await?;
+            Ok(self.token_url(&found).clone())
+        };
+        let timeout = self.settings.refresh.timeout;
+        let found = tokio::time::timeout(timeout, looking).await.unwrap_or(Err(What::Timeout(timeout)));
+        Some((described, found))
+    }
+
+    /// A client that shows a certificate may have to ask elsewhere.
+    fn token_url<'a>(&self, endpoint: &'a Discovered) -> &'a Url {
+        match (&self.settings.auth, &endpoint.mtls_token_url) {
+            (ClientAuth::Tls, Some(alias)) => alias,
+            (_, _) => &endpoint.token_url,
         }
     }
 
@@ -182,6 +208,7 @@ impl TokenEndpoint {
         client: &Client,
         url: &str,
         issuer: &str,
+        described: &mut Described,
     ) -> Result<Discovered, (Option<StatusCode>, String)> {
         let response = client.get(url).send().await.map_err(|error| (None, Self::why(&error)))?;
         let status = response.status();
@@ -191,6 +218,7 @@ impl TokenEndpoint {
         let body = read_capped(response).await.map_err(|error| {
             (Some(status), error.map_or_else(|| What::TooLong.to_string(), |error| Self::why(&error)))
         })?;
+        *described = discovery::describe(&body);
         discovery::read(&body, issuer).map_err(|error| (Some(status), error.to_string()))
     }
 

@@ -8,6 +8,7 @@ mod checking;
 mod configured;
 mod demo;
 mod descriptors;
+mod doctor;
 mod ending;
 mod examples;
 mod exec;

@@ -11,6 +11,8 @@ use super::child::Child;
 use crate::support::{Answer, App, CLIENT, Folder, SECRET};
 
 pub(super) struct Stage {
+    /// Whom the servers' certificates are signed by.
+    pub(super) ca: Ca,
     pub(super) provider: Provider,
     pub(super) api: Api,
     /// Holds `bearerd.yaml`, `ca.pem` and `secret`.
@@ -31,7 +33,7 @@ impl Stage {
         let folder = Folder::new();
         folder.write("ca.pem", &ca.pem());
         folder.write("secret", SECRET);
-        let stage = Self { provider, api, folder };
+        let stage = Self { ca, provider, api, folder };
         stage.configure("");
         stage
     }

@@ -2,7 +2,7 @@
 
 use super::child::bearerd;
 
-const COMMANDS: [&str; 8] = ["run", "exec", "demo", "check", "token", "health", "init", "schema"];
+const COMMANDS: [&str; 9] = ["run", "exec", "demo", "check", "doctor", "token", "health", "init", "schema"];
 
 #[tokio::test]
 async fn every_command_explains_itself_with_an_example() {

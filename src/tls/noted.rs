@@ -1,0 +1,108 @@
+//! A client's configuration that notes what the server shows and asks for, believed or not: for whoever looks for what
+//! is wrong with it.
+//!
+//! Its verdict is the one of any other configuration of these settings, and must never be another.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+
+use super::{TlsError, TlsSettings, client_config, crypto, roots};
+
+/// What a server did in the first handshake with the configuration that came with this.
+#[derive(Debug, Default)]
+pub struct Noted {
+    chain: OnceLock<Vec<CertificateDer<'static>>>,
+    asked: AtomicBool,
+}
+
+impl Noted {
+    /// Its certificate first, then those that it sent along; nothing where it came to none.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        self.chain.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it asked for a certificate of ours.
+    pub fn asked_for_certificate(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// As [`ClientConfigs::fresh`](super::ClientConfigs::fresh) makes it, for one handshake.
+///
+/// # Errors
+/// A file of the settings cannot be read or is not what it should be.
+pub fn noting(settings: &TlsSettings) -> Result<(ClientConfig, Arc<Noted>), TlsError> {
+    let mut config = client_config(settings)?;
+    let noted = Arc::new(Noted::default());
+    let verdict = WebPkiServerVerifier::builder_with_provider(roots(settings)?, crypto()).build()?;
+    config.dangerous().set_certificate_verifier(Arc::new(Noting { verdict, noted: Arc::clone(&noted) }));
+    let own = Arc::clone(&config.client_auth_cert_resolver);
+    config.client_auth_cert_resolver = Arc::new(Asked { own, noted: Arc::clone(&noted) });
+    Ok((config, noted))
+}
+
+#[derive(Debug)]
+struct Noting {
+    verdict: Arc<WebPkiServerVerifier>,
+    noted: Arc<Noted>,
+}
+
+impl ServerCertVerifier for Noting {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        along: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain = [certificate].into_iter().chain(along);
+        let _ = self.noted.chain.set(chain.map(|one| one.clone().into_owned()).collect());
+        self.verdict.verify_server_cert(certificate, along, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verdict.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verdict.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verdict.supported_verify_schemes()
+    }
+}
+
+#[derive(Debug)]
+struct Asked {
+    own: Arc<dyn ResolvesClientCert>,
+    noted: Arc<Noted>,
+}
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.noted.asked.store(true, Ordering::Relaxed);
+        self.own.resolve(hints, schemes)
+    }
+
+    fn has_certs(&self) -> bool {
+        self.own.has_certs()
+    }
+}
