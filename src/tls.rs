@@ -10,7 +10,7 @@ pub use noted::{Noted, noting};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -196,7 +196,7 @@ pub fn server_config(settings: &ServerTls, protocols: Protocols) -> Result<Serve
         }
     };
     let (chain, key) = (certificates(&settings.certificate)?, private_key(&settings.key)?);
-    let not_after = chain.iter().filter_map(not_after).min();
+    let not_after = chain.iter().filter_map(certificate::validity).map(|validity| validity.until).min();
     let mut config = builder.with_single_cert(chain, key).map_err(|error| TlsError::Server {
         certificate: settings.certificate.clone(),
         key: settings.key.clone(),
@@ -249,124 +249,9 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     Ok(certificates)
 }
 
-/// When a certificate ends: its `notAfter` (RFC 5280, 4.1.2.5). `None` if it is not a certificate, or ends before 1970.
-///
-/// rustls' own parser keeps it to itself, and whoever else reads it brings ten crates for eight nested lengths.
-pub fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
-    const INTEGER: u8 = 0x02;
-    const SEQUENCE: u8 = 0x30;
-    const VERSION: u8 = 0xa0;
-    let (certificate, _) = element(certificate, &[SEQUENCE])?;
-    let (signed, _) = element(certificate, &[SEQUENCE])?;
-    // One of version 1 does not say so.
-    let rest = element(signed, &[VERSION]).map_or(signed, |(_, rest)| rest);
-    let (_serial, rest) = element(rest, &[INTEGER])?;
-    let (_algorithm, rest) = element(rest, &[SEQUENCE])?;
-    let (_issuer, rest) = element(rest, &[SEQUENCE])?;
-    let (validity, _) = element(rest, &[SEQUENCE])?;
-    let (_not_before, rest) = element(validity, &[UTC_TIME, GENERALIZED_TIME])?;
-    let (not_after, _) = element(rest, &[UTC_TIME, GENERALIZED_TIME])?;
-    time(not_after)
-}
-
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-
-/// The content of the element that `der` begins with, if it has one of these tags, and what stands behind it (X.690, 8.1).
-fn element<'a>(der: &'a [u8], tags: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let (tag, rest) = der.split_first().filter(|(tag, _)| tags.contains(tag))?;
-    debug_assert!(tag & 0x1f != 0x1f, "a tag of one byte");
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(*first), rest),
-        // What needs more than four bytes for its length is no certificate.
-        0x81..=0x84 => {
-            let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (length.iter().try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))?, rest)
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
-/// `YYMMDDHHMMSSZ` from 1950 to 2049, or `YYYYMMDDHHMMSSZ`: what RFC 5280, 4.1.2.5 leaves of the two types.
-fn time(text: &[u8]) -> Option<SystemTime> {
-    let (year, rest) = match text.len() {
-        13 => number(&text[..2]).map(|year| (if year < 50 { 2000 + year } else { 1900 + year }, &text[2..]))?,
-        15 => number(&text[..4]).map(|year| (year, &text[4..]))?,
-        _ => return None,
-    };
-    let digits = rest.strip_suffix(b"Z")?;
-    let [month, day, hour, minute, second]: [u64; 5] =
-        digits.chunks(2).map(number).collect::<Option<Vec<_>>>()?.try_into().ok()?;
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60
-    {
-        return None;
-    }
-    // Years that begin in March have the leap day at their end.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    // 719,468 days lie between the first of March of the year 0 and 1970.
-    let days = days - 719_468;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(days * 86_400 + hour * 3_600 + minute * 60 + second))
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
-    digits.iter().try_fold(0, |sum, byte| Some(sum * 10 + digit(byte)?))
-}
-
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-
     use super::*;
-
-    #[test]
-    fn the_end_of_a_certificate_is_read_in_both_ways_of_writing_it() {
-        // From 2050 on it is a GeneralizedTime.
-        for (year, month, day) in
-            [(1970, 1, 1), (1999, 12, 31), (2024, 2, 29), (2049, 12, 31), (2050, 1, 1), (2400, 3, 1)]
-        {
-            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-            params.not_after = date_time_ymd(year, month, day);
-            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-            let expected = u64::try_from(params.not_after.unix_timestamp()).unwrap();
-            let expected = SystemTime::UNIX_EPOCH + Duration::from_secs(expected);
-            assert_eq!(not_after(certificate.der()), Some(expected), "{year}-{month}-{day}");
-            // Cut off anywhere or with any byte changed it is another certificate, or none, and nothing else happens.
-            let der = certificate.der().to_vec();
-            for length in 0..der.len() {
-                let cut = CertificateDer::from(&der[..length]);
-                assert_eq!(not_after(&cut), None, "cut off at {length}");
-                for bit in 0..8 {
-                    let mut other = der.clone();
-                    other[length] ^= 1 << bit;
-                    let _ = not_after(&CertificateDer::from(other));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_no_time_is_none() {
-        let seconds =
-            |text: &str| time(text.as_bytes()).map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap());
-        assert_eq!(seconds("700101000001Z"), Some(Duration::from_secs(1)));
-        assert_eq!(seconds("20261121081749Z"), Some(Duration::from_secs(1_795_249_069)));
-        for text in [
-            "",
-            "Z",
-            "691231235959Z",
-            "701301000000Z",
-            "700100000000Z",
-            "700101240000Z",
-            "700101000000+",
-            "00000101000000Z",
-        ] {
-            assert_eq!(seconds(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn a_file_that_is_no_certificate_is_named() {

@@ -131,6 +131,13 @@ mod tests {
         for length in 0..whole.len() {
             let cut = CertificateDer::from(&whole[..length]);
             assert_eq!((validity(&cut), issuer(&cut), names(&cut)), (None, None, Vec::new()));
+            // With any bit changed it is another, or none, and nothing else happens.
+            for bit in 0..8 {
+                let mut other = whole.to_vec();
+                other[length] ^= 1 << bit;
+                let other = CertificateDer::from(other);
+                drop((validity(&other), issuer(&other), names(&other)));
+            }
         }
         for length in 0..64 {
             assert_eq!(attribute_of(&whole[..length], 3), None);

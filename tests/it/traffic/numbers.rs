@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::{Instant, SystemTime};
 
 use bearerd::demo::answer::{Answer, Latch};
-use bearerd::tls::not_after;
+use bearerd::tls::certificate::validity;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
@@ -188,7 +188,7 @@ async fn the_end_of_a_listeners_certificate_is_told() {
     })
     .await;
     let certificate = CertificateDer::from_pem_file(rig.folder.path("cert.pem")).unwrap();
-    let end = not_after(&certificate).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    let end = validity(&certificate).unwrap().until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     assert_eq!(metric(&rig, "bearerd_certificate_expiry_timestamp_seconds{listener=\"egress\"}").await, Some(end));
 }
 
