@@ -69,18 +69,7 @@ fn failed(error: &AppError) -> Failed {
                 }
             }
         }
-        AppError::AccessLog(sheet) => {
-            let cure = match sheet.error.kind() {
-                io::ErrorKind::NotFound => "\n  hint: make its folder first, for the user that bearerd runs as",
-                io::ErrorKind::PermissionDenied => {
-                    "\n  hint: the file, or the folder that it is made in, must be this user's to write to; systemd does \
-                     it with `LogsDirectory=`; `access_log: stdout` needs no file"
-                }
-                io::ErrorKind::IsADirectory => "\n  hint: name a file in it",
-                _ => "",
-            };
-            Failed::Configuration(format!("error: {error}{cure}"))
-        }
+        AppError::AccessLog(sheet) => Failed::Configuration(format!("error: {error}{}", cure_of_log(&sheet.error))),
         AppError::Listener { .. }
         | AppError::Token(_)
         | AppError::Route { .. }
@@ -114,6 +103,20 @@ fn cure(bind: &BindError) -> &'static str {
         }
         _ => "",
     }
+}
+
+fn cure_of_log(error: &io::Error) -> &'static str {
+    const CURES: [(io::ErrorKind, &str); 4] = [
+        (io::ErrorKind::NotFound, "\n  hint: make its folder first, for the user that bearerd runs as"),
+        (
+            io::ErrorKind::PermissionDenied,
+            "\n  hint: the file, or the folder that it is made in, must be this user's to write to; systemd does it with \
+             `LogsDirectory=`; `access_log: stdout` needs no file",
+        ),
+        (io::ErrorKind::ReadOnlyFilesystem, "\n  hint: mount a volume there, or write `access_log: stdout`"),
+        (io::ErrorKind::IsADirectory, "\n  hint: name a file in it"),
+    ];
+    CURES.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, cure)| cure)
 }
 
 /// Who sends SIGHUP wants the configuration read anew, and not a dead proxy, which is what it would get by default.
