@@ -51,7 +51,9 @@ pub(super) async fn look(
         Err(_) => false,
     };
     for listener in listeners.iter().chain(&pages) {
-        let begun = begin("listener", format!("{} at {}", listener.name, listener.addresses));
+        let (name, at) = (&listener.name, listener.addresses.to_string());
+        // One without a name is called as it is written.
+        let begun = begin("listener", if **name == at { at } else { format!("{name} at {at}") });
         match &listener.addresses {
             ListenAddress::Unix(socket) => by_unix(round.report, begun, socket, runs),
             address @ (ListenAddress::At(_) | ListenAddress::Localhost(_)) => {

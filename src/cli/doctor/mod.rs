@@ -23,7 +23,7 @@ use clap::ArgMatches;
 use tokio::runtime::Builder;
 use tokio::time::Instant;
 
-use self::report::{Blame, Report, begin};
+use self::report::{Blame, Report, begin, spell};
 use self::token::Granted;
 use super::run::on_its_own;
 use super::{Failed, check, loaded, refused};
@@ -80,9 +80,18 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// What is left of `most`, so that the whole stays within its time.
+    /// What is left of `most`, so that the whole stays within its time; never too little for a peer that is well.
     fn limit(&self, most: Duration) -> Duration {
-        most.min(self.until.saturating_duration_since(Instant::now()))
+        most.min(self.until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1)))
+    }
+
+    /// Whether there is no time for another, which is told.
+    fn is_over(&mut self, check: &'static str, subject: &str) -> bool {
+        let over = Instant::now() >= self.until;
+        if over {
+            self.report.leave(begin(check, subject), format!("not looked at: the {} for all are over", spell(WHOLE)));
+        }
+        over
     }
 }
 
@@ -95,7 +104,9 @@ async fn examine(plan: Plan, report: &mut Report) -> Result<(), Failed> {
     let mut granted: BTreeMap<Arc<str>, Result<Granted, Blame>> = BTreeMap::new();
     for settings in tokens {
         let name = Arc::clone(&settings.name);
-        granted.insert(name, token::look(&mut round, settings).await?);
+        if !round.is_over("token", &format!("token {name}")) {
+            granted.insert(name, token::look(&mut round, settings).await?);
+        }
     }
     upstream::look(&mut round, &routes, &granted, listeners::guard(&listeners, &admin, &health)).await?;
     listeners::look(&mut round, &listeners, admin, health).await;

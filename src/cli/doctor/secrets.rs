@@ -93,7 +93,7 @@ fn cure(source: &SecretSource) -> &'static str {
 
 /// What is taken as it is written, and was hardly meant so.
 fn doubt(secret: &str) -> Option<(&'static str, &'static str)> {
-    const ANEW: &str = "write it anew without: `printf %s 'SECRET' > FILE`";
+    const ALONE: &str = "take that out of the file, so that the secret alone stands there, on one line";
     if secret.starts_with('\u{feff}') {
         return Some((
             "begins with a byte order mark (BOM), which is sent as a part of it",
@@ -101,11 +101,11 @@ fn doubt(secret: &str) -> Option<(&'static str, &'static str)> {
         ));
     }
     if secret.starts_with(char::is_whitespace) || secret.ends_with(char::is_whitespace) {
-        return Some(("begins or ends with white space, which is sent as a part of it", ANEW));
+        return Some(("begins or ends with white space, which is sent as a part of it", ALONE));
     }
     let quoted = |quote| secret.len() >= 2 && secret.starts_with(quote) && secret.ends_with(quote);
     if quoted('"') || quoted('\'') {
-        return Some(("stands in quotes, which are sent as a part of it", ANEW));
+        return Some(("stands in quotes, which are sent as a part of it", ALONE));
     }
     is_placeholder(secret).then_some((
         "looks like a placeholder, and is sent as it is",

@@ -16,6 +16,7 @@ use super::way::{self, Place};
 use super::{Failed, Round, clock};
 use crate::outbound::{AddressGuard, Destinations};
 use crate::rules::RouteSettings;
+use crate::wire::authority::Authority;
 use crate::wire::challenge::{Item, items};
 use crate::wire::fault::{Fault, TlsFault};
 
@@ -46,19 +47,22 @@ async fn one(
     granted: &BTreeMap<Arc<str>, Result<Granted, Blame>>,
 ) {
     let whose = format!("route {}", route.name);
-    let to = crate::wire::authority::Authority {
-        host: route.upstream.authority.host.clone(),
-        port: Some(route.upstream.port()),
-    };
+    if round.is_over("upstream", &whose) {
+        return;
+    }
+    let to = Authority { host: route.upstream.authority.host.clone(), port: Some(route.upstream.port()) };
     let Some(probe) = destinations.probe(id) else { return };
     let place = Place { whose: whose.clone(), to, https: route.upstream.https, tls: &route.tls, probe };
     if let Err(blame) = way::go(round, &place).await {
         return round.report.skip("upstream", whose, &blame);
     }
     let token = match route.token.as_ref().and_then(|token| granted.get(token)) {
-        None => None,
         Some(Ok(granted)) => Some(granted),
         Some(Err(blame)) => return round.report.skip("upstream", whose, blame),
+        None if route.token.is_some() => {
+            return round.report.leave(begin("upstream", whose), "not asked: there is no token for it");
+        }
+        None => None,
     };
     let Some((method, path)) = route.harmless() else {
         let why = "not asked: no rule of `allow` names a path without wildcards for GET or HEAD";

@@ -157,8 +157,8 @@ async fn secrets_that_are_hardly_meant_are_doubted() {
     let stage = Stage::new().await;
     for (content, texts) in [
         ("\u{feff}x-canary", &["byte order mark (BOM)", "without BOM"][..]),
-        ("x-canary ", &["ends with white space, which is sent", "printf %s"]),
-        ("\"x-canary\"", &["stands in quotes", "printf %s"]),
+        ("x-canary ", &["ends with white space, which is sent", "the secret alone stands there"]),
+        ("\"x-canary\"", &["stands in quotes", "the secret alone stands there"]),
         ("${x-canary}", &["looks like a placeholder", "that the provider shows"]),
         ("<x-canary>\n", &["looks like a placeholder", "that the provider shows"]),
         ("changeme", &["looks like a placeholder", "that the provider shows"]),
@@ -305,6 +305,12 @@ async fn a_corporate_proxy_on_the_way() {
     says(&ended, "ok", "proxy", &["route api, localhost:", "makes a tunnel there"]);
     assert!(ended.out.contains("the proxy 127.0.0.1: an address, nothing to look up"), "{}", ended.out);
     assert!(proxy.heads.lock().unwrap()[0].starts_with("CONNECT localhost:"));
+
+    let proxy = Corporate::start("HTTP/1.1 200 OK\r\n\r\n", Some(stage.provider.addr())).await;
+    change(&stage, "client_id: app\n", &format!("client_id: app\n    proxy: http://{}\n", proxy.address));
+    let ended = doctor(&stage).await.with(0);
+    says(&ended, "ok", "proxy", &["token main, localhost:", "makes a tunnel there"]);
+    assert_eq!(proxy.heads.lock().unwrap().len(), 2, "one to look, one to ask for the token");
 
     let proxy = Corporate::start("HTTP/1.1 407 Who?\r\nX: x-canary\r\n\r\n", None).await;
     with_proxy(&proxy);
@@ -511,6 +517,17 @@ async fn the_request_keeps_to_the_routes_rules() {
     let ended = doctor(&stage).await.with(0);
     says(&ended, "skip", "upstream", &["not asked: no rule of `allow`"]);
     assert_eq!(stage.api.requests().len(), seen.len());
+}
+
+#[tokio::test]
+async fn an_api_that_speaks_http_2() {
+    let stage = Stage::new().await;
+    let tls = stage.ca.server(&["localhost"]).unwrap();
+    let settings = api::Settings { http2: Some(100), ..api::Settings::new(tls, stage.provider.verifier()) };
+    let api = Api::start(settings).await.unwrap();
+    change(&stage, stage.api.url(), api.url());
+    says(&doctor(&stage).await.with(0), "ok", "upstream", &["answers 200 by HTTP/2 to the token"]);
+    assert_eq!(api.requests()[0].authorization_lines, 1);
 }
 
 #[tokio::test]
