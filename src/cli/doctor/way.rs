@@ -49,6 +49,12 @@ pub(super) struct Place<'a> {
     pub(super) probe: Probe,
 }
 
+impl Place<'_> {
+    fn is_of_a_token(&self) -> bool {
+        self.whose.starts_with("token ")
+    }
+}
+
 /// Ways that were gone, so that routes to one upstream are told about it once.
 #[derive(Debug, Default)]
 pub(super) struct Ways(HashMap<Key, Result<(), Blame>>);
@@ -324,12 +330,11 @@ async fn is_turned_away(stream: &mut TlsStream<TcpStream>) -> bool {
 }
 
 fn client_certificate(place: &Place<'_>) -> String {
-    let (whose, kind) = (&place.whose, place.whose.split(' ').next().unwrap_or_default());
-    let proof = match kind {
-        "token" => "; where the certificate is what proves the client, use `auth: tls_client_auth`",
-        _ => "",
+    let proof = match place.is_of_a_token() {
+        true => "; where the certificate is what proves the client, use `auth: tls_client_auth`",
+        false => "",
     };
-    format!("name it in `tls: {{cert_file: …, key_file: …}}` of {whose}{proof}")
+    format!("name it in `tls: {{cert_file: …, key_file: …}}` of {}{proof}", place.whose)
 }
 
 /// What is wrong with TLS there, and what to do.
@@ -364,10 +369,14 @@ fn why_no_tls(fault: Fault, noted: &Noted, place: &Place<'_>) -> (String, String
                 leaf.map_or_else(|| "nobody".to_owned(), names),
                 place.probe.name().to_str()
             ),
-            format!(
-                "write the host that the certificate is for; if this is the right server under another name, say that \
-                 name in `tls.server_name` of {whose}"
-            ),
+            match place.is_of_a_token() {
+                // The token client checks the URL's own host, whatever else is written.
+                true => "write the host that the certificate is for into `token_url` or `issuer`".to_owned(),
+                false => format!(
+                    "write the host that the certificate is for; if this is the right server under another name, say \
+                     that name in `tls.server_name` of {whose}"
+                ),
+            },
         ),
         Fault::Tls(TlsFault::Expired) => {
             let since = match leaf.map(life) {

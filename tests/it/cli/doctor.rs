@@ -258,7 +258,7 @@ async fn certificates_that_are_not_believed() {
 
     stage.provider.restart_with(stage.ca.misnamed_server().unwrap()).await.unwrap();
     let ended = doctor(&stage).await.with(1);
-    let texts = ["is for `somebody-else.invalid`, and not for localhost", "`tls.server_name` of token main"];
+    let texts = ["token main", "is for `somebody-else.invalid`, and not for localhost", "into `token_url` or `issuer`"];
     says(&ended, "FAIL", "tls", &texts);
 
     stage.provider.restart_with(Ca::new().unwrap().server(&["localhost"]).unwrap()).await.unwrap();
@@ -270,6 +270,18 @@ async fn certificates_that_are_not_believed() {
         "replaces the system's authorities",
     ];
     says(&ended, "FAIL", "tls", &texts);
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_has_a_cure_that_works() {
+    let stage = Stage::new().await;
+    stage.api.restart_with(stage.ca.misnamed_server().unwrap()).await.unwrap();
+    let ended = doctor(&stage).await.with(1);
+    says(&ended, "FAIL", "tls", &["route api", "is for `somebody-else.invalid`", "`tls.server_name` of route api"]);
+    let usual = stage.usual();
+    let (before, after) = usual.rsplit_once("ca.pem}").unwrap();
+    stage.folder.write("bearerd.yaml", &format!("{before}ca.pem, server_name: somebody-else.invalid}}{after}"));
+    doctor(&stage).await.with(0);
 }
 
 #[tokio::test]
