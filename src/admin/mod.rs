@@ -3,6 +3,7 @@
 //! Runs on the control plane, so that a scrape never delays a request. Must never know a bearer: it sees
 //! [`token::Status`](crate::token::Status), which has none.
 
+mod page;
 mod status;
 
 use std::convert::Infallible;
@@ -33,8 +34,19 @@ pub struct Admin {
     pub readiness: Readiness,
     pub drain: DrainSignal,
     pub observer: Observer,
+    /// Where apps connect, in the order of the configuration.
+    pub apps: Vec<Place>,
     /// What listens, and how much of it is in use; `inbound` is no room of ours.
     pub listening: Box<dyn Fn() -> Listening + Send + Sync>,
+}
+
+/// Where apps connect.
+#[derive(Debug)]
+pub struct Place {
+    pub name: Arc<str>,
+    /// `127.0.0.1:4280`, or `unix:` and a path.
+    pub address: String,
+    pub tls: bool,
 }
 
 /// The tokens' statuses, and nothing else of them.
@@ -91,7 +103,8 @@ impl Admin {
             ("/readyz", _) => self.ready(true),
             ("/metrics", _) => self.metrics(),
             ("/status", Pages::All) => self.status(),
-            (_, Pages::All) => text(StatusCode::NOT_FOUND, "/livez /startupz /readyz /metrics /status\n"),
+            (path, Pages::All) => page::file(path)
+                .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "/ /livez /startupz /readyz /metrics /status\n")),
             (_, Pages::Health) => text(StatusCode::NOT_FOUND, "/livez /startupz /readyz /metrics\n"),
         }
     }
@@ -111,7 +124,10 @@ impl Admin {
             return Some(text(StatusCode::MISDIRECTED_REQUEST, "the Host is not one of ours; use localhost\n"));
         }
         if guards.is_foreign_page(headers, target, arrival) {
-            return Some(text(StatusCode::FORBIDDEN, "web pages may not call\n"));
+            return Some(text(
+                StatusCode::FORBIDDEN,
+                "web pages may not call; to look at a page here, type its address\n",
+            ));
         }
         if arrival.must_be_named && self.routes.clients().name(arrival, headers, target.form()).is_none() {
             let mut response = text(StatusCode::UNAUTHORIZED, "name yourself as one of `callers.clients`\n");
@@ -184,6 +200,7 @@ mod tests {
             readiness: Readiness::default(),
             drain: DrainSignal::default(),
             observer: Observer::new(Log::to(LogSettings { level: Level::Error, format: Format::Pretty }, |_| {})),
+            apps: Vec::new(),
             listening: Box::new(Listening::default),
         }
     }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::Admin;
+use super::{Admin, Place};
 use crate::clock::Now;
 use crate::life::Phase;
 use crate::observe::Refusal;
@@ -28,6 +28,11 @@ pub(super) fn document(admin: &Admin) -> Value {
         },
         "ready": pending.is_empty() && phase == Phase::Serving,
         "waiting_for": pending.iter().map(|name| &**name).collect::<Vec<_>>(),
+        "listeners": admin.apps.iter().map(|Place { name, address, tls }| json!({
+            "name": &**name,
+            "address": address,
+            "tls": tls,
+        })).collect::<Vec<_>>(),
         "tokens": admin.tokens.at(now).iter().map(token).collect::<Vec<_>>(),
         "routes": admin.routes.all().map(|one| route(one)).collect::<Vec<_>>(),
         "history": {
@@ -49,6 +54,11 @@ fn route(route: &Route) -> Value {
         "name": &*settings.name,
         "upstream": settings.upstream.authority.to_string(),
         "token": settings.token.as_deref(),
+        "match": {
+            "listen": settings.matching.listen.as_deref(),
+            "host": settings.matching.host.as_ref().map(ToString::to_string),
+            "path": settings.matching.path.as_deref(),
+        },
         "requests": summary.requests,
         "failed": summary.failed,
         "reasons": counts(summary.reasons),

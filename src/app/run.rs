@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::build::Bound;
 use super::passwords::Passwords;
 use super::{descriptors, pages};
-use crate::admin::{Admin, Pages, Statuses};
+use crate::admin::{Admin, Pages, Place, Statuses};
 use crate::clock::Now;
 use crate::files::Files;
 use crate::inbound::worker::Seed;
@@ -84,6 +84,7 @@ impl Bound {
             readiness: readiness.clone(),
             drain: drain.clone(),
             observer: observer.clone(),
+            apps: listeners.iter().map(place).collect(),
             listening: listening_now(doors, &listeners, shares.apps),
         });
         for (bounds, which) in [(admin, Pages::All), (health, Pages::Health)] {
@@ -179,6 +180,10 @@ impl Bound {
 fn listening(observer: &Observer, bound: &inbound::Bound) {
     let (name, address) = (&bound.door.name, &bound.address.to_string());
     observer.tell(&Event::Listening { name, address, tls: bound.door.has_tls() });
+}
+
+fn place(bound: &inbound::Bound) -> Place {
+    Place { name: Arc::clone(&bound.door.name), address: bound.address.to_string(), tls: bound.door.has_tls() }
 }
 
 /// Tells what listens, whenever it is asked. Of those who watch no connections are counted: they are not what is

@@ -174,7 +174,7 @@ Try, in another terminal:
   curl -H 'Authorization: Bearer forged' http://{front}/orders/3
   # 403: web pages may not call
   curl -H 'Origin: https://evil.example' http://{front}/orders/4
-  # JSON: what bearerd knows of itself
+  # JSON: what bearerd knows of itself; a browser shows it as a page at http://{admin}/
   curl http://{admin}/status
 
   {bearerd} check --config {file}

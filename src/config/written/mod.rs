@@ -27,8 +27,8 @@ pub struct Document {
     /// Where apps connect. A string is short for `{address: …}`.
     #[schemars(extend("default" = ["localhost:4280"], "minItems" = 1))]
     pub listen: OneOrMany<Listen>,
-    /// Where health, metrics and status (JSON) are served, by the same rules as for apps. A string is short for
-    /// `{address: …}`.
+    /// Where health, metrics, status (JSON) and the status page are served, by the same rules as for apps. A string is
+    /// short for `{address: …}`.
     #[schemars(extend("default" = "localhost:4281"))]
     pub admin: Switch<Listen>,
     /// A second address that serves `/livez`, `/startupz`, `/readyz` and `/metrics` and nothing else, for a kubelet.

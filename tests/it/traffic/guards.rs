@@ -90,7 +90,7 @@ async fn a_web_page_may_not_call_unless_its_origin_is_ours_or_named() {
 #[tokio::test]
 async fn the_admin_pages_have_the_same_guards() {
     let rig = Rig::ready(Options::default()).await;
-    for page in ["/status", "/metrics", "/livez", "/readyz"] {
+    for page in ["/", "/page/main.js", "/status", "/metrics", "/livez", "/readyz"] {
         // One page a connection.
         let admin = || App::connect(rig.proxy.admin);
         assert_eq!(admin().await.get(page).await.status, 200, "{page}");
@@ -134,7 +134,7 @@ async fn the_health_listener_serves_its_four_pages_to_any_host() {
         assert_eq!(health().await.ask(&format!("GET {page} HTTP/1.1\nOrigin: https://evil.test")).await.status, 403);
         assert_eq!(health().await.ask(&format!("POST {page} HTTP/1.1")).await.status, 405);
     }
-    for page in ["/status", "/", "/x"] {
+    for page in ["/status", "/", "/page/main.js", "/x"] {
         assert_eq!(health().await.get(page).await.status, 404, "{page}");
     }
 }
