@@ -31,6 +31,8 @@ export async function unpacked(name, packages) {
       if (!existsSync(root)) throw new Error(error.stderr?.trim().split('\n').at(-1) || error.message);
     }
   }
-  const architecture = readdirSync(join(root, 'usr/lib')).find((name) => name.endsWith('-linux-gnu'));
+  // Fonts have none.
+  const libraries = existsSync(join(root, 'usr/lib')) ? readdirSync(join(root, 'usr/lib')) : [];
+  const architecture = libraries.find((name) => name.endsWith('-linux-gnu')) ?? '';
   return { root, env: { PATH: process.env.PATH, LD_LIBRARY_PATH: join(root, 'usr/lib', architecture) } };
 }

@@ -1,0 +1,107 @@
+// The sentence at the top, tried without a browser: one lively fixture, and what is changed in it.
+import { readFileSync } from 'node:fs';
+import { trial, verdict } from '../../src/admin/page/words.js';
+import { check } from '../oidc-provider/rig.mjs';
+
+export const lively = () => JSON.parse(readFileSync(new URL('fixtures/lively.json', import.meta.url), 'utf8'));
+
+const AT = '2026-11-21T02:13:00Z';
+const REFUSED = 'the token endpoint answered 401 and the error `invalid_client`';
+const fails = (token, what, more = {}) => Object.assign(token, { failures: 3, last_error: { at: AT, what }, next_attempt_in_seconds: 14, ...more });
+const stale = { state: 'stale', usable_until: '2026-11-21T02:17:14Z', usable_for_seconds: 250 };
+const expired = { state: 'expired', usable_until: '2026-11-21T02:10:00Z', usable_for_seconds: null };
+const none = { state: 'none', usable_until: null, usable_for_seconds: null, issued_at: null, life_seconds: null, renew_at: null };
+const UNREACHABLE = 'the token endpoint cannot be reached: connection refused';
+const failing = (route, from, count) => { for (let i = 60 - from; i < 60; i += 1) route.history.failed[i] = count(route.history.requests[i]); };
+
+/** What is changed, the level, the sentence, and what else is there: a part of the advice, or of `also`. */
+const CASES = [
+  ['nothing', () => {}, 'ok', 'Both tokens are fresh.', 'The next renewal is that of `orders`, at 02:31:55'],
+  ['one token', (s) => { s.tokens.pop(); }, 'ok', 'Token `orders` is fresh.', 'Nothing to do'],
+  ['no token', (s) => { s.tokens = []; }, 'ok', 'bearerd works. No token is configured.', ''],
+  ['a renewal under way', ({ tokens: [orders] }) => { orders.asking = true; }, 'ok',
+    'All tokens are usable; `orders` is being renewed.', 'Nothing to do'],
+  ['a first token under way', ({ tokens: [orders] }) => { Object.assign(orders, none, { asking: true }); }, 'note',
+    'Token `orders` is being fetched. Requests that need it wait.', ''],
+  ['not asked for yet', ({ tokens: [orders] }) => { Object.assign(orders, none); }, 'note',
+    'Token `orders` has not been asked for yet.', 'fetches one'],
+  ['an idle one expired', ({ tokens: [orders] }) => { Object.assign(orders, expired, { next_attempt_in_seconds: null }); }, 'note',
+    'Token `orders` has expired, and nobody has asked for it since.', 'fetches one'],
+  ['stale in an outage', ({ tokens: [orders] }) => { fails(orders, UNREACHABLE, stale); }, 'warn',
+    'Token `orders` cannot be renewed: the provider does not answer. Requests keep working until 02:17:14.',
+    'The token endpoint cannot be reached: connection refused. See whether the provider is up'],
+  ['expired in an outage', ({ tokens: [orders] }) => { fails(orders, UNREACHABLE, expired); }, 'bad',
+    'Token `orders` has expired and there is no new one: the provider does not answer. Requests that need it get 503.',
+    'bearerd asks again at 02:13:18.'],
+  ['no first token', ({ tokens: [orders] }) => { fails(orders, 'discovery at https://id.example failed: 500', none); }, 'bad',
+    'Token `orders` could not be fetched yet: the provider does not answer. Requests that need it get 503.', 'bearerd doctor'],
+  ['a secret that is gone', ({ tokens: [orders] }) => { fails(orders, 'the secret cannot be read: /run/x: not found', stale); }, 'warn',
+    'Token `orders` cannot be renewed: its secret cannot be read. Requests keep working until 02:17:14.', 'Put the secret'],
+  ['limited', ({ tokens: [orders] }) => {
+    fails(orders, 'the token endpoint answered 429', stale);
+    orders.answers.unshift({ at: AT, outcome: 'limited', credential: 'orders-app', took_seconds: 0.1, what: null, fingerprint: null });
+  }, 'warn', 'Token `orders` cannot be renewed: the provider asks to be left alone for a while. Requests keep working until 02:17:14.', 'Wait'],
+  ['the standby in use', ({ tokens: [{ credentials: [first, second] }] }) => {
+    Object.assign(first, { in_use: false, rejected: { at: AT, what: REFUSED } });
+    second.in_use = true;
+  }, 'warn', 'The provider rejected the credential `orders-app` of token `orders`; the standby `orders-app-2` is in use, and requests work.',
+  'Compare client_id and secret'],
+  ['all rejected', ({ tokens: [orders] }) => {
+    fails(orders, REFUSED, stale);
+    for (const credential of orders.credentials) credential.rejected = { at: AT, what: REFUSED };
+  }, 'warn', 'The provider rejects every credential of token `orders`. Requests keep working until 02:17:14.', 'Compare'],
+  ['the only one rejected', ({ tokens: [, billing] }) => {
+    fails(billing, REFUSED, none);
+    billing.credentials[0].rejected = { at: AT, what: REFUSED };
+  }, 'bad', 'The provider rejects the credential `billing-app` of token `billing`, and none stands by. Requests that need it get 503.',
+  'The token endpoint answered 401'],
+  ['a spent budget', ({ tokens: [orders] }) => { Object.assign(orders, stale, { budget: { limit: 60, per_seconds: 3600, left: 0 } }); }, 'warn',
+    'Token `orders` should be renewed, but its budget is spent. Requests keep working until 02:17:14.', 'raise `budget`'],
+  ['an API that is down', ({ routes: [orders], refused }) => {
+    failing(orders, 8, (requests) => requests);
+    refused.last.unshift({ at: AT, reason: 'upstream_refused', route: 'orders', listener: null, what: '', times: 5 });
+  }, 'bad', 'All requests of route `orders` failed in the last two minutes (`upstream_refused`).', 'The API took no connection'],
+  ['an API that is slow at times', ({ routes: [orders] }) => { failing(orders, 8, (requests) => Math.ceil(requests / 10)); }, 'warn',
+    'Some requests of route `orders` failed in the last two minutes (`upstream_timeout`).', 'The API took longer'],
+  ['one failure in a thousand', ({ routes: [orders] }) => { orders.history.failed[59] = 1; }, 'ok',
+    'Both tokens are fresh.', 'Some requests of route `orders` failed'],
+  ['no token for a route', ({ tokens: [orders], routes: [route], refused }) => {
+    fails(orders, UNREACHABLE, expired);
+    failing(route, 8, (requests) => requests);
+    refused.last.unshift({ at: AT, reason: 'no_token', route: 'orders', listener: null, what: '', times: 5 });
+  }, 'bad', 'Token `orders` has expired and there is no new one: the provider does not answer. Requests that need it get 503.', ''],
+  ['two troubles', ({ tokens: [orders, billing] }) => { fails(orders, UNREACHABLE, stale); fails(billing, UNREACHABLE, expired); }, 'bad',
+    'Token `billing` has expired and there is no new one: the provider does not answer. Requests that need it get 503.',
+    'Token `orders` cannot be renewed'],
+  ['a refused reload', ({ configuration }) => { configuration.last_reload = { at: AT, outcome: 'refused', why: 'line 3: unknown key `rotues`' }; },
+    'warn', 'The changed configuration was refused; the one before keeps serving.', 'line 3: unknown key `rotues`. `bearerd check`'],
+  ['somebody turned away', ({ refused }) => { refused.last.unshift({ at: AT, reason: 'web_origin', route: null, listener: null, what: '', times: 1 }); },
+    'ok', 'Both tokens are fresh.', 'Turned away in the last five minutes: `web_origin`.'],
+  ['draining', (s) => { s.phase = 'draining'; }, 'note',
+    'bearerd is shutting down. It finishes what is in flight and takes nothing new.', 'who sent the signal'],
+];
+
+export function verdicts() {
+  for (const [name, change, level, sentence, more] of CASES) {
+    const status = lively();
+    change(status);
+    const found = verdict(status, null);
+    const rest = [found.todo, ...found.also.map((one) => `${one.sentence} ${one.todo}`)].join('\n');
+    const good = found.level === level && found.sentence === sentence && rest.includes(more);
+    check(`verdict, ${name}`, good, JSON.stringify(found, null, 1));
+  }
+  const bare = verdict({ tokens: [{ name: 'a', state: 'fresh' }], routes: [{ name: 'r', requests: 0 }] }, null);
+  check('verdict, an older bearerd', bare.sentence === 'Token `a` is fresh.', JSON.stringify(bare));
+  for (const [match, listener, line] of [
+    [undefined, undefined, 'curl -i http://localhost:4280/'],
+    [{ path: '/v2' }, { name: 'a', address: '127.0.0.1:4280' }, 'curl -i http://127.0.0.1:4280/v2/'],
+    [{ host: 'billing.internal' }, { name: 'a', address: '[::1]:4280', tls: true }, "curl -i -H 'Host: billing.internal' https://[::1]:4280/"],
+    [{ path: "/it's" }, { name: 'a', address: 'unix:/run/a.sock' }, "curl -i --unix-socket /run/a.sock 'http://localhost/it'\\''s/'"],
+  ]) {
+    const made = trial({ match }, listener && [listener]);
+    check(`the line to try is ${line}`, made === line, made);
+  }
+  const lost = { since: Date.parse(AT), why: 'it cannot be reached' };
+  check('verdict, gone', verdict(lively(), lost, Date.parse(AT)).sentence.startsWith('bearerd has not answered since 02:13:00.'),
+    JSON.stringify(verdict(lively(), lost, Date.parse(AT))));
+}
