@@ -133,8 +133,8 @@ impl Exchange {
     /// It is for this, and is or may be refused.
     pub(super) fn seeks(&mut self, target: &Target, headers: &HeaderMap, caller: Option<&Caller>) {
         let host = target.authority().map(ToString::to_string);
-        let client = caller.map(|caller| Arc::clone(&caller.name));
-        self.sought = Some(Box::new(Asked { host, origin: origin(headers), client, ..Asked::default() }));
+        let caller = caller.map(|caller| Arc::clone(&caller.name));
+        self.sought = Some(Box::new(Asked { host, origin: origin(headers), caller, ..Asked::default() }));
     }
 
     /// It is under way, to its very end.

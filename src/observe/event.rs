@@ -158,6 +158,10 @@ pub enum Event<'a> {
         lasted: Duration,
         failed: u64,
     },
+    /// Lines that standard error did not take at once.
+    LogLost {
+        lines: u64,
+    },
     Exchange {
         route: Option<&'a str>,
         method: &'a str,
@@ -192,7 +196,7 @@ pub struct Asked {
     /// The web page that made it.
     pub origin: Option<String>,
     /// One of `callers.clients`.
-    pub client: Option<Arc<str>>,
+    pub caller: Option<Arc<str>>,
     /// The user at the other end of a unix socket.
     pub uid: Option<u32>,
     pub peer: Option<SocketAddr>,
@@ -218,7 +222,7 @@ impl Asked {
     /// The best that is known.
     fn who(&self) -> Option<String> {
         match self {
-            Self { client: Some(client), .. } => Some(client.to_string()),
+            Self { caller: Some(caller), .. } => Some(caller.to_string()),
             Self { uid: Some(uid), .. } => Some(format!("uid {uid}")),
             Self { peer, .. } => peer.map(|peer| peer.to_string()),
         }
@@ -226,12 +230,12 @@ impl Asked {
 
     /// The same `why` is the same refusal, whatever port it came from.
     pub(super) fn of(&self, why: &str) -> String {
-        let Self { method, host, origin, client, uid, .. } = self;
+        let Self { method, host, origin, caller, uid, .. } = self;
         let short = Self {
             method: *method,
             host: host.clone(),
             origin: origin.clone(),
-            client: client.clone(),
+            caller: caller.clone(),
             uid: *uid,
             ..Self::default()
         };
@@ -244,7 +248,7 @@ impl Asked {
             ("method", text(self.method)),
             ("host", text(self.host.as_deref())),
             ("origin", text(self.origin.as_deref())),
-            ("client", text(self.client.as_deref())),
+            ("caller", text(self.caller.as_deref())),
             ("uid", self.uid.map_or(Value::Null, Into::into)),
             ("peer", self.peer.map_or(Value::Null, |peer| peer.to_string().into())),
             ("listener", text(self.listener.as_deref())),
@@ -284,6 +288,7 @@ impl Event<'_> {
             | Self::CertificateUnusable { .. }
             | Self::Refused { .. }
             | Self::AccessLogLost { .. }
+            | Self::LogLost { .. }
             | Self::UpstreamFailed { .. } => Level::Warn,
             Self::Listening { .. }
             | Self::Ready
@@ -543,6 +548,14 @@ impl Event<'_> {
                     more => format!("{more} lines of the access log are lost: {why}"),
                 },
                 vec![("lines", (*lines).into()), ("why", (*why).into())],
+            ),
+            Self::LogLost { lines } => (
+                "log_lost",
+                format!(
+                    "{} of this log were lost: whoever reads standard error did not take them",
+                    if *lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
+                ),
+                vec![("lines", (*lines).into())],
             ),
             Self::Exchange { route, method, status, reason, took } => (
                 "exchange",

@@ -93,7 +93,7 @@ fn every(mut see: impl FnMut(Event<'_>)) {
         reason: Reason::NotAllowed,
         route: Some("orders"),
         why: "none of the route's `allow` rules takes this path",
-        asked: &Asked { client: Some("billing".into()), ..asked(Some("POST"), "localhost:4280", "legacy") },
+        asked: &Asked { caller: Some("billing".into()), ..asked(Some("POST"), "localhost:4280", "legacy") },
         suppressed: 0,
     });
     see(Event::Refused {
@@ -124,6 +124,7 @@ fn every(mut see: impl FnMut(Event<'_>)) {
         lines: 0,
         why: "it was moved away and cannot be opened anew (Permission denied (os error 13)); lines go on into the old one",
     });
+    see(Event::LogLost { lines: 37 });
     see(Event::Exchange {
         route: Some("orders"),
         method: "GET",
@@ -193,9 +194,10 @@ fn the_page_has_every_reason_and_whose_it_is() {
 fn numbers_are_numbers_and_durations_are_seconds() {
     every(|event| {
         for (name, value) in event.line().fields {
-            let is_number = ["_seconds", "suppressed", "failures", "failed", "status", "generation", "cut_off"]
-                .iter()
-                .any(|end| name.ends_with(end));
+            let is_number =
+                ["_seconds", "suppressed", "lines", "failures", "failed", "status", "generation", "cut_off"]
+                    .iter()
+                    .any(|end| name.ends_with(end));
             assert!(!is_number || value.is_number(), "{name} is {value}");
             assert!(!value.is_object() && !value.is_array(), "{name} is {value}");
         }

@@ -7,11 +7,13 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use super::event::Line;
+use super::event::{Event, Line};
 
 /// How much is said; each level includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,8 +63,8 @@ pub struct LogSettings {
     pub format: Format,
 }
 
-/// Where finished lines go, each with its newline.
-type Sink = Arc<dyn Fn(&str) + Send + Sync>;
+/// Where finished lines go, each with its newline; says whether there was room for it.
+type Sink = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// Writes events as lines.
 #[derive(Clone)]
@@ -71,6 +73,8 @@ pub struct Log {
     json: bool,
     coloured: bool,
     sink: Sink,
+    /// Lines that found no room, and that no line has told of yet.
+    lost: Arc<AtomicU64>,
 }
 
 impl Log {
@@ -83,23 +87,38 @@ impl Log {
             Format::Json => true,
         };
         let coloured = is_terminal && wants_colour(|name| std::env::var_os(name));
-        let sink = Arc::new(|line: &str| {
-            // Standard error may be closed or full; there is nobody left to tell.
-            drop(std::io::stderr().lock().write_all(line.as_bytes()));
-        });
-        Self { level: settings.level, json, coloured, sink }
+        let cut = AtomicBool::new(false);
+        let sink = Arc::new(move |line: &str| write_if_room(line.as_bytes(), &cut));
+        Self { level: settings.level, json, coloured, sink, lost: Arc::default() }
     }
 
     /// To somewhere else: the demo's story, a test's ear.
     pub fn to(settings: LogSettings, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        Self { level: settings.level, json: settings.format == Format::Json, coloured: false, sink: Arc::new(sink) }
+        let sink = Arc::new(move |line: &str| {
+            sink(line);
+            true
+        });
+        let json = settings.format == Format::Json;
+        Self { level: settings.level, json, coloured: false, sink, lost: Arc::default() }
     }
 
     pub(super) fn says(&self, level: Level) -> bool {
         level <= self.level
     }
 
+    /// Never waits. A line that finds no room is lost; the next one that does is preceded by one that says so.
     pub(super) fn write(&self, line: &Line) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        let is_told = lost == 0 || (self.sink)(&self.text(&Event::LogLost { lines: lost }.line()));
+        if !is_told {
+            self.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+        if !is_told || !(self.sink)(&self.text(line)) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn text(&self, line: &Line) -> String {
         let now = humantime::format_rfc3339_millis(SystemTime::now());
         let mut text = String::with_capacity(160);
         if self.json {
@@ -111,8 +130,38 @@ impl Log {
             let _ = write!(text, "{now} {colour}{:<5}{plain} {}", line.level.as_str(), Escaped(&line.message));
         }
         text.push('\n');
-        (self.sink)(&text);
+        text
     }
+}
+
+/// A pipe that can be written to takes this much at once (POSIX, `PIPE_BUF`: 4096 on Linux, 512 on others).
+const PIECE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+
+/// Writes to standard error what it takes at once, and says whether that was all.
+///
+/// Behind a pipe may be somebody who reads no more, and a worker that waits for them carries no traffic. (To make the pipe
+/// non-blocking would make it so for all who share it.) `cut` is whether the last line was not finished.
+fn write_if_room(line: &[u8], cut: &AtomicBool) -> bool {
+    let mut stderr = std::io::stderr().lock();
+    let mut write = |piece: &[u8]| {
+        let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+        let no_time = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // A closed one takes nothing, and there is nobody left to tell.
+        matches!(poll(&mut ready, Some(&no_time)), Ok(1..)) && stderr.write_all(piece).is_ok()
+    };
+    if cut.load(Ordering::Relaxed) {
+        if !write(b"\n") {
+            return false;
+        }
+        cut.store(false, Ordering::Relaxed);
+    }
+    for (index, piece) in line.chunks(PIECE).enumerate() {
+        if !write(piece) {
+            cut.store(index > 0, Ordering::Relaxed);
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether whoever sits at the terminal wants colours (no-color.org), and it has any.
@@ -198,6 +247,34 @@ mod tests {
         });
         log.coloured = true;
         log.write(&Line { level: Level::Warn, event: "test", message: "words".into(), fields: vec![] });
+    }
+
+    #[test]
+    fn a_line_that_found_no_room_is_counted_in_the_next_that_does() {
+        let (room, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(String::new())));
+        let (has_room, into) = (Arc::clone(&room), Arc::clone(&taken));
+        let mut log = Log::to(LogSettings { level: Level::Info, format: Format::Pretty }, |_| {});
+        log.sink = Arc::new(move |line| {
+            let has_room = has_room.load(Ordering::Relaxed);
+            if has_room {
+                into.lock().unwrap().push_str(line);
+            }
+            has_room
+        });
+        let write = |message: &str| {
+            log.write(&Line { level: Level::Info, event: "test", message: message.into(), fields: vec![] });
+        };
+        for message in ["one", "two", "three"] {
+            write(message);
+        }
+        room.store(true, Ordering::Relaxed);
+        for message in ["four", "five"] {
+            write(message);
+        }
+        let taken = taken.lock().unwrap();
+        let messages: Vec<_> = taken.lines().map(|line| line.splitn(3, ' ').nth(2).unwrap().trim()).collect();
+        let [lost, "four", "five"] = &messages[..] else { panic!("{taken}") };
+        assert!(lost.contains("3 lines of this log were lost"), "{lost}");
     }
 
     #[test]

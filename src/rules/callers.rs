@@ -52,7 +52,7 @@ impl Arrival {
     pub fn asked(&self, sought: Asked) -> Asked {
         let within = self.intercepted.as_ref().and_then(Intercepted::caller).map(|caller| Arc::clone(&caller.name));
         Asked {
-            client: sought.client.or(within),
+            caller: sought.caller.or(within),
             uid: self.uid,
             peer: self.peer,
             listener: Some(Arc::clone(&self.door)),

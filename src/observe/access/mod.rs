@@ -142,7 +142,7 @@ impl Entry {
 
     /// Where it came from.
     pub fn came(&mut self, asked: Asked) {
-        (self.listener, self.caller, self.uid, self.peer) = (asked.listener, asked.client, asked.uid, asked.peer);
+        (self.listener, self.caller, self.uid, self.peer) = (asked.listener, asked.caller, asked.uid, asked.peer);
     }
 
     /// What was asked for. A query stays out: tokens, names and searches stand in it.

@@ -72,18 +72,73 @@ async fn a_warning_of_the_configuration_is_an_event() {
     assert!(line["message"].as_str().unwrap().contains("did you mean `BEARERD_UPSTREAM`?"), "{line}");
 }
 
-/// The first line about a refusal for this reason; written before the answer.
-fn refusal(log: &str, reason: &str) -> Value {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut found = lines.filter(|line| line["reason"] == reason && line["event"] != "exchange");
-    found.next().unwrap_or_else(|| panic!("no line about {reason}: {log}"))
+#[tokio::test]
+async fn a_log_that_nobody_reads_keeps_no_request_waiting() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::Stdio;
+
+    let stage = Stage::new().await;
+    let mut command = super::child::command(&["run", "--config", &stage.file(), "--log-level", "debug"], &[]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = BufReader::new(child.stderr.take().unwrap());
+    let begins = tokio::task::spawn_blocking(move || {
+        let (mut address, mut line) = (None, String::new());
+        while !line.contains("\"event\":\"ready\"") {
+            line.clear();
+            assert!(pipe.read_line(&mut line).unwrap() > 0, "it ended");
+            let told: Value = serde_json::from_str(&line).unwrap();
+            if told["event"] == "listening" && told["listener"] != "admin" {
+                address = Some(told["address"].as_str().unwrap().parse().unwrap());
+            }
+        }
+        (pipe, address.unwrap())
+    });
+    let (mut pipe, address) = begins.await.unwrap();
+    let mut app = App::connect(address).await;
+    // Several times what a pipe holds, at a line each.
+    for number in 0..1_500 {
+        assert_eq!(app.get("/").await.status, 200, "request {number}");
+    }
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut rest = String::new();
+        pipe.read_to_string(&mut rest).unwrap();
+        rest
+    });
+    // Until there is room again.
+    for _ in 0..100 {
+        assert_eq!(app.get("/").await.status, 200);
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    let rest = reading.await.unwrap();
+    assert!(child.wait().unwrap().success());
+    let lines: Vec<Value> =
+        rest.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    let lost: u64 = lines.iter().filter_map(|line| line["lines"].as_u64()).sum();
+    let told = lines.iter().filter(|line| line["event"] == "exchange").count();
+    assert!(lost > 100, "{lost} lost, {told} told");
+    // But for the odd line of another event.
+    assert!((1_600..1_620).contains(&(u64::try_from(told).unwrap() + lost)), "{lost} lost, {told} told");
+}
+
+/// The first line about a refusal for this reason, once it is there.
+async fn refusal(child: &mut Child, reason: &str) -> Value {
+    child.until_err(&format!("\"reason\":\"{reason}\"")).await;
+    let mut found = None;
+    crate::support::eventually(&format!("a line about {reason}"), || {
+        let log = child.err();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        found = lines.find(|line| line["reason"] == reason && line["event"] != "exchange");
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
 }
 
 #[tokio::test]
 async fn a_refusal_says_what_was_asked_by_whom_and_what_to_do() {
     let stage = Stage::new().await;
     stage.configure("    allow: [{methods: [GET], path: /open/**}]\ncallers: {hosts: [proxy.test]}\n");
-    let running = stage.run(&[]).await.ready().await;
+    let mut running = stage.run(&[]).await.ready().await;
     // A listener without a name has its address, as it was written.
     let listener = "127.0.0.1:0";
     for (head, reason, host, why) in [
@@ -102,7 +157,7 @@ async fn a_refusal_says_what_was_asked_by_whom_and_what_to_do() {
         let mut app = App::connect(running.address).await;
         let answer = app.ask(head).await;
         assert_eq!(answer.reason(), reason, "{answer:?}");
-        let line = refusal(&running.child.err(), reason);
+        let line = refusal(&mut running.child, reason).await;
         let is = |name: &str, value: &str| line[name] == value || value.is_empty() && line[name].is_null();
         assert!(is("event", "refused") && is("level", "warn") && is("fault", "app"), "{line}");
         assert!(is("host", host) && is("listener", listener), "{line}");
@@ -113,10 +168,19 @@ async fn a_refusal_says_what_was_asked_by_whom_and_what_to_do() {
         let (message, said) = (line["message"].as_str().unwrap(), line["why"].as_str().unwrap());
         assert!(message.contains(said) && message.contains(host) && message.contains(reason), "{line}");
     }
+    assert_eq!(refusal(&mut running.child, "web_origin").await["origin"], "https://evil.test");
+    assert_eq!(refusal(&mut running.child, "not_allowed").await["route"], "api");
     let log = running.child.err();
-    assert_eq!(refusal(&log, "web_origin")["origin"], "https://evil.test");
-    assert_eq!(refusal(&log, "not_allowed")["route"], "api");
     assert!(!log.contains("canary"), "{log}");
+    let status = App::connect(running.page("admin")).await.get("/status").await;
+    let refused = &status.json()["refused"]["last"];
+    let kinds: Vec<_> = refused.as_array().unwrap().iter().map(|one| one["reason"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ambiguous_host", "bad_path", "not_allowed", "no_route", "web_origin", "host_not_ours"]);
+    let first = refusal(&mut running.child, "host_not_ours").await;
+    let what = format!("GET for rebind.attacker.test:80: {}", first["why"].as_str().unwrap());
+    assert_eq!((&refused[5]["what"], &refused[5]["times"]), (&what.into(), &1.into()), "{refused}");
+    assert_eq!((&refused[5]["listener"], &refused[2]["route"]), (&listener.into(), &"api".into()), "{refused}");
+    assert!(!status.text().contains("canary"), "{}", status.text());
     let last = running.child.end_by(Signal::TERM).await.with(0);
     assert!(!last.err.contains("canary"), "{}", last.err);
 }
@@ -134,10 +198,10 @@ async fn a_caller_is_told_by_its_uid_or_its_name_and_a_turned_away_connection_by
             "{usual}    allow: [{{path: /open}}]\ncallers: {{clients: [{{name: billing, password: {{file: billing}}}}]}}\n"
         ),
     );
-    let running = stage.run(&[]).await.ready().await;
+    let mut running = stage.run(&[]).await.ready().await;
     let mut app = App::connect_to(std::path::Path::new(&socket)).await;
     assert_eq!(app.get("/closed").await.reason(), "not_allowed");
-    let line = refusal(&running.child.err(), "not_allowed");
+    let line = refusal(&mut running.child, "not_allowed").await;
     let uid = rustix::process::geteuid().as_raw();
     assert_eq!((&line["uid"], &line["peer"], &line["listener"]), (&uid.into(), &Value::Null, &"legacy".into()));
     assert!(
@@ -151,14 +215,14 @@ async fn a_caller_is_told_by_its_uid_or_its_name_and_a_turned_away_connection_by
     let mut app = App::connect(running.address).await;
     let named = "GET /x HTTP/1.1\nHost: rebind.test\nAuthorization: Basic YmlsbGluZzpi";
     assert_eq!(app.ask(named).await.reason(), "host_not_ours");
-    let line = refusal(&running.child.err(), "host_not_ours");
-    assert_eq!(line["client"], "billing", "{line}");
+    let line = refusal(&mut running.child, "host_not_ours").await;
+    assert_eq!(line["caller"], "billing", "{line}");
 
     let mut app = App::connect(running.address).await;
     app.send("canary\r\n\r\n").await;
     app.hears_until_end().await;
+    let line = refusal(&mut running.child, "bad_request").await;
     let log = running.child.end_by(Signal::TERM).await.with(0).err;
-    let line = refusal(&log, "bad_request");
     assert!(line["why"].as_str().unwrap().contains("it is not HTTP") && line["peer"].is_string(), "{line}");
     assert!(!log.contains("canary"), "{log}");
 }
