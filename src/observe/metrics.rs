@@ -306,7 +306,7 @@ fn since_1970(at: SystemTime) -> f64 {
 
 fn tokens(registry: &mut Registry, samples: &[TokenSample]) {
     let (expiries, lives, renewals, next) = <[Family<TokenLabels, Seconds>; 4]>::default().into();
-    let (limits, left) = <[Family<TokenLabels, Gauge>; 2]>::default().into();
+    let (limits, left, standbys) = <[Family<TokenLabels, Gauge>; 3]>::default().into();
     let states = Family::<StateLabels, Gauge>::default();
     let credentials = Family::<CredentialLabels, Gauge>::default();
     let waits = Family::<TokenLabels, Counter>::default();
@@ -325,6 +325,7 @@ fn tokens(registry: &mut Registry, samples: &[TokenSample]) {
             left.get_or_create(&labels).set(free.into());
         }
         waits.get_or_create(&labels).inc_by(sample.waits);
+        standbys.get_or_create(&labels).set(i64::from(sample.using > 0));
         for (index, credential) in sample.credentials.iter().enumerate() {
             let labels = CredentialLabels { token: labels.token.clone(), credential: Name(Arc::clone(credential)) };
             credentials.get_or_create(&labels).set(i64::from(index == sample.using));
@@ -354,6 +355,7 @@ fn tokens(registry: &mut Registry, samples: &[TokenSample]) {
     registry.register("token_budget_left", "Token requests that are left of the budget now", left);
     registry.register("token_state", "1 for the state that a token is in", states);
     registry.register("token_credential_in_use", "1 for the credential that a token is asked for with", credentials);
+    registry.register("token_standby_in_use", "1 if that is not the first of its credentials", standbys);
     registry.register("token_waits", "Requests that had to wait for a token request", waits);
 }
 

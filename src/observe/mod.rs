@@ -500,6 +500,7 @@ mod tests {
             "bearerd_token_state{token=\"orders\",state=\"stale\"} 0",
             "bearerd_token_credential_in_use{token=\"orders\",credential=\"old\"} 0",
             "bearerd_token_credential_in_use{token=\"orders\",credential=\"new\"} 1",
+            "bearerd_token_standby_in_use{token=\"orders\"} 1",
             "bearerd_token_credential_rejections_total{token=\"orders\",credential=\"old\"} 1",
             "bearerd_refused_total{reason=\"no_token\"} 0",
             "bearerd_connections{listener=\"app\"} 7",

@@ -16,5 +16,6 @@ mod basics;
 #[cfg(unix)]
 mod cli;
 mod endurance;
+mod monitoring;
 mod tokens;
 mod traffic;
