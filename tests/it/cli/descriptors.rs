@@ -62,6 +62,6 @@ async fn a_crowd_takes_no_descriptor_that_a_token_needs() {
         assert!(tokio::time::Instant::now() < deadline, "there is room again");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    running.child.until_err("\"event\":\"refused\"").await;
+    running.child.until_err("\"event\":\"turned_away\"").await;
     running.child.end_by(Signal::TERM).await.with(0);
 }

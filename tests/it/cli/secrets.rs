@@ -76,10 +76,13 @@ async fn a_good_day_and_a_bad_upstream_show_nothing_at_trace() {
     stage.api.script().push(Answer::status(401).header("www-authenticate", "Bearer error=\"x-canary\""));
     // Whether the renewal came in time is not the question here.
     assert!([200, 401].contains(&running.get("/").await.status));
+    // A host and an origin that are one are told, and nothing else that stands there.
     let refusals = [
         "GET /../x-canary HTTP/1.1",
-        "GET / HTTP/1.1\nOrigin: https://x-canary.example",
-        "GET / HTTP/1.1\nHost: x-canary.example",
+        "GET / HTTP/1.1\nOrigin: https://evil.example/x-canary",
+        "GET / HTTP/1.1\nOrigin: https://x-canary@evil.example",
+        "GET / HTTP/1.1\nHost: x-canary@evil.example",
+        "GET /x-canary HTTP/1.1\nHost: evil.example\nX-Api-Key: x-canary",
     ];
     for refused in refusals {
         let answer = App::connect(running.address).await.ask(refused).await;

@@ -66,8 +66,10 @@ async fn what_an_app_sends_arrives_as_what_it_is_or_not_at_all() {
     }
     failures.extend(arrived.keys().map(|target| format!("nobody meant to send {target}")));
     super::assert_none(&failures);
+    // But for the name of a host, where it is one.
+    let said = rig.proxy.said().replace("evil.test:443", "").replace("evil.test", "");
     for theirs in ["smuggled", "stolen", "evil"] {
-        assert!(!rig.proxy.said().contains(theirs), "an app's bytes are not told");
+        assert!(!said.contains(theirs), "an app's bytes are not told: {theirs}");
     }
 }
 
