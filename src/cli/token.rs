@@ -1,7 +1,8 @@
 //! `bearerd token`: one token request, now, and its outcome.
 
+use std::time::SystemTime;
+
 use clap::ArgMatches;
-use http::StatusCode;
 use serde_json::Value;
 use tokio::runtime::Builder;
 use url::Url;
@@ -9,9 +10,8 @@ use url::Url;
 use super::run::on_its_own;
 use super::{Failed, complain, load, print};
 use crate::tls::ClientConfigs;
-use crate::token::grant::{AskError, Grant, What};
+use crate::token::grant::{AskError, ClockOff, Grant};
 use crate::token::machine::FailureKind;
-use crate::token::settings::Endpoint;
 use crate::token::source::{Source as _, TokenEndpoint};
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
@@ -39,7 +39,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
         .map_err(|error| Failed::Because(told(&endpoint, &error)))?;
     if grant.other_scope {
         let asked = endpoint.settings().scope.as_deref().unwrap_or_default();
-        complain(&format!("warning: `{asked}` was asked for, and the provider granted another scope"));
+        complain(&format!(
+            "warning: `{asked}` was asked for, and the provider granted another scope\n  hint: compare `scope` with the \
+             scopes that this client may have at the provider"
+        ));
+    }
+    if let Some(off) = grant.date.and_then(|date| ClockOff::of(date, SystemTime::now())) {
+        complain(&format!("warning: this machine's clock is {off} the provider's\n  hint: set it (NTP)"));
     }
     let token = grant.access_token.expose();
     if !matches.get_flag("claims") {
@@ -77,22 +83,7 @@ fn told(endpoint: &TokenEndpoint, error: &AskError) -> String {
     let endpoint = &settings.endpoint;
     let url = endpoint.token_url().cloned().or_else(|| Url::parse(endpoint.issuer()?).ok());
     let host = url.and_then(|url| url.host_str().map(str::to_owned));
-    let hint = match (&error.what, &settings.endpoint) {
-        (What::Status(..) | What::ErrorIn200(_), _) if error.failed().kind == FailureKind::Rejected => {
-            "\n  hint: compare `client_id` and `client_secret` with the provider's; if they are right, try the other of \
-             `auth: client_secret_basic` and `auth: client_secret_post`"
-        }
-        (What::Unreachable(_) | What::Timeout(_) | What::Discovery(..), Endpoint::Issuer(_)) => {
-            "\n  hint: is `issuer` right, and can this machine reach it?"
-        }
-        (
-            What::Unreachable(_)
-            | What::Timeout(_)
-            | What::Status(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _),
-            Endpoint::TokenUrl(_) | Endpoint::Both { .. },
-        ) => "\n  hint: is `token_url` right, and can this machine reach it?",
-        _ => "",
-    };
+    let hint = error.cure.as_ref().map(|cure| format!("\n  hint: {cure}")).unwrap_or_default();
     let (name, host) = (&settings.name, host.unwrap_or_default());
     let words = error.words.as_ref().map(|words| format!("\n  the provider says: {}", words.as_str()));
     let words = words.unwrap_or_default();

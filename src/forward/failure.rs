@@ -16,7 +16,7 @@ use crate::rules::callers::{CHALLENGE, credential_header};
 use crate::rules::gate::Full;
 use crate::rules::{Arrival, Refusal};
 use crate::token::NoToken;
-use crate::wire::fault::Fault;
+use crate::wire::fault::{Fault, TlsFault};
 use crate::wire::form::{FormError, Target};
 use crate::wire::grpc::{self, Code};
 
@@ -131,7 +131,7 @@ impl Failure {
                     Reason::WebOrigin,
                     "http_request_denied",
                     "Web pages may not call",
-                    "the request comes from a web page whose origin is not in `callers.origins`",
+                    "the request comes from a web page, whose origin would have to stand in `callers.origins`",
                 )
             },
             Self::OwnCredential => Row {
@@ -198,7 +198,7 @@ impl Failure {
                     Reason::NoRoute,
                     "destination_not_found",
                     "No route takes this request",
-                    "no configured route matches its listener, Host and path",
+                    "no configured route matches its listener, Host and path; `match` of a route says which it takes",
                 )
             },
             Self::NoTunnel(detail) => Row {
@@ -217,7 +217,7 @@ impl Failure {
                     Reason::NoRoute,
                     "http_request_denied",
                     "No route leads there",
-                    "no configured route has this host, port and base path as its upstream",
+                    "no configured route has this host, port and base path as its `upstream`; only what a route names is reached",
                 )
             },
             Self::NoToken(missing) => Row {
@@ -236,8 +236,9 @@ impl Failure {
                 let retry_after = (status == S::SERVICE_UNAVAILABLE).then_some(SOON);
                 // What we lack ourselves is not said of it.
                 let whose = if *fault == Fault::Overloaded { "" } else { "the upstream: " };
-                let told = Some(format!("{whose}{fault}"));
-                Row { told, retry_after, ..row(status, reason, proxy_error, title, title) }
+                let told = Some(format!("{whose}{fault}{}", cure(*fault)));
+                let detail = format!("{title}; bearerd's log says more");
+                Row { told, retry_after, ..row(status, reason, proxy_error, title, &detail) }
             }
             // The call may have been taken. UNAVAILABLE, which the mapping has for 504, is what retries are configured for;
             // DEADLINE_EXCEEDED says "even if it was carried out", and no deadline of the app's is left by then.
@@ -324,6 +325,39 @@ impl Row {
             "reason": self.reason.as_str(),
         });
         Bytes::from(problem.to_string())
+    }
+}
+
+/// What to do about it, where the fault does not say so itself.
+fn cure(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Dns => {
+            "; is the host in `upstream` spelt right? where only a corporate proxy knows such names, set the route's `proxy`"
+        }
+        Fault::Refused => {
+            "; are host and port in `upstream` right, is it up, and may this machine connect to it? where a corporate \
+             proxy leads there, set the route's `proxy`"
+        }
+        Fault::Tls(TlsFault::Expired) => "; have it renewed, or set this machine's clock (NTP)",
+        Fault::Tls(TlsFault::NotYetValid) => "; set this machine's clock (NTP)",
+        Fault::Tls(
+            TlsFault::UnknownIssuer
+            | TlsFault::WrongName
+            | TlsFault::BadCertificate
+            | TlsFault::Alert
+            | TlsFault::NotTls
+            | TlsFault::Other,
+        )
+        | Fault::Reset
+        | Fault::Prohibited
+        | Fault::Loop
+        | Fault::Busy
+        | Fault::Proxy(_)
+        | Fault::Overloaded
+        | Fault::Protocol
+        | Fault::Version
+        | Fault::Timeout
+        | Fault::Other => "",
     }
 }
 

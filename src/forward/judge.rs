@@ -117,16 +117,25 @@ fn is_refusal(status: StatusCode, headers: &HeaderMap, renew_on: &RenewOn) -> bo
             match item {
                 Item::Scheme(scheme) if scheme.eq_ignore_ascii_case("basic") => basic = true,
                 Item::Scheme(_) => other = true,
-                Item::Parameter(name, value)
-                    if name.eq_ignore_ascii_case("error") && value.eq_ignore_ascii_case("insufficient_scope") =>
-                {
-                    return false;
-                }
+                parameter if says_insufficient_scope(&parameter) => return false,
                 Item::Parameter(..) => {}
             }
         }
     }
     other || !basic
+}
+
+/// Whether the answer says that the token is good and not good for this (RFC 6750, 3.1).
+pub(super) fn is_insufficient_scope(headers: &HeaderMap) -> bool {
+    headers.get_all(header::WWW_AUTHENTICATE).iter().any(|line| {
+        let line = String::from_utf8_lossy(line.as_bytes());
+        items(&line).iter().any(says_insufficient_scope)
+    })
+}
+
+fn says_insufficient_scope(item: &Item<'_>) -> bool {
+    matches!(item, Item::Parameter(name, value)
+        if name.eq_ignore_ascii_case("error") && value.eq_ignore_ascii_case("insufficient_scope"))
 }
 
 #[cfg(test)]

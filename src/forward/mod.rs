@@ -3,6 +3,7 @@
 //! Must never know what kind of listener a request came by, or the configuration. Nothing here can ask for a token; it
 //! can wait for one, and tell that one was refused.
 
+mod advice;
 mod connect;
 mod exchange;
 mod failure;
@@ -215,6 +216,9 @@ impl Forward {
             }
             break answer;
         };
+        if let Some(advice) = advice::advice(response.status(), response.headers(), &target, &admitted) {
+            self.observer.advise(advice, &route.metrics);
+        }
         let agreed = handshake.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
         match &agreed {
             Some(handshake) => handshake.check(prepared.headers(), &response).map_err(Failure::BadUpstream)?,

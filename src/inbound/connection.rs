@@ -33,6 +33,10 @@ use crate::rules::{Arrival, Intercepted};
 /// hyper's buffer for what a connection sends; a head must fit, and 8 KiB is the least that hyper takes.
 const MIN_BUFFER: usize = 64 * 1024;
 
+/// What hyper could not read. Its answer says nothing, so the log does.
+const NOT_HTTP: &str = "it is not HTTP, or its head is larger than `limits.header_bytes` or `limits.headers` allow; an app \
+                        that speaks TLS here, where nothing does, is to be given `http://`";
+
 /// A connection that is to go on inside of TLS.
 pub(super) struct Encrypted {
     pub(super) bare: Bare,
@@ -115,8 +119,7 @@ pub(super) async fn serve(
             // what was no request: hyper has answered that, with a bare 400 or 431.
             ended = connection.as_mut() => {
                 if ended.is_err_and(|error| error.is_parse()) {
-                    let why = "it is not HTTP, or its head is larger than `limits.header_bytes` or `limits.headers` allow";
-                    observer.refused(Reason::BadRequest, None, why, || arrival.asked(Asked::default()));
+                    observer.refused(Reason::BadRequest, None, NOT_HTTP, || arrival.asked(Asked::default()));
                     // hyper does not tell which of 400, 414 and 431 it was.
                     observer.leave_without(Reason::BadRequest, None, || arrival.asked(Asked::default()));
                 }

@@ -47,6 +47,8 @@ pub enum Event<'a> {
         token: &'a str,
         credential: &'a str,
         why: &'a str,
+        /// What to do about it.
+        cure: Option<&'a str>,
         /// `None` if the next one is under way already.
         next: Option<Duration>,
         usable_for: Option<Duration>,
@@ -73,6 +75,15 @@ pub enum Event<'a> {
     /// The system does not tell when files change.
     FilesUnwatched {
         error: &'a str,
+    },
+    /// `off` is by how much, and to which side.
+    ClockOff {
+        token: &'a str,
+        off: &'a str,
+    },
+    /// A token that was asked for because the one before was refused has been refused as well.
+    TokenNoBetter {
+        token: &'a str,
     },
     ScopeDiffers {
         token: &'a str,
@@ -162,6 +173,12 @@ pub enum Event<'a> {
     LogLost {
         lines: u64,
     },
+    /// An API's answer tells that something in the configuration may be wrong.
+    Advised {
+        advice: Advice,
+        route: &'a str,
+        suppressed: u64,
+    },
     Exchange {
         route: Option<&'a str>,
         method: &'a str,
@@ -169,6 +186,19 @@ pub enum Event<'a> {
         reason: Option<Reason>,
         took: Duration,
     },
+}
+
+/// What an API's own answer says of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// The token is good, and not good for this.
+    Scope,
+    /// Nothing is found at a path that has the upstream's base path twice.
+    BasePath,
+}
+
+impl Advice {
+    pub const ALL: [Self; 2] = [Self::Scope, Self::BasePath];
 }
 
 /// A token came.
@@ -277,6 +307,8 @@ impl Event<'_> {
             | Self::TokenFailed { .. }
             | Self::CredentialSwitched { .. }
             | Self::TokenRefused { .. }
+            | Self::ClockOff { .. }
+            | Self::TokenNoBetter { .. }
             | Self::ScopeDiffers { .. }
             | Self::SecretUnreadable { .. }
             | Self::PasswordUnreadable { .. }
@@ -289,6 +321,7 @@ impl Event<'_> {
             | Self::Refused { .. }
             | Self::AccessLogLost { .. }
             | Self::LogLost { .. }
+            | Self::Advised { .. }
             | Self::UpstreamFailed { .. } => Level::Warn,
             Self::Listening { .. }
             | Self::Ready
@@ -364,10 +397,10 @@ impl Event<'_> {
                     ("failed_for_seconds", granted.recovered.map_or(0.0, |(_, lasted)| lasted.as_secs_f64()).into()),
                 ],
             ),
-            Self::TokenFailed { token, credential, why, next, usable_for } => (
+            Self::TokenFailed { token, credential, why, cure, next, usable_for } => (
                 "token_failed",
                 format!(
-                    "{token}: no token as {credential}: {why}; {}; {}",
+                    "{token}: no token as {credential}: {why}; {}; {}{}",
                     match next {
                         Some(next) => format!("next try in {}", rounded(*next)),
                         None => "trying again at once".into(),
@@ -377,11 +410,13 @@ impl Event<'_> {
                         (None, Some(_)) => "requests that need it get 503".into(),
                         (None, None) => "requests that need it wait".into(),
                     },
+                    cure.map(|cure| format!("; hint: {cure}")).unwrap_or_default(),
                 ),
                 vec![
                     ("token", (*token).into()),
                     ("credential", (*credential).into()),
                     ("why", (*why).into()),
+                    ("hint", cure.map_or(Value::Null, Into::into)),
                     ("next_seconds", next.unwrap_or_default().as_secs_f64().into()),
                     ("usable_seconds", usable_for.unwrap_or_default().as_secs_f64().into()),
                 ],
@@ -422,10 +457,28 @@ impl Event<'_> {
                 format!("this system does not tell when files change ({error}); they are looked at every 30s"),
                 vec![("error", (*error).into())],
             ),
+            Self::ClockOff { token, off } => (
+                "clock_off",
+                format!(
+                    "{token}: this machine's clock is {off} the provider's: set it (NTP), or certificates and whatever \
+                     is signed will fail by the time"
+                ),
+                vec![("token", (*token).into()), ("off", (*off).into())],
+            ),
+            Self::TokenNoBetter { token } => (
+                "token_no_better",
+                format!(
+                    "{token}: an upstream does not take fresh tokens either; compare `audience`, `resource` and `scope` \
+                     with what the API wants, and its provider with this one; `bearerd token --claims` shows what is in \
+                     the token"
+                ),
+                vec![("token", (*token).into())],
+            ),
             Self::ScopeDiffers { token } => (
                 "scope_differs",
                 format!(
-                    "{token}: the provider granted another scope than was asked for; `bearerd token {token} --claims` shows it"
+                    "{token}: the provider granted another scope than was asked for; compare `scope` with the scopes that \
+                     this client may have there; `bearerd token {token} --claims` shows what it got"
                 ),
                 vec![("token", (*token).into())],
             ),
@@ -556,6 +609,24 @@ impl Event<'_> {
                     if *lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
                 ),
                 vec![("lines", (*lines).into())],
+            ),
+            Self::Advised { advice: Advice::Scope, route, suppressed } => (
+                "scope_insufficient",
+                format!(
+                    "{route}: the upstream says that the token is not good for this (insufficient_scope); ask for more with \
+                     the token's `scope`, and allow it to the client at the provider{}",
+                    also(None, *suppressed)
+                ),
+                vec![("route", (*route).into()), ("suppressed", (*suppressed).into())],
+            ),
+            Self::Advised { advice: Advice::BasePath, route, suppressed } => (
+                "base_path_twice",
+                format!(
+                    "{route}: the upstream answers 404 to a path that has the path of `upstream` twice: it is put in front, \
+                     so apps leave it out; or leave it out of `upstream`{}",
+                    also(None, *suppressed)
+                ),
+                vec![("route", (*route).into()), ("suppressed", (*suppressed).into())],
             ),
             Self::Exchange { route, method, status, reason, took } => (
                 "exchange",

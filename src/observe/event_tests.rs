@@ -43,16 +43,19 @@ fn every(mut see: impl FnMut(Event<'_>)) {
     for (next, usable_for) in
         [(Some(seconds(20)), None), (Some(seconds(20)), Some(seconds(840))), (None, Some(seconds(840))), (None, None)]
     {
-        see(Event::TokenFailed { token: "orders", credential: "reports", why, next, usable_for });
+        let cure = usable_for.map(|_| "compare `client_id` and `client_secret` with the provider's");
+        see(Event::TokenFailed { token: "orders", credential: "reports", why, cure, next, usable_for });
     }
     see(Event::BudgetSpent { token: "orders", next: seconds(600) });
     for rejected in [true, false] {
         see(Event::CredentialSwitched { rejected, token: "orders", from: "reports", to: "reports-2" });
     }
     see(Event::TokenRefused { token: "orders", generation: 7 });
+    see(Event::TokenNoBetter { token: "orders" });
     see(Event::SecretChanged { token: "orders" });
     see(Event::FilesUnwatched { error: "no inotify instance is left" });
     see(Event::ScopeDiffers { token: "orders" });
+    see(Event::ClockOff { token: "orders", off: "1h 2s ahead of" });
     see(Event::SecretUnreadable { token: "orders", why: "/run/secrets/orders: permission denied" });
     see(Event::PasswordUnreadable { client: "billing", why: "/run/secrets/billing: permission denied" });
     see(Event::StateUnwritable { path: "/var/lib/bearerd/orders.json", error: "no storage space" });
@@ -125,6 +128,9 @@ fn every(mut see: impl FnMut(Event<'_>)) {
         why: "it was moved away and cannot be opened anew (Permission denied (os error 13)); lines go on into the old one",
     });
     see(Event::LogLost { lines: 37 });
+    for advice in Advice::ALL {
+        see(Event::Advised { advice, route: "orders", suppressed: 0 });
+    }
     see(Event::Exchange {
         route: Some("orders"),
         method: "GET",

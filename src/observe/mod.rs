@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwapOption;
 
 use self::access::{Losses, Sheet, Trail, Writer};
-use self::event::{Asked, Event};
+use self::event::{Advice, Asked, Event};
 use self::log::Log;
 use self::metrics::Metrics;
 pub use self::metrics::{ListenerSample, Listening, RouteSample, Samples, TokenOutcome, TokenSample, TokenState};
@@ -225,6 +225,13 @@ impl Observer {
             quiet,
         );
         self.tell(&Event::TurnedAway { reason, why, asked: &asked, suppressed });
+    }
+
+    /// An API's answer looks as if something in the configuration of its route were wrong.
+    pub fn advise(&self, advice: Advice, route: &RouteMetrics) {
+        if let Some(suppressed) = route.quiet().may_advise(advice, self.tick()) {
+            self.tell(&Event::Advised { advice, route: route.name(), suppressed });
+        }
     }
 
     /// A connection that could not be accepted on this listener, and what is to be done about it.

@@ -5,10 +5,14 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::event::Advice;
 use super::reason::Reason;
 
 /// A flood of refusals is one line a second for each reason: a log is no place to be attacked through.
 const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// What an API's answer says of the configuration is for whoever sets it up, and no event of its own.
+const ADVICE_EVERY: Duration = Duration::from_secs(60);
 
 /// Failures that end sooner are an error ratio and no outage, and belong on a dashboard.
 const OUTAGE: Duration = Duration::from_secs(5);
@@ -31,6 +35,7 @@ pub struct Quiet {
     reasons: [Kind; Reason::ALL.len()],
     /// Connections that could not be accepted.
     accepting: Kind,
+    advising: [Kind; Advice::ALL.len()],
     /// When its upstream began to fail and did nothing but since, or zero.
     failing_since: AtomicU64,
     /// How many requests have failed since.
@@ -49,19 +54,31 @@ struct Kind {
 impl Default for Quiet {
     fn default() -> Self {
         let reasons = std::array::from_fn(|_| Kind::default());
-        Self { reasons, accepting: Kind::default(), failing_since: AtomicU64::new(0), failed: AtomicU64::new(0) }
+        let advising = std::array::from_fn(|_| Kind::default());
+        Self {
+            reasons,
+            advising,
+            accepting: Kind::default(),
+            failing_since: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
     }
 }
 
 impl Quiet {
     /// `None` if a line for this reason was written within the last second; else how many went unsaid before this one.
     pub(super) fn may_say(&self, reason: Reason, now: Tick) -> Option<u64> {
-        self.reasons[reason as usize].may_say(now)
+        self.reasons[reason as usize].may_say(now, LINE_EVERY)
     }
 
     /// The same where no connection is accepted, which is tried ten times a second.
     pub(super) fn may_say_of_accepting(&self, now: Tick) -> Option<u64> {
-        self.accepting.may_say(now)
+        self.accepting.may_say(now, LINE_EVERY)
+    }
+
+    /// The same for advice, within the last minute.
+    pub(super) fn may_advise(&self, advice: Advice, now: Tick) -> Option<u64> {
+        self.advising[advice as usize].may_say(now, ADVICE_EVERY)
     }
 
     /// How many of this kind no line has told of yet.
@@ -92,10 +109,10 @@ impl Quiet {
 }
 
 impl Kind {
-    fn may_say(&self, now: Tick) -> Option<u64> {
+    fn may_say(&self, now: Tick, every: Duration) -> Option<u64> {
         let Self { last, unsaid } = self;
         let before = last.load(Relaxed);
-        let mine = (before == 0 || now >= before.saturating_add(millis(LINE_EVERY)))
+        let mine = (before == 0 || now >= before.saturating_add(millis(every)))
             && last.compare_exchange(before, now, Relaxed, Relaxed).is_ok();
         if mine {
             return Some(unsaid.swap(0, Relaxed));

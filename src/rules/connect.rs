@@ -89,11 +89,10 @@ pub enum Connect {
     Intercept(Intercepted),
 }
 
-const NOTHING: &str = "ask for http:// by this proxy instead of https://: it is sent over TLS all the same";
 const UPSTREAM: &str = "the route that leads there does not `intercept`; without that, ask for http:// by this proxy \
                         instead of https://: it is sent over TLS all the same";
-const STRANGER: &str =
-    "no entry of `tunnel` has this host and port, and no route with `intercept` has them as its upstream";
+const STRANGER: &str = "no entry of `tunnel` has this host and port, and no route with `intercept` has them as its \
+                        upstream; one of the two has to name it";
 
 impl Connects {
     /// `listener` is the one that the route is for.
@@ -157,7 +156,6 @@ impl Routes {
             {
                 Err(Refusal::NoTunnel(UPSTREAM))
             }
-            None if connects.intercepted.is_empty() => Err(Refusal::NoTunnel(NOTHING)),
             Some(_) | None => Err(Refusal::NoTunnel(STRANGER)),
         }
     }
@@ -259,7 +257,7 @@ mod tests {
                 Err(Refusal::NoTunnel(why)) => why,
                 other => panic!("{place}: {other:?}"),
             });
-        assert_eq!((none(&hidden, "in.test:443"), none(&hidden, "evil.test:443")), (UPSTREAM, NOTHING));
+        assert_eq!((none(&hidden, "in.test:443"), none(&hidden, "evil.test:443")), (UPSTREAM, STRANGER));
         assert_eq!((none(&routes, "plain.test:443"), none(&routes, "evil.test:443")), (UPSTREAM, STRANGER));
         let tunnels = ["in.test:443", "*.test:443"].map(to).to_vec();
         let routes = routes.with_tunnels(tunnels, || observer().route(&"tunnel".into()));

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::grant::{AskError, Grant, What};
-use super::machine::{Effect, FailureKind, Input, Machine, Why};
+use super::grant::{AskError, ClockOff, Grant, What};
+use super::machine::{Effect, FailureKind, Generation, Input, Machine, Why};
 use super::memory::MemoryFile;
 use super::slot::{Answer, Bought, Ear, Granted, LastError, Slot, Snapshot, Token};
 use super::source::Source;
@@ -44,6 +44,9 @@ pub(super) struct Driver<S> {
     pub(super) clock: fn() -> Now,
     pub(super) ear: Ear,
     pub(super) told_of_budget: bool,
+    /// The token that was asked for because the one before was refused.
+    pub(super) forced: Option<Generation>,
+    pub(super) told_no_better: bool,
     /// `None` is `state_dir: off`.
     pub(super) memory: Option<MemoryFile>,
     pub(super) token: Option<Arc<Token>>,
@@ -67,6 +70,8 @@ struct Landing {
     outcome: Result<Grant, AskError>,
     /// The credential was rejected, and what it is read from holds another one by now.
     replaced: bool,
+    /// A refusal of the token before asked for it.
+    forced: bool,
 }
 
 impl<S: Source> Driver<S> {
@@ -108,7 +113,10 @@ impl<S: Source> Driver<S> {
                     let effects = self.land(landing, now);
                     self.perform(effects, now, &mut flight);
                 }
-                () = self.slot.nudged() => inputs.extend(self.slot.listen(&mut self.ear)),
+                () = self.slot.nudged() => {
+                    inputs.extend(self.slot.listen(&mut self.ear));
+                    self.tell_of_refusals(&inputs);
+                }
                 Ok(()) = self.rotated.changed() => {
                     self.observer.tell(&Event::SecretChanged { token: &self.name });
                     inputs.push(Input::Rotated);
@@ -139,6 +147,7 @@ impl<S: Source> Driver<S> {
             self.observer.tell(&Event::TokenRefused { token: &self.name, generation });
         }
         self.observer.tell(&Event::TokenAsked { token: &self.name, credential: &name, why: why.as_str() });
+        let forced = why == Why::Refused;
         let source = Arc::clone(&self.source);
         flight.spawn(async move {
             let outcome = contained(pin!(source.ask(credential))).await.unwrap_or(Err(What::Panicked.into()));
@@ -146,19 +155,19 @@ impl<S: Source> Driver<S> {
             // The secret may have been replaced while the old one was under way, before the watch told us.
             let replaced = outcome.as_ref().is_err_and(is_rejected)
                 && contained(pin!(source.changed(credential))).await.unwrap_or(false);
-            Landing { credential, asked, outcome, replaced }
+            Landing { credential, asked, outcome, replaced, forced }
         });
     }
 
     fn land(&mut self, landing: Landing, now: Now) -> Vec<Effect> {
-        let Landing { credential, asked, outcome, replaced } = landing;
+        let Landing { credential, asked, outcome, replaced, forced } = landing;
         match outcome {
-            Ok(grant) => self.granted(grant, credential, asked, now),
+            Ok(grant) => self.granted(grant, credential, asked, forced, now),
             Err(error) => self.failed(&error, credential, asked, replaced, now),
         }
     }
 
-    fn granted(&mut self, grant: Grant, credential: usize, asked: Now, now: Now) -> Vec<Effect> {
+    fn granted(&mut self, grant: Grant, credential: usize, asked: Now, forced: bool, now: Now) -> Vec<Effect> {
         if let Some(why) = &grant.stale_secret {
             self.observer.tell(&Event::SecretUnreadable { token: &self.name, why });
         }
@@ -177,6 +186,7 @@ impl<S: Source> Driver<S> {
         let view = self.machine.view(now);
         let (Some((generation, until)), Some(renew_at)) = (view.held, view.renew_at) else { return effects };
         // `grant` let nothing through that a header cannot carry.
+        self.forced = forced.then_some(generation);
         let Some(token) = self.slot.token(generation, until, renew_at, credential, grant.access_token) else {
             return effects;
         };
@@ -197,6 +207,10 @@ impl<S: Source> Driver<S> {
         }
         if self.token.is_none() && grant.other_scope {
             self.observer.tell(&Event::ScopeDiffers { token: &self.name });
+        }
+        let off = grant.date.and_then(|date| ClockOff::of(date, now.wall));
+        if let (None, Some(off)) = (&self.token, off) {
+            self.observer.tell(&Event::ClockOff { token: &self.name, off: &off.to_string() });
         }
         self.token = Some(Arc::new(token));
         let renewal = now.plus(renew_at.saturating_sub(now.mono)).wall;
@@ -227,6 +241,7 @@ impl<S: Source> Driver<S> {
             token: &self.name,
             credential: &self.credential_name(credential),
             why: &why,
+            cure: error.cure.as_deref(),
             next,
             usable_for: left.filter(|left| !left.is_zero()),
         });
@@ -286,6 +301,27 @@ impl<S: Source> Driver<S> {
             self.observer.tell(&Event::BudgetSpent { token: &self.name, next });
         }
         self.told_of_budget = held_until.is_some();
+    }
+
+    /// Once, when a token is refused that was asked for because the one before it had been: what is wrong is not its age.
+    fn tell_of_refusals(&mut self, inputs: &[Input]) {
+        for input in inputs {
+            match input {
+                Input::Refused(generation) if self.forced == Some(*generation) => {
+                    if !std::mem::replace(&mut self.told_no_better, true) {
+                        self.observer.tell(&Event::TokenNoBetter { token: &self.name });
+                    }
+                }
+                Input::Cured(_) => (self.forced, self.told_no_better) = (None, false),
+                Input::Start
+                | Input::Wake { .. }
+                | Input::Wanted
+                | Input::Granted { .. }
+                | Input::Failed(_)
+                | Input::Refused(_)
+                | Input::Rotated => {}
+            }
+        }
     }
 
     fn remember(&mut self, now: Now) {

@@ -21,6 +21,7 @@ use crate::life::Readiness;
 use crate::observe::log::{Format, Level, Log, LogSettings};
 use crate::observe::{Observer, Samples, TokenOutcome};
 use crate::secret::Secret;
+use crate::wire::fault::Fault;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -70,7 +71,7 @@ impl Source for Scripted {
                     date: None,
                     stale_secret: None,
                 }),
-                Answer::Down => Err(What::Unreachable("it is down".into()).into()),
+                Answer::Down => Err(What::Unreachable(Fault::Refused).into()),
                 Answer::Rejected => Err(What::Status(StatusCode::UNAUTHORIZED, Code::default()).into()),
                 Answer::Limited => Err(What::Status(StatusCode::TOO_MANY_REQUESTS, Code::default()).into()),
                 Answer::Panic => panic!("a test's own"),
@@ -121,6 +122,8 @@ impl Rig {
             clock: paused,
             ear: Ear::default(),
             told_of_budget: false,
+            forced: None,
+            told_no_better: false,
             memory: None,
             token: None,
             last_error: None,

@@ -12,8 +12,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::machine::{Failed, FailureKind};
+use super::source::NoDocument;
 use super::source::key::KeyError;
 use crate::secret::Secret;
+use crate::wire::fault::Fault;
 
 /// A token that was granted.
 #[derive(Debug)]
@@ -33,6 +35,35 @@ pub struct Grant {
     pub stale_secret: Option<String>,
 }
 
+/// How far this machine's clock is from a provider's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockOff {
+    by: Duration,
+    ahead: bool,
+}
+
+impl ClockOff {
+    /// Less is no difference: `Date` has whole seconds, an answer takes its time, and servers allow for as much in what
+    /// is signed.
+    const LEAST: Duration = Duration::from_secs(30);
+
+    /// `date` is what the provider said when it was `wall` here.
+    pub fn of(date: SystemTime, wall: SystemTime) -> Option<Self> {
+        let (by, ahead) = match wall.duration_since(date) {
+            Ok(by) => (by, true),
+            Err(error) => (error.duration(), false),
+        };
+        (by >= Self::LEAST).then(|| Self { by: Duration::from_secs(by.as_secs()), ahead })
+    }
+}
+
+impl fmt::Display for ClockOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = humantime::format_duration(self.by);
+        write!(f, "{by} {}", if self.ahead { "ahead of" } else { "behind" })
+    }
+}
+
 /// Why there is no token. `Display` is for the operator, and holds nothing that a provider chose freely.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AskError {
@@ -42,6 +73,8 @@ pub struct AskError {
     pub date: Option<SystemTime>,
     /// The provider's own `error_description`, bounded and printable. For whoever asks on purpose, never for a log.
     pub words: Option<Words>,
+    /// What to do about it, in our own words.
+    pub cure: Option<Box<str>>,
 }
 
 /// What a provider said in its own words. They print where they are asked for and nowhere else.
@@ -65,9 +98,9 @@ pub enum What {
     #[error("the secret cannot be read: {0}")]
     Secret(String),
     #[error("discovery at {0} failed: {1}")]
-    Discovery(String, String),
+    Discovery(String, NoDocument),
     #[error("the token endpoint cannot be reached: {0}")]
-    Unreachable(String),
+    Unreachable(Fault),
     #[error("the token endpoint did not answer within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
     #[error("the token endpoint answered {0}{1}")]
@@ -76,7 +109,7 @@ pub enum What {
     ErrorIn200(Code),
     #[error("the token endpoint's answer is longer than {MAX_ANSWER} bytes")]
     TooLong,
-    #[error("the token endpoint's answer is not a JSON object; is the token URL right?")]
+    #[error("the token endpoint's answer is not a JSON object")]
     NotJson,
     #[error("the token endpoint's answer has no `access_token`")]
     NoAccessToken,
@@ -206,7 +239,7 @@ impl AskError {
 
 impl From<What> for AskError {
     fn from(what: What) -> Self {
-        Self { what, retry_after: None, date: None, words: None }
+        Self { what, retry_after: None, date: None, words: None, cure: None }
     }
 }
 

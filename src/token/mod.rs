@@ -3,6 +3,7 @@
 //! `machine` decides (pure), `source` asks, `driver` runs the two against each other, `slot` holds what was granted and
 //! `registry` names the drivers. Must never know routes.
 
+mod cure;
 mod driver;
 pub mod grant;
 pub mod machine;

@@ -94,6 +94,8 @@ impl Registry {
                 clock: Now::read,
                 ear: Ear::default(),
                 told_of_budget: false,
+                forced: None,
+                told_no_better: false,
                 memory: self.state_dir.as_deref().map(|directory| MemoryFile::new(directory, &settings.name)),
                 token: None,
                 last_error: None,

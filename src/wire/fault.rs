@@ -10,7 +10,7 @@ use std::io;
 use http::Version;
 use http_body::Body as _;
 use hyper::body::Incoming;
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 /// What went wrong between us and a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub enum TlsFault {
     NotYetValid,
     BadCertificate,
     Alert,
+    /// What answers does not speak TLS.
+    NotTls,
     Other,
 }
 
@@ -152,6 +154,8 @@ impl TlsFault {
                 _ => Self::BadCertificate,
             },
             rustls::Error::AlertReceived(_) => Self::Alert,
+            // The first byte of an answer says what it is, and `H` of `HTTP` is no record of TLS (RFC 8446, 5.1).
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
             _ => Self::Other,
         }
     }
@@ -191,6 +195,7 @@ impl fmt::Display for Fault {
             Self::Tls(TlsFault::NotYetValid) => "its certificate is not valid yet (or this machine's clock is behind)",
             Self::Tls(TlsFault::BadCertificate) => "its certificate is not acceptable",
             Self::Tls(TlsFault::Alert) => "it ended the TLS handshake; it may want a client certificate",
+            Self::Tls(TlsFault::NotTls) => "it does not speak TLS on this port; compare the port, or write `http://`",
             Self::Tls(TlsFault::Other) => "the TLS handshake failed; does it speak TLS 1.2 or 1.3?",
             Self::Version => {
                 "it speaks another version of HTTP than the route asks for; leave `http` out to take what it offers"

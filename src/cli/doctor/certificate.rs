@@ -14,7 +14,7 @@ use crate::tls::{self, certificate};
 use crate::token::settings::Proof;
 
 /// What ends sooner deserves a warning: two weeks hold a weekend, a holiday, and whoever has to sign it.
-const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+pub(in crate::cli) const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// Each file once, however often it is named.
 pub(super) fn look(round: &mut Round<'_>, plan: &Plan) {
@@ -107,7 +107,7 @@ pub(super) fn by(certificate: &CertificateDer<'_>) -> String {
 }
 
 /// A date, UTC.
-pub(super) fn day(at: SystemTime) -> String {
+pub(in crate::cli) fn day(at: SystemTime) -> String {
     // What is behind the year 9999 is no date to humantime, and displaying it an error.
     let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     let text = humantime::format_rfc3339_seconds(at.min(latest)).to_string();

@@ -6,7 +6,7 @@ use super::Round;
 use super::report::{Blame, begin, shown};
 use crate::token::grant::What;
 use crate::token::settings::{CLIENT_CREDENTIALS, ClientAuth, Endpoint};
-use crate::token::source::{Described, TokenEndpoint};
+use crate::token::source::{Described, NoDocument, TokenEndpoint};
 
 /// Where tokens are asked for; `None` where that is not known, which has been told.
 pub(super) async fn look(round: &mut Round<'_>, endpoint: &TokenEndpoint) -> Result<Url, Blame> {
@@ -54,14 +54,14 @@ pub(super) async fn look(round: &mut Round<'_>, endpoint: &TokenEndpoint) -> Res
 }
 
 fn cure(what: &What, described: &Described) -> String {
-    match (what, &described.issuer, what.to_string().contains("of another issuer")) {
-        (_, Some(issuer), true) => format!("the document says {}: write `issuer` exactly like that", shown(issuer)),
-        (What::Discovery(..), _, _) => {
+    match (what, &described.issuer) {
+        (What::Discovery(_, NoDocument::Useless(why)), Some(issuer)) if why.is_of_another() => format!("the document says {}: write `issuer` exactly like that", shown(issuer)),
+        (What::Discovery(..), _) => {
             "is `issuer` the provider's, with its path? Its document is at `ISSUER/.well-known/openid-configuration`; a \
              provider that has none takes `token_url` instead"
                 .to_owned()
         }
-        (_, _, _) => "see above: the provider cannot be asked".to_owned(),
+        (_, _) => "see above: the provider cannot be asked".to_owned(),
     }
 }
 

@@ -4,11 +4,10 @@
 //! Each step is made by the code that `run` makes it by, so that the two cannot disagree. Nothing is tried twice, and
 //! every step has a limit in time.
 
-mod certificate;
+pub(super) mod certificate;
 mod clock;
 mod discovery;
 mod listeners;
-mod oauth;
 mod report;
 mod secrets;
 mod token;

@@ -10,12 +10,12 @@ use url::Url;
 
 use super::report::{Blame, begin, shown, spell};
 use super::way::{self, Place};
-use super::{Failed, Round, clock, discovery, oauth};
+use super::{Failed, Round, clock, discovery};
 use crate::outbound::Probe;
 use crate::secret::Secret;
 use crate::tls::TlsSettings;
 use crate::token::Settings;
-use crate::token::grant::{Grant, left_out};
+use crate::token::grant::{Grant, What, left_out};
 use crate::token::settings::{Endpoint, Proof};
 use crate::token::source::{Source as _, TokenEndpoint};
 use crate::wire::authority::{Authority, Host};
@@ -135,7 +135,8 @@ async fn ask(
             let words = error.words.as_ref().map(|words| format!("; it says {}", shown(words.as_str())));
             let clock = if clock_is_off { "first the clock, see above; then " } else { "" };
             let what = format!("{error}{}", words.unwrap_or_default());
-            return Err(round.report.fail(begun, what, format!("{clock}{}", oauth::cure(settings, &error))));
+            let cure = seen_above(&error.what).map_or_else(|| error.cure.clone().unwrap_or_default(), Into::into);
+            return Err(round.report.fail(begun, what, format!("{clock}{cure}")));
         }
     };
     let claims = jsonwebtoken::dangerous::insecure_decode_claims::<Value>(grant.access_token.expose()).ok();
@@ -147,6 +148,28 @@ async fn ask(
     }
     let bound = claims.as_ref().is_some_and(|claims| claims["cnf"]["x5t#S256"].is_string());
     Ok(Granted { says: claims.as_ref().map(says), bound, token: grant.access_token })
+}
+
+/// What to do about a failure that an earlier step has told of, or has shown to be none of the way's.
+fn seen_above(what: &What) -> Option<&'static str> {
+    match what {
+        What::Secret(_) => Some("see `secret` above"),
+        What::Discovery(..) => Some("see `discovery` above"),
+        What::Unreachable(_) => {
+            Some("the provider took the connection before and not now: try again, and look at its status")
+        }
+        What::Timeout(_) => Some("the provider is slow: try again; `refresh.timeout` says how long it is waited for"),
+        What::Panicked => Some("this is a bug: please report it"),
+        What::Status(..)
+        | What::ErrorIn200(_)
+        | What::TooLong
+        | What::NotJson
+        | What::NoAccessToken
+        | What::BadAccessToken
+        | What::TokenType
+        | What::ExpiresIn
+        | What::Assertion(_) => None,
+    }
 }
 
 fn scope(settings: &Settings) -> String {

@@ -1,17 +1,46 @@
 //! From an issuer to its token endpoint (OpenID Connect Discovery 1.0, 4; RFC 8414, 3). Pure.
 
+use http::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
+use crate::wire::fault::Fault;
+
+/// Why there is no document to follow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoDocument {
+    #[error(transparent)]
+    Fault(Fault),
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    #[error("the answer is longer than any such document")]
+    TooLong,
+    #[error(transparent)]
+    Useless(#[from] DiscoveryError),
+    #[error("it is no URL")]
+    NotAUrl,
+}
+
 /// Why a discovery document is not followed.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DiscoveryError {
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiscoveryError {
     #[error("the document is not a JSON object with `issuer` and `token_endpoint`")]
     NotADocument,
     #[error("the document is of another issuer; `issuer` must be written exactly as the provider writes it")]
     OtherIssuer,
+    #[error("the document's issuer has a `/` at its end; write it in `issuer`, too")]
+    NoSlash,
+    #[error("the document's issuer has no `/` at its end; leave it out of `issuer`, too")]
+    Slash,
     #[error("the document's `token_endpoint` is not an https URL without user information and fragment")]
     BadEndpoint,
+}
+
+impl DiscoveryError {
+    /// Whether the document is not that of the issuer as it is written.
+    pub fn is_of_another(&self) -> bool {
+        matches!(self, Self::OtherIssuer | Self::NoSlash | Self::Slash)
+    }
 }
 
 /// What an issuer's document says, as far as it is needed here.
@@ -74,7 +103,11 @@ pub(super) fn well_known(issuer: &str) -> Vec<String> {
 pub(super) fn read(body: &[u8], issuer: &str) -> Result<Discovered, DiscoveryError> {
     let document: Document = serde_json::from_slice(body).map_err(|_| DiscoveryError::NotADocument)?;
     if document.issuer != issuer {
-        return Err(DiscoveryError::OtherIssuer);
+        return Err(match (document.issuer.strip_suffix('/'), issuer.strip_suffix('/')) {
+            (Some(theirs), None) if theirs == issuer => DiscoveryError::NoSlash,
+            (None, Some(ours)) if ours == document.issuer => DiscoveryError::Slash,
+            (_, _) => DiscoveryError::OtherIssuer,
+        });
     }
     let token_url = endpoint(&document.token_endpoint, issuer)?;
     let alias = document.mtls_endpoint_aliases.and_then(|aliases| aliases.token_endpoint);
@@ -121,7 +154,11 @@ mod tests {
         let issuer = "https://id.example/";
         let found = read(&document(issuer, "https://auth.example/token"), issuer).unwrap();
         assert_eq!(found.token_url.as_str(), "https://auth.example/token", "another host is fine: Cognito has one");
-        for other in ["https://id.example", "https://ID.example/", "https://evil.example/"] {
+        let slash = read(&document("https://id.example", "https://auth.example/token"), issuer).unwrap_err();
+        assert_eq!(slash, DiscoveryError::Slash);
+        let none = read(&document(issuer, "https://auth.example/token"), "https://id.example").unwrap_err();
+        assert_eq!(none, DiscoveryError::NoSlash);
+        for other in ["https://ID.example/", "https://evil.example/"] {
             let error = read(&document(other, "https://auth.example/token"), issuer).unwrap_err();
             assert_eq!(error, DiscoveryError::OtherIssuer, "{other}");
         }

@@ -14,14 +14,15 @@ use zeroize::Zeroizing;
 
 use super::assertion::AssertionSettings;
 use super::client::Clients;
-use super::discovery::{self, Described, Discovered};
+use super::discovery::{self, Described, Discovered, NoDocument};
 use super::form::Form;
 use super::key::{OwnWords, SigningKey};
 use super::secrets::Secrets;
 use super::{Source, SourceError, assertion, basic};
 use crate::secret::Secret;
 use crate::tls::ClientConfigs;
-use crate::token::grant::{self, AskError, Grant, MAX_ANSWER, What};
+use crate::token::cure::cure;
+use crate::token::grant::{self, AskError, ClockOff, Grant, MAX_ANSWER, What};
 use crate::token::settings::{ClientAuth, Endpoint, JWT_BEARER_GRANT, Proof, Settings};
 use crate::wire::fault::Fault;
 
@@ -170,13 +171,13 @@ impl TokenEndpoint {
                     return Ok(found);
                 }
                 // That one of the two documents is missing is no news.
-                Err((status, why)) if told.is_none() || status != Some(StatusCode::NOT_FOUND) => {
+                Err(why) if told.is_none() || why != NoDocument::Status(StatusCode::NOT_FOUND) => {
                     told = Some(What::Discovery(url, why));
                 }
                 Err(_) => {}
             }
         }
-        Err(told.unwrap_or_else(|| What::Discovery(issuer.to_owned(), "it is no URL".to_owned())))
+        Err(told.unwrap_or_else(|| What::Discovery(issuer.to_owned(), NoDocument::NotAUrl)))
     }
 
     /// Asks the issuer now, if there is one: what it says, and where tokens are to be asked for with the first
@@ -202,24 +203,24 @@ impl TokenEndpoint {
         }
     }
 
-    /// What a well-known URL answers, or the status and the reason why it is of no use.
+    /// What a well-known URL answers, or why it is of no use.
     async fn discover(
         &self,
         client: &Client,
         url: &str,
         issuer: &str,
         described: &mut Described,
-    ) -> Result<Discovered, (Option<StatusCode>, String)> {
-        let response = client.get(url).send().await.map_err(|error| (None, Self::why(&error)))?;
+    ) -> Result<Discovered, NoDocument> {
+        let fault = |error: &reqwest::Error| NoDocument::Fault(Self::why(error));
+        let response = client.get(url).send().await.map_err(|error| fault(&error))?;
         let status = response.status();
         if status != StatusCode::OK {
-            return Err((Some(status), format!("the answer is {status}")));
+            return Err(NoDocument::Status(status));
         }
-        let body = read_capped(response).await.map_err(|error| {
-            (Some(status), error.map_or_else(|| What::TooLong.to_string(), |error| Self::why(&error)))
-        })?;
+        let body = read_capped(response).await;
+        let body = body.map_err(|error| error.map_or(NoDocument::TooLong, |error| fault(&error)))?;
         *described = discovery::describe(&body);
-        discovery::read(&body, issuer).map_err(|error| (Some(status), error.to_string()))
+        Ok(discovery::read(&body, issuer)?)
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> What {
@@ -230,9 +231,8 @@ impl TokenEndpoint {
     }
 
     /// The outermost message of an error holds the URL, and that may hold a tenant's name; the cause is told without it.
-    fn why(error: &reqwest::Error) -> String {
-        let fault = if error.is_timeout() { Fault::Timeout } else { error.source().map_or(Fault::Other, Fault::of) };
-        fault.to_string()
+    fn why(error: &reqwest::Error) -> Fault {
+        if error.is_timeout() { Fault::Timeout } else { error.source().map_or(Fault::Other, Fault::of) }
     }
 }
 
@@ -240,7 +240,11 @@ impl Source for TokenEndpoint {
     async fn ask(&self, credential: usize) -> Result<Grant, AskError> {
         let timeout = self.settings.refresh.timeout;
         let outcome = tokio::time::timeout(timeout, self.request(credential)).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(What::Timeout(timeout).into()));
+        let mut outcome = outcome.unwrap_or_else(|_| Err(What::Timeout(timeout).into()));
+        if let Err(error) = &mut outcome {
+            let off = error.date.and_then(|date| ClockOff::of(date, SystemTime::now()));
+            error.cure = cure(error, off, &self.settings).map(Into::into);
+        }
         if outcome.as_ref().is_err_and(AskError::doubts_the_url) {
             *self.discovered.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }

@@ -15,7 +15,7 @@ mod secrets;
 
 use std::future::Future;
 
-pub use discovery::Described;
+pub use discovery::{Described, NoDocument};
 pub use endpoint::TokenEndpoint;
 pub use secret_file::{SecretError, read as read_secret};
 pub use secrets::read_once;

@@ -149,7 +149,7 @@ async fn a_refusal_says_what_was_asked_by_whom_and_what_to_do() {
             "`callers.hosts`",
         ),
         ("GET / HTTP/1.1\nHost: localhost\nOrigin: https://Evil.test", "web_origin", "localhost", "`callers.origins`"),
-        ("CONNECT db.test:5432 HTTP/1.1\nHost: db.test:5432", "no_route", "db.test:5432", "http:// by this proxy"),
+        ("CONNECT db.test:5432 HTTP/1.1\nHost: db.test:5432", "no_route", "db.test:5432", "`tunnel`"),
         ("FROB-canary /open/x HTTP/1.1\nHost: proxy.test", "not_allowed", "proxy.test", "`allow`"),
         ("GET /a/../canary HTTP/1.1\nHost: localhost", "bad_path", "", "dot segment"),
         ("GET /open/canary?canary HTTP/1.1\nHost: <b>canary</b>", "ambiguous_host", "", "Host is not a host"),

@@ -19,6 +19,7 @@ mod listeners;
 mod logs;
 mod memory;
 mod mistakes;
+mod newcomer;
 mod proofs;
 mod secrets;
 mod token;

@@ -47,7 +47,7 @@ async fn among_several_it_wants_a_name_and_an_unknown_one_lists_the_known() {
     let away = asked(&stage, &["other"]).await.with(1).silent();
     away.says(&[
         "error: no token `other` from `id.nowhere.invalid`: the token endpoint cannot be reached",
-        "hint: is `token_url` right",
+        "hint: is the host in `token_url` spelt right?",
     ]);
 }
 
@@ -96,7 +96,7 @@ async fn a_credential_that_is_rejected_is_told_with_what_to_compare() {
 async fn a_wrong_path_is_told_as_one() {
     let stage = Stage::new().await;
     stage.folder.write("bearerd.yaml", &stage.usual().replace("/oauth2/token", "/oauth/token"));
-    asked(&stage, &[]).await.with(1).silent().says(&["answered 404", "is `token_url` right"]);
+    asked(&stage, &[]).await.with(1).silent().says(&["answered 404", "is `token_url` the token endpoint"]);
     bearerd(&["token", "--config", "/nowhere.yaml"], &[]).await.with(78).silent();
 }
 

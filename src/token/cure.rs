@@ -6,17 +6,22 @@
 
 use http::StatusCode;
 
-use crate::token::grant::{AskError, What};
-use crate::token::settings::{ClientAuth, Endpoint, Settings};
+use super::grant::{AskError, ClockOff, What};
+use super::settings::{ClientAuth, Endpoint, Settings};
+use super::source::NoDocument;
+use crate::wire::fault::{Fault, TlsFault};
 
-pub(super) fn cure(settings: &Settings, error: &AskError) -> String {
+/// `off` is how far this machine's clock is from the provider's, if it is. `None` where the error says itself what to do,
+/// or where nothing but a report of a bug helps.
+pub(super) fn cure(error: &AskError, off: Option<ClockOff>, settings: &Settings) -> Option<String> {
     let (status, code) = match &error.what {
         What::Status(status, code) => (Some(*status), code.as_str()),
         What::ErrorIn200(code) => (None, code.as_str()),
+        What::Unreachable(fault) => return of_fault(*fault, settings),
+        What::Timeout(_) => return of_fault(Fault::Timeout, settings),
+        What::Discovery(_, NoDocument::Fault(fault)) => return of_fault(*fault, settings),
         What::Secret(_)
         | What::Discovery(..)
-        | What::Unreachable(_)
-        | What::Timeout(_)
         | What::TooLong
         | What::NotJson
         | What::NoAccessToken
@@ -24,12 +29,57 @@ pub(super) fn cure(settings: &Settings, error: &AskError) -> String {
         | What::TokenType
         | What::ExpiresIn
         | What::Assertion(_)
-        | What::Panicked => return without_answer(settings, &error.what).to_owned(),
+        | What::Panicked => return without_answer(settings, &error.what).map(str::to_owned),
     };
-    if let Some(special) = of_provider(settings.preset.unwrap_or_default(), code.unwrap_or_default(), status) {
-        return special.to_owned();
+    let special = of_provider(settings.preset.unwrap_or_default(), code.unwrap_or_default(), status);
+    let told = special.map_or_else(|| by_word(settings, status, code), str::to_owned);
+    // What is signed carries the time of this machine.
+    let signs = matches!(settings.auth, ClientAuth::SecretJwt(_) | ClientAuth::PrivateKeyJwt(_));
+    let is_client_error = status.is_none_or(|status| status.is_client_error());
+    Some(match off.filter(|_| signs && is_client_error) {
+        Some(off) => format!("first set this machine's clock, which is {off} the provider's (NTP); then: {told}"),
+        None => told,
+    })
+}
+
+/// The key that says where the provider is.
+fn key(settings: &Settings) -> &'static str {
+    if settings.endpoint.token_url().is_some() { "token_url" } else { "issuer" }
+}
+
+/// The way to the provider. What is wrong with a certificate mostly says itself what to do.
+fn of_fault(fault: Fault, settings: &Settings) -> Option<String> {
+    let key = key(settings);
+    match fault {
+        Fault::Dns => Some(format!(
+            "is the host in `{key}` spelt right? where only a corporate proxy knows such names, set the token's `proxy`"
+        )),
+        Fault::Refused | Fault::Reset | Fault::Timeout | Fault::Other => Some(format!(
+            "are host and port of `{key}` right, is the provider up, and may this machine connect to it? where a \
+             corporate proxy leads there, set the token's `proxy`"
+        )),
+        Fault::Tls(TlsFault::Expired) => {
+            Some("have the provider renew it, or set this machine's clock (NTP)".to_owned())
+        }
+        Fault::Tls(TlsFault::NotYetValid) => Some("set this machine's clock (NTP)".to_owned()),
+        Fault::Protocol => Some(format!("if TLS is spoken there, write `https://` in `{key}`; else compare its port")),
+        Fault::Tls(TlsFault::Alert) => {
+            Some("if it wants a client certificate, set `tls.cert_file` and `tls.key_file` of the token".to_owned())
+        }
+        Fault::Tls(
+            TlsFault::UnknownIssuer
+            | TlsFault::WrongName
+            | TlsFault::BadCertificate
+            | TlsFault::NotTls
+            | TlsFault::Other,
+        )
+        | Fault::Prohibited
+        | Fault::Loop
+        | Fault::Busy
+        | Fault::Proxy(_)
+        | Fault::Overloaded
+        | Fault::Version => None,
     }
-    by_word(settings, status, code)
 }
 
 /// What is the same with all providers.
@@ -128,7 +178,7 @@ fn endpoint(settings: &Settings) -> &'static str {
     match settings.endpoint {
         Endpoint::Issuer(_) => "the token endpoint that the issuer names is none: is `issuer` the right one?",
         Endpoint::TokenUrl(_) | Endpoint::Both { .. } => {
-            "is `token_url` the token endpoint, letter by letter? It often ends in `/token`"
+            "is `token_url` the token endpoint, letter by letter? It often ends in `/token`; what answers may be a login page"
         }
     }
 }
@@ -250,24 +300,28 @@ fn of_provider(preset: &str, code: &str, status: Option<StatusCode>) -> Option<&
 }
 
 /// The provider was not heard, or not understood.
-fn without_answer(settings: &Settings, what: &What) -> &'static str {
+fn without_answer(settings: &Settings, what: &What) -> Option<&'static str> {
     match what {
-        What::Secret(_) => "see `secret` above",
-        What::Assertion(_) => "`private_key` has to be a key of the kind that `assertion.alg` signs with",
-        What::Discovery(..) => "see `discovery` above",
-        What::Unreachable(_) => {
-            "the provider took the connection before and not now: try again, and look at its status"
-        }
-        What::Timeout(_) => "the provider is slow: try again; `refresh.timeout` says how long it is waited for",
-        What::NotJson | What::TooLong => endpoint(settings),
-        What::NoAccessToken => {
-            "the answer has no token: is this the token endpoint for `grant_type`, and `request_format` \
-                                the one that it wants?"
-        }
-        What::BadAccessToken => "the provider gives tokens that HTTP cannot carry: nothing here cures that",
-        What::TokenType => "have the client registered for plain bearer tokens, without DPoP or MAC",
-        What::ExpiresIn => "the provider says nonsense of the token's life: tell whoever runs it",
-        What::Status(..) | What::ErrorIn200(_) | What::Panicked => "this is a bug: please report it",
+        What::Assertion(_) => Some("`private_key` has to be a key of the kind that `assertion.alg` signs with"),
+        What::Discovery(_, NoDocument::Status(_) | NoDocument::TooLong | NoDocument::NotAUrl) => Some(
+            "`issuer` is what stands in front of `/.well-known/`, its path included; a provider without such a document \
+             has a `token_url`",
+        ),
+        What::NotJson | What::TooLong => Some(endpoint(settings)),
+        What::NoAccessToken => Some(
+            "the answer has no token: is this the token endpoint for `grant_type`, and `request_format` the one that it \
+             wants?",
+        ),
+        What::BadAccessToken => Some("the provider gives tokens that HTTP cannot carry: nothing here cures that"),
+        What::TokenType => Some("have the client registered for plain bearer tokens, without DPoP or MAC"),
+        What::ExpiresIn => Some("the provider says nonsense of the token's life: tell whoever runs it"),
+        What::Secret(_)
+        | What::Discovery(..)
+        | What::Unreachable(_)
+        | What::Timeout(_)
+        | What::Status(..)
+        | What::ErrorIn200(_)
+        | What::Panicked => None,
     }
 }
 
@@ -277,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_provider_is_of_one_that_there_is() {
-        let source = include_str!("oauth.rs");
+        let source = include_str!("cure.rs");
         let arms = source.lines().filter_map(|line| line.trim().strip_prefix('(').filter(|arm| arm.ends_with("=> {")));
         let presets: Vec<&str> = arms
             .filter_map(|arm| arm.split_once("\", "))
