@@ -1,13 +1,18 @@
 //! `bearerd check`: every problem at once, or the plan that would run.
 
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
 use clap::ArgMatches;
 
+use super::doctor::certificate::{SOON, day};
 use super::{Failed, complain, load, print};
-use crate::config::{Plan, redacted};
+use crate::config::files::why;
+use crate::config::{Disk, Files as _, Plan, redacted};
 use crate::inbound::listener::BindFault;
 use crate::inbound::{ListenAddress, owners};
 use crate::outbound::Destinations;
-use crate::tls::{ClientConfigs, Protocols, TlsSettings, server_config};
+use crate::tls::{ClientConfigs, Protocols, TlsSettings, certificate, certificates, server_config};
 use crate::token::settings::Proof;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
@@ -18,7 +23,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     for (name, fault) in strangers(&loaded.plan) {
         complain(&format!("warning: listener `{name}`: {fault} on this machine, so `run` would not start here"));
     }
+    if let Some(why) = no_authority(&loaded.plan) {
+        complain(&format!("warning: intercept.ca_dir: {why}, so `run` would not start here"));
+    }
     files(&loaded.plan)?;
+    for certificate in expiring(&loaded.plan, SystemTime::now()) {
+        complain(&format!("warning: {certificate}"));
+    }
     print(&format!("# {}: fine\n{}", loaded.origin, redacted::text(&loaded.plan)))
 }
 
@@ -29,6 +40,67 @@ fn strangers(plan: &Plan) -> impl Iterator<Item = (&str, BindFault)> {
         ListenAddress::Unix(socket) => owners(socket).err().map(|fault| (&*listener.name, fault)),
         ListenAddress::Localhost(_) | ListenAddress::At(_) => None,
     })
+}
+
+/// Why the local authority could not be kept where it is to be, if a route needs it: the folder, or what it would be made
+/// in, is not this user's to write to.
+fn no_authority(plan: &Plan) -> Option<String> {
+    // `run` makes what is missing of the path.
+    let nearest = plan.ca_dir.ancestors().find(|folder| folder.exists()).filter(|_| plan.intercepts())?;
+    let nearest = if nearest.as_os_str().is_empty() { Path::new(".") } else { nearest };
+    let error = Disk.folder(nearest).err()?;
+    Some(format!("`{}` {}", nearest.display(), why(&error)))
+}
+
+/// The certificates of the configuration that have expired or soon will, each with its file.
+pub(super) fn expiring(plan: &Plan, now: SystemTime) -> Vec<String> {
+    let listeners = plan.listeners.iter().chain(&plan.admin).filter_map(|listener| {
+        let tls = listener.tls.as_ref()?;
+        Some((format!("listener `{}`", listener.name), vec![&tls.certificate], tls.client_ca.iter().collect()))
+    });
+    let tokens = plan.tokens.iter().map(|token| {
+        let (mut shown, trusted) = files_of(&token.tls);
+        shown.extend(token.credentials.iter().filter_map(|credential| match &credential.proof {
+            Proof::Certificate { certificate, .. } => Some(certificate),
+            Proof::Secret(_) | Proof::Key { .. } | Proof::Assertion(_) => None,
+        }));
+        (format!("token `{}`", token.name), shown, trusted)
+    });
+    let routes = plan.routes.iter().map(|route| {
+        let (shown, trusted) = files_of(&route.tls);
+        (format!("route `{}`", route.name), shown, trusted)
+    });
+    let mut told = Vec::new();
+    for (whose, shown, trusted) in listeners.chain(tokens).chain(routes) {
+        let first = shown.into_iter().filter_map(|file| Some((file, lives(file)?.into_iter().min()?)));
+        // Of many authorities some have always expired; it matters when the last of them has.
+        let last = trusted.into_iter().filter_map(|file| Some((file, lives(file)?.into_iter().max()?)));
+        for (file, end) in first.chain(last) {
+            let what = match end.duration_since(now) {
+                Err(_) => "has expired",
+                Ok(left) if left < SOON => "expires soon",
+                Ok(_) => continue,
+            };
+            told.push(format!(
+                "{whose}: tls: the certificate in `{}` {what}: {}\n  hint: have it renewed and put in its place",
+                file.display(),
+                day(end),
+            ));
+        }
+    }
+    told
+}
+
+/// When each certificate of a file ends; `None` where it cannot be read, which is told elsewhere.
+fn lives(file: &Path) -> Option<Vec<SystemTime>> {
+    let certificates = certificates(file).ok()?;
+    Some(certificates.iter().filter_map(|one| Some(certificate::validity(one)?.until)).collect())
+}
+
+/// What a client shows, and whom it trusts.
+fn files_of(tls: &TlsSettings) -> (Vec<&PathBuf>, Vec<&PathBuf>) {
+    let shown = tls.identity.iter().map(|(certificate, _)| certificate).collect();
+    (shown, tls.ca_file.iter().chain(&tls.extra_ca_file).collect())
 }
 
 /// Whether the TLS files hold what they should: all that do not, at once.

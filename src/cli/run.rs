@@ -1,6 +1,7 @@
 //! `bearerd run`: loads, binds, runs until a signal.
 
 use std::io;
+use std::time::SystemTime;
 
 use clap::ArgMatches;
 use tokio::runtime::{Builder, Runtime};
@@ -52,6 +53,9 @@ pub(super) fn bind(loaded: Loaded, hardened: io::Result<()>) -> Result<(Bound, O
     }
     for warning in &loaded.warnings {
         observer.tell(&Event::ConfigWarning { text: &warning.to_string() });
+    }
+    for text in check::expiring(&loaded.plan, SystemTime::now()) {
+        observer.tell(&Event::ConfigWarning { text: &text });
     }
     let bound = Bound::new(loaded.plan, observer.clone()).map_err(|error| failed(&error))?;
     Ok((bound, observer))

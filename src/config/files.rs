@@ -89,13 +89,13 @@ fn world_readable(_: &std::fs::Metadata) -> bool {
 pub fn why(error: &io::Error) -> String {
     let kind = error.kind();
     if kind == io::ErrorKind::NotFound {
-        return String::from("does not exist");
+        return String::from(MISSING);
     }
     if kind == io::ErrorKind::NotADirectory && error.raw_os_error().is_some() {
         return String::from("does not exist: part of its path is a file");
     }
     if kind == io::ErrorKind::PermissionDenied {
-        return String::from("may not be read by this user");
+        return String::from(FORBIDDEN);
     }
     match error.raw_os_error() {
         Some(_) => format!("cannot be read: {error}"),
@@ -103,6 +103,20 @@ pub fn why(error: &io::Error) -> String {
         None => error.to_string(),
     }
 }
+
+/// What to do about a file of which [`why`] says this.
+pub fn cure(why: &str) -> Option<&'static str> {
+    match why {
+        MISSING => Some("write it, or correct the path; a relative one in a configuration starts beside that file"),
+        FORBIDDEN => {
+            Some("give the user that bearerd runs as the right to read it: `chown USER FILE`, `chmod 0400 FILE`")
+        }
+        _ => None,
+    }
+}
+
+const MISSING: &str = "does not exist";
+const FORBIDDEN: &str = "may not be read by this user";
 
 #[cfg(test)]
 mod tests {

@@ -126,8 +126,15 @@ fn read(sources: &Sources<'_>, overlay: &Overlay, report: &mut Report) -> (Origi
                 "write it, name another file with `--config`, set `BEARERD_UPSTREAM` and go without one, or see all of \
                  it at work first with `bearerd demo`"
             };
-            let hint = named.is_none().then_some(hint);
-            complain(report, files::why(&error), hint);
+            let why = files::why(&error);
+            let cure = match error.kind() {
+                std::io::ErrorKind::NotFound => Some(
+                    "correct the path, which starts where the command is run; `bearerd init PROVIDER` prints a \
+                     configuration to begin with",
+                ),
+                _ => files::cure(&why),
+            };
+            complain(report, why, if named.is_none() { Some(hint) } else { cure });
             return (origin, None);
         }
     };
@@ -150,6 +157,7 @@ fn plan(sources: &Sources<'_>, tree: &mut Node, origin: &Origin, report: &mut Re
     };
     let outside = Outside { environment: sources.environment, files: sources.files, folder };
     presets::merge(tree, &outside);
+    presets::left_over(tree, report);
     let mut checked = check::check(schema::inner(), tree, &outside, report);
     if let Origin::File(path) = origin {
         checked.files.insert(path.clone());

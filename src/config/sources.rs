@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::problem::{Complaint, Path, Place, Problem, Report, did_you_mean};
+use super::problem::{Complaint, Path, Place, Problem, Report, did_you_mean, nearest};
 use super::tree::{Node, Scalar, Value};
 
 /// The variables of this process, or a test's.
@@ -61,6 +61,9 @@ enum Form {
     /// The path of a file that holds the value.
     File,
 }
+
+/// What every variable begins with.
+const PREFIX: &str = "BEARERD_";
 
 /// What the one route and its token are called.
 pub const DEFAULT: &str = "default";
@@ -240,15 +243,11 @@ impl Overlay {
     /// that is how Compose and shell scripts leave one out.
     pub fn read(flags: &[(String, String)], environment: &Environment, report: &mut Report) -> Self {
         let mut overlay = Self { variables: Vec::new(), flags: Vec::new() };
-        for (name, value) in
-            environment.iter().filter(|(name, value)| name.starts_with("BEARERD_") && !value.is_empty())
-        {
+        for (name, value) in environment.iter().filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty()) {
             let place = Place::Environment(name.as_str().into());
             let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == name) else {
                 if !is_foreign(name) {
-                    let known = SETTINGS.iter().map(|setting| setting.variable);
-                    let what = format!("not a variable of bearerd{}, so it has no effect", did_you_mean(name, known));
-                    report.warnings.push(Problem::new(place, &Path::default(), Complaint::new(what)));
+                    report.warnings.push(Problem::new(place, &Path::default(), unknown_variable(name)));
                 }
                 continue;
             };
@@ -401,6 +400,21 @@ fn find(tree: &mut Node, of: Of) -> Option<&mut Node> {
                     .is_some_and(|name| matches!(&name.value, Value::Scalar(Scalar { text, .. }) if text == DEFAULT))
             })
         }
+    }
+}
+
+/// A variable that begins as ours do and is none of them.
+fn unknown_variable(name: &str) -> Complaint {
+    // What they all begin with makes no two of them alike.
+    let own = |variable: &'static str| variable.strip_prefix(PREFIX).unwrap_or(variable);
+    let meant =
+        nearest(name.strip_prefix(PREFIX).unwrap_or(name), SETTINGS.iter().map(|setting| own(setting.variable)));
+    let meant = meant.map_or_else(String::new, |word| format!(" (did you mean `{PREFIX}{word}`?)"));
+    let complaint = Complaint::new(format!("not a variable of bearerd{meant}, so it has no effect"));
+    if meant.is_empty() {
+        complaint.hint("unset it; most keys are written in a file alone, and `bearerd run --help` lists the variables")
+    } else {
+        complaint
     }
 }
 

@@ -64,6 +64,8 @@ fn cure(info: &str) -> Option<&'static str> {
             "mapping values are not allowed",
             "indent the line like its neighbours, or put a value with `: ` in it in quotes",
         ),
+        ("illegal placement of ':'", "is a `[`, `{` or quote without its end, here or above?"),
+        ("in quoted scalar", "is a quote without its end, here or above?"),
         ("simple key", "write `key: value`, with a colon and a space"),
     ];
     cures.into_iter().find(|(symptom, _)| info.contains(symptom)).map(|(_, cure)| cure)

@@ -3,6 +3,7 @@
 //! Must never know who serves with them, nor write a key anywhere.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -71,6 +72,13 @@ impl Ca {
     /// A certificate for these names, good for either side of a connection.
     pub fn identity(&self, names: &[&str]) -> Result<Identity, Error> {
         self.sign(&leaf(names)?)
+    }
+
+    /// The same, until then.
+    pub fn identity_until(&self, names: &[&str], end: SystemTime) -> Result<Identity, Error> {
+        let mut params = leaf(names)?;
+        params.not_after = end.into();
+        self.sign(&params)
     }
 
     /// A client that trusts this authority and nothing else.

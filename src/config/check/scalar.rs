@@ -6,7 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use super::super::files::{Files, why};
+use super::super::files::{Files, cure, why};
 use super::super::formats::{self, NOT_YET, STDOUT};
 use super::super::problem::{Complaint, Place, did_you_mean};
 use super::super::tree::{Node, Scalar, Style, Value};
@@ -93,7 +93,12 @@ impl Walk<'_> {
             let hint = format!("use {}", super::one_of(words));
             return self.wrong(place, Complaint::new(format!("`{later}` is {NOT_YET}")).hint(hint));
         }
-        let meant = did_you_mean(text, words.iter().copied());
+        // `basic` for `client_secret_basic`: the end of one word alone.
+        let mut ending = words.iter().filter(|word| word.strip_suffix(text).is_some_and(|start| start.ends_with('_')));
+        let meant = match (ending.next(), ending.next()) {
+            (Some(word), None) => format!(" (did you mean `{word}`?)"),
+            (_, _) => did_you_mean(text, words.iter().copied()),
+        };
         self.wrong(place, Complaint::new(format!("expected {}{meant}", expected(shape))))
     }
 
@@ -151,7 +156,10 @@ impl Walk<'_> {
                 self.wrong(&entry.value.place, Complaint::new(format!("the environment variable {name} is not UTF-8")))
             }
             None => {
-                self.wrong(&entry.value.place, Complaint::new(format!("the environment variable {name} is not set")))
+                let complaint = Complaint::new(format!("the environment variable {name} is not set"));
+                let hint = "set it where bearerd is started: `export` in a shell, `Environment=` of systemd, `env` of a \
+                            container";
+                self.wrong(&entry.value.place, complaint.hint(hint))
             }
         }
     }
@@ -248,7 +256,11 @@ impl Walk<'_> {
             Err(why) => Err(why.clone()),
         };
         match outcome {
-            Err(why) => self.wrong(place, Complaint::new(format!("`{}` {why}", path.display()))),
+            Err(why) => {
+                let mut complaint = Complaint::new(format!("`{}` {why}", path.display()));
+                complaint.hint = cure(&why).map(str::to_owned);
+                self.wrong(place, complaint)
+            }
             Ok((taken, world_readable)) => {
                 if sensitive && world_readable && self.warned.insert(path.to_owned()) {
                     let what = format!("`{}` can be read by every user of this machine", path.display());

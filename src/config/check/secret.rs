@@ -54,21 +54,17 @@ impl Walk<'_> {
 
     /// Warns of a secret that was meant to lead to one, and says whether it did.
     fn taken_literally(&mut self, text: &str, place: &Place, reference: bool) -> bool {
-        let is_path = is_like_a_path(text);
-        let is_template = text.contains("${") && text.contains('}');
-        if !is_path && !is_template {
-            return false;
-        }
-        let like = if is_path { "the path of a file" } else { "`${…}`" };
-        let hint = match (place, is_path, reference) {
-            (Place::Environment(name), true, _) => format!("set `{name}_FILE` instead"),
-            (_, true, _) => String::from("write `{file: PATH}` instead"),
-            (Place::Environment(_), false, _) | (_, false, true) => {
+        let Some(like) = Like::of(text) else { return false };
+        let hint = match (place, like, reference) {
+            (Place::Environment(name), Like::Path, _) => format!("set `{name}_FILE` instead"),
+            (_, Like::Path, _) => String::from("write `{file: PATH}` instead"),
+            (Place::Environment(_), Like::Variable | Like::Reference, _) | (_, Like::Variable, true) => {
                 String::from("set the variable to the secret itself")
             }
-            (_, false, false) => String::from("write `{env: NAME}` instead"),
+            (_, Like::Variable, false) => String::from("write `{env: NAME}` instead"),
+            (_, Like::Reference, _) => String::from("write it without quotes, braces and all: `{file: PATH}`"),
         };
-        let what = format!("the secret looks like {like}, and is taken as it is written");
+        let what = format!("the secret looks like {}, and is taken as it is written", like.word());
         self.warn(place, Complaint::new(what).hint(hint));
         true
     }
@@ -85,6 +81,12 @@ impl Walk<'_> {
             }
         } else if let Err(complaint) = formats::secret(text) {
             return self.wrong(place, complaint);
+        } else if let Some(stray) = stray(text) {
+            let complaint = Complaint::new(format!("the secret {stray}, and that is taken as a part of it"));
+            self.warn(
+                place,
+                complaint.hint("leave it out where the secret is kept; if it does belong there, all is well"),
+            );
         }
         Some(found)
     }
@@ -163,6 +165,56 @@ impl Walk<'_> {
                 self.wrong(place, complaint.hint(hint))
             }
         }
+    }
+}
+
+/// What a text may have been meant as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Like {
+    Path,
+    Variable,
+    Reference,
+}
+
+impl Like {
+    fn of(text: &str) -> Option<Self> {
+        let is_name = |name: &str| {
+            name.starts_with(|letter: char| letter.is_ascii_uppercase())
+                && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        };
+        let is_template = text.contains("${") && text.contains('}');
+        // `{file: secret}` in quotes, and `file: secret` without braces.
+        let inner = text.trim_start_matches('{');
+        let is_reference = ["file:", "env:", "exec:", "systemd:"].iter().any(|start| inner.starts_with(start));
+        if is_like_a_path(text) {
+            Some(Self::Path)
+        } else if is_template || text.strip_prefix('$').is_some_and(is_name) {
+            Some(Self::Variable)
+        } else {
+            is_reference.then_some(Self::Reference)
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Path => "the path of a file",
+            Self::Variable => "a variable of a shell",
+            Self::Reference => "a reference to one",
+        }
+    }
+}
+
+/// What got into a secret with an editor or a shell, as a rule: no provider hands such out.
+fn stray(text: &str) -> Option<&'static str> {
+    let quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if text.starts_with('\u{feff}') {
+        Some("begins with a byte order mark")
+    } else if text.trim() != text {
+        Some("begins or ends with a space")
+    } else if quoted('"') || quoted('\'') {
+        Some("stands in quotes")
+    } else {
+        None
     }
 }
 

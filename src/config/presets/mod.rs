@@ -11,7 +11,7 @@ pub use self::table::TABLE;
 use std::fmt::Write as _;
 
 use super::check::Outside;
-use super::problem::{Path, Place, Step};
+use super::problem::{Complaint, Path, Place, Problem, Report, Step};
 use super::tree::{Entry, Node, Scalar, Value};
 
 /// One provider.
@@ -89,7 +89,7 @@ pub fn example(preset: &Preset) -> String {
     }
     text.push_str(
         "\nroutes:\n  # Apps use http://localhost:4280 in its place and send no credential.\n  \
-         - upstream: https://api.example.com   # the API\n",
+         - upstream: https://API-HOST   # the API\n",
     );
     text
 }
@@ -154,6 +154,58 @@ fn text(node: &Node, outside: &Outside<'_>) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Of a preset whose example was printed and not filled in, every value that is left as it was.
+pub fn left_over(tree: &Node, report: &mut Report) {
+    let tokens = tree.get("tokens").map(Node::entries).unwrap_or_default();
+    let named = tokens.iter().filter_map(|entry| match &entry.value.get("provider")?.value {
+        Value::Scalar(scalar) => find(&scalar.text),
+        Value::List(_) | Value::Map(_) => None,
+    });
+    let words: Vec<&str> = named.flat_map(|preset| without_comments(preset.init)).flat_map(capitals).collect();
+    if !words.is_empty() {
+        look(tree, &Path::default(), &[words, vec![API_HOST]].concat(), report);
+    }
+}
+
+/// What [`example`] has in the place of the API's host.
+const API_HOST: &str = "API-HOST";
+
+fn look(node: &Node, path: &Path, words: &[&str], report: &mut Report) {
+    match &node.value {
+        Value::Map(entries) => {
+            entries.iter().for_each(|entry| look(&entry.value, &path.with(entry.key.as_str()), words, report));
+        }
+        Value::List(items) => {
+            items.iter().enumerate().for_each(|(index, item)| look(item, &path.with(index), words, report));
+        }
+        Value::Scalar(Scalar { text, .. }) => {
+            let left: Vec<String> =
+                capitals(text).filter(|word| words.contains(word)).map(|word| format!("`{word}`")).collect();
+            // What was made from another value is told there.
+            if left.is_empty() || matches!(node.place, Place::Preset(_)) {
+                return;
+            }
+            let (verb, values) = if left.len() == 1 { ("stands", "a value") } else { ("stand", "values") };
+            let complaint = Complaint::new(format!("{} {verb} for {values} of yours", left.join(" and ")));
+            let hint = "write that in its place; docs/providers.md says where to find it";
+            report.problems.push(Problem::new(node.place.clone(), path, complaint.hint(hint)));
+        }
+    }
+}
+
+/// The words in `CAPITALS`, as examples have them: two letters at the least, with dashes between.
+pub fn capitals(text: &str) -> impl Iterator<Item = &str> {
+    let pieces = text.split(|letter: char| !letter.is_ascii_alphanumeric() && !matches!(letter, '-' | '_'));
+    pieces.filter(|piece| {
+        let letters = piece.bytes().filter(u8::is_ascii_uppercase).count();
+        letters > 1 && piece.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+    })
+}
+
+fn without_comments(yaml: &str) -> impl Iterator<Item = &str> {
+    yaml.lines().map(|line| line.split_once('#').map_or(line, |(code, _)| code))
 }
 
 /// Whether a text is of this form, in which `*` stands for one letter or more.

@@ -70,7 +70,7 @@ client_secret: {file: /run/secrets/verint-coaching}
 token_url: https://PROJECT.authgear.cloud/oauth2/token
 client_id: CLIENT-ID
 client_secret: {file: /run/secrets/authgear}
-resource: https://api.example.com   # the URI of the API resource in the portal
+resource: https://API-RESOURCE   # the URI of the API resource in the portal
 ",
         ..BASE
     },
@@ -164,7 +164,7 @@ client_secret: {file: /run/secrets/keycloak}   # Clients > your client > Credent
 token_url: https://TENANT.auth0.com/oauth/token
 client_id: CLIENT-ID
 client_secret: {file: /run/secrets/auth0}
-audience: https://api.example.com   # the identifier of the API
+audience: https://API-IDENTIFIER   # the identifier of the API
 ",
         ..BASE
     },

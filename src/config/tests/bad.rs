@@ -565,10 +565,10 @@ fn a_secret_that_looks_like_something_else_is_told_and_not_repeated() {
         warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     for (secret, what, hint) in [
-        ("'${CANARY}'", "looks like `${…}`, and is taken as it is written", "write `{env: NAME}`"),
+        ("'${CANARY}'", "looks like a variable of a shell, and is taken as it is written", "write `{env: NAME}`"),
         ("/run/canary/CANARY", "looks like the path of a file", "write `{file: PATH}`"),
         ("{env: PLACE}", "looks like the path of a file", "write `{file: PATH}`"),
-        ("{env: TEMPLATE}", "looks like `${…}`", "set the variable to the secret itself"),
+        ("{env: TEMPLATE}", "looks like a variable of a shell", "set the variable to the secret itself"),
         // Nothing of a path: base64 may begin like that.
         ("/aB3/CANARY", "a secret is written in the configuration", "use `{file: PATH}`"),
     ] {

@@ -1,5 +1,7 @@
 //! Presets: what each sets and asks for, and that whatever is written wins.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use super::{Given, ROUTE, lines};
 use crate::config::files::{Files, Seen};
 use crate::config::presets::{self, TABLE};
-use crate::config::{Environment, Loaded, Problems, Sources, load};
+use crate::config::{Environment, Loaded, Place, Problems, Sources, load};
 use crate::token::Settings;
 use crate::token::settings::{ClientAuth, Endpoint, JWT_BEARER_GRANT, RequestFormat};
 use crate::token::source::key::Alg;
@@ -56,20 +58,45 @@ fn told(provider: &str, keys: &[&str], expected: &[&str]) {
     assert_eq!(token(provider, keys).problems(), expected, "{provider} {keys:?}");
 }
 
+/// An example whose reader wrote values of their own for the words in capitals.
+fn filled(example: &str) -> String {
+    let words: BTreeSet<&str> = presets::capitals(example).collect();
+    // The longest first: one is a part of another.
+    let mut words: Vec<&str> = words.into_iter().collect();
+    words.sort_by_key(|word| Reverse(word.len()));
+    words.into_iter().fold(example.to_owned(), |text, word| text.replace(word, &word.to_lowercase()))
+}
+
 #[test]
 fn every_preset_needs_at_most_five_lines_and_loads() {
     for preset in TABLE {
         let keys: String = preset.init.lines().map(|line| format!("    {line}\n")).collect();
         let document = format!("{ROUTE}tokens:\n  a:\n    provider: {}\n{keys}", preset.name);
+        let document = filled(&document);
         let loaded = everywhere(&document).unwrap_or_else(|problems| panic!("{document}{problems}"));
         assert_eq!(lines(&loaded.warnings), [""; 0], "{}", preset.name);
     }
 }
 
 #[test]
-fn every_example_loads_as_it_is() {
+fn every_example_loads_once_it_is_filled_in() {
     for preset in TABLE {
         let text = presets::example(preset);
+        // Each value that is left as it was is told once, where it stands.
+        let left = everywhere(&text).unwrap_err().problems;
+        let code = text.lines().map(|line| line.split_once('#').map_or(line, |(code, _)| code));
+        let places: Vec<usize> = code
+            .enumerate()
+            .filter(|(_, code)| presets::capitals(code).count() > 0)
+            .map(|(line, _)| line + 1)
+            .collect();
+        for line in &places {
+            let told =
+                left.iter().filter(|one| matches!(one.place, Place::File { line: at, .. } if at as usize == *line));
+            assert_eq!(told.count(), 1, "{line}: {left:#?}");
+        }
+        assert!(left.len() == places.len() && left.iter().all(|one| one.what.contains("of yours")), "{left:#?}");
+        let text = filled(&text);
         let loaded = everywhere(&text).unwrap_or_else(|problems| panic!("{text}{problems}"));
         assert_eq!(lines(&loaded.warnings), [""; 0], "{text}");
         assert_eq!((&*loaded.plan.tokens[0].name, loaded.plan.routes.len()), (preset.name, 1));
@@ -86,6 +113,7 @@ fn every_preset_is_documented() {
         let section = section.unwrap_or_else(|| panic!("{} has no section", preset.name));
         assert!(page.contains(&format!("[`{0}`](#{0})", preset.name)) && section.contains("\nSources: "), "{section}");
         let block = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
+        let block = &filled(block);
         let loaded = everywhere(block).unwrap_or_else(|problems| panic!("{block}{problems}"));
         assert_eq!(lines(&loaded.warnings), [""; 0], "{block}");
         // Each key of the preset's own example is written here too.

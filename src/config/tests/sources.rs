@@ -101,7 +101,7 @@ fn a_problem_names_the_flag_or_variable() {
             "environment BEARERD_LOG_LEVEL: log.level: expected `error`, `warn`, `info`, `debug` or `trace`",
             "environment BEARERD_PROVIDER: tokens.default.provider: expected `verint-identity`, `verint-coaching`, `authgear`, `servicenow`, `okta`, `okta-org`, `keycloak`, `auth0`, `entra`, `cognito`, `salesforce`, `zoom`, `sap-xsuaa` or `google-sa` (did you mean `entra`?)",
             "environment BEARERD_TOKEN_URL: tokens.default.token_url: the client secret would go over the network in clear",
-            "flag --auth: tokens.default.auth: expected `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt`, `tls_client_auth` or `client_assertion`",
+            "flag --auth: tokens.default.auth: expected `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt`, `tls_client_auth` or `client_assertion` (did you mean `client_secret_basic`?)",
             "flag --listen: listen[0]: other machines can reach this address",
         ]
     );

@@ -10,6 +10,7 @@ mod listeners;
 mod provider;
 mod routes;
 mod tokens;
+mod tunnels;
 
 pub(super) use self::routes::in_clear;
 
@@ -67,6 +68,8 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
     let tokens = tokens::translate(&mut scribe, tokens);
     let clients = callers::names(&callers.clients);
     let routes = routes::translate(&mut scribe, routes.unwrap_or_default(), &names, &clients);
+    let tunnels = tunnels::translate(&mut scribe, &tunnel.0, &routes);
+    let ca_dir = tunnels::ca_dir(&mut scribe, intercept.ca_dir, &routes);
     let callers = callers::translate(&mut scribe, callers);
     callers::warn_of_the_unprovable(&mut scribe, &callers, &listeners);
     Plan {
@@ -101,8 +104,8 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
         tokens,
         routes,
         callers,
-        tunnels: tunnel.0.iter().filter_map(|to| formats::tunnel(to).ok()).collect(),
-        ca_dir: PathBuf::from(intercept.ca_dir),
+        tunnels,
+        ca_dir,
         limits: Limits {
             connections: limits.connections,
             header_bytes: limits.header_bytes.0,
@@ -139,6 +142,12 @@ impl Scribe<'_> {
             (cure, hint) => cure.or(hint),
         };
         self.key_problem(path, complaint);
+    }
+
+    /// At the value.
+    fn warning(&mut self, path: &Path, complaint: Complaint) {
+        let place = self.written.tree.place_of(path).clone();
+        self.report.warnings.push(Problem::new(place, path, complaint));
     }
 
     /// At the key.

@@ -76,6 +76,7 @@ impl Walk<'_> {
     fn one(&mut self, scribe: &mut Scribe<'_>, path: &Path, route: written::Route) -> Option<RouteSettings> {
         let upstream = route.upstream.as_deref().and_then(|text| formats::upstream(text).ok());
         let matching = self.matching(scribe, &path.with("match"), &route.r#match);
+        let wants_none = route.token.as_deref() == Some(NO_TOKEN);
         let token = self.token(scribe, path, route.token.as_deref());
         let connect_to = route.connect_to.as_deref().and_then(|text| formats::dial_address(text).ok());
         let connect_to = connect_to
@@ -130,7 +131,7 @@ impl Walk<'_> {
             let rejects = matches!(route.authorization, written::OnAuthorization::Reject);
             written.inspect(|stub| self.stub(scribe, &path.with("stub_token"), stub, rejects, &matching, &name))
         };
-        Some(RouteSettings {
+        let settings = RouteSettings {
             name,
             matching,
             upstream,
@@ -175,7 +176,9 @@ impl Walk<'_> {
                 queue: route.limits.queue,
                 queue_wait: route.limits.queue_wait.0,
             },
-        })
+        };
+        doubt(scribe, path, &settings, wants_none);
+        Some(settings)
     }
 
     fn matching(&self, scribe: &mut Scribe<'_>, path: &Path, written: &written::Match) -> Match {
@@ -203,7 +206,12 @@ impl Walk<'_> {
             }
             (Some(name), known) => {
                 let meant = did_you_mean(name, known.iter().map(String::as_str));
-                let complaint = Complaint::new(format!("no token is called that{meant}"));
+                let names: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+                let hint = match known.is_empty() {
+                    true => String::from("define it under `tokens`, or write `token: none`"),
+                    false => format!("define it under `tokens`, where there is {}", names.join(", ")),
+                };
+                let complaint = Complaint::new(format!("no token is called that{meant}")).hint(hint);
                 if !scribe.is_bad(&tokens) {
                     scribe.problem(&path.with("token"), complaint);
                 }
@@ -371,6 +379,28 @@ fn ways_round(scribe: &mut Scribe<'_>, routes: &[RouteSettings]) {
                 break;
             }
         }
+    }
+}
+
+/// What is allowed and hardly meant. `wants_none` says that a route without a token was to be one.
+fn doubt(scribe: &mut Scribe<'_>, path: &Path, route: &RouteSettings, wants_none: bool) {
+    if let Some(matched) = route.matching.path.as_deref()
+        && *route.upstream.base_path == *matched
+        && !route.strip_prefix
+    {
+        let what = format!("the path of `upstream` is put in front: `{matched}/x` goes to `{matched}{matched}/x`");
+        let hint = "leave the path out of `upstream`, or say `strip_prefix: true`";
+        scribe.warning(&path.with("match").with("path"), Complaint::new(what).hint(hint));
+    }
+    if wants_none && route.stub_token.is_some() {
+        let complaint = Complaint::new("with `token: none` no token takes the placeholder's place");
+        scribe.key_warning(&path.with("stub_token"), complaint.hint("leave it out, or give the route a token"));
+    }
+    let does_nothing = route.headers.is_empty() && !route.is_restricted();
+    if wants_none && route.intercept && does_nothing {
+        let complaint = Complaint::new("with `token: none` there is nothing to put on, and so no reason to decrypt");
+        let hint = "pass the host through with `tunnel`, or give the route a token";
+        scribe.key_warning(&path.with("intercept"), complaint.hint(hint));
     }
 }
 

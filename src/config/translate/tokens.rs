@@ -72,6 +72,10 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
     let params = params(scribe, &path.with("params"), token.params);
     let headers = scribe.headers(&path.with("headers"), token.headers, owned);
     let tls = scribe.tls(&path.with("tls"), token.tls);
+    if token.scope.iter().flat_map(|scopes| &scopes.0).flat_map(|scope| scope.split_whitespace()).any(is_listed) {
+        let complaint = Complaint::new("a comma is a part of a scope, and does not stand between two");
+        scribe.key_warning(&path.with("scope"), complaint.hint("put spaces between them, or write a YAML list"));
+    }
     let scope = token.scope.map(|scopes| {
         let words: Vec<&str> = scopes.0.iter().flat_map(|scope| scope.split_whitespace()).collect();
         words.join(" ")
@@ -108,6 +112,11 @@ fn one(scribe: &mut Scribe<'_>, path: &Path, name: &str, token: written::Token) 
         },
         budget: token.budget.on().map(|rate| rate.0),
     })
+}
+
+/// `read,` of `read, write`; RFC 6749, 3.3 allows it, and hardly a provider has such.
+fn is_listed(scope: &str) -> bool {
+    scope.ends_with(',')
 }
 
 fn endpoint(

@@ -1,5 +1,10 @@
 //! `bearerd check`: the plan without a secret, or every problem at once; and `run` refuses what it refuses.
 
+use std::time::{Duration, SystemTime};
+
+use bearerd::demo::certs::Ca;
+use rustix::process::Signal;
+
 use super::child::bearerd;
 use super::stage::Stage;
 
@@ -73,6 +78,49 @@ async fn tls_files_that_hold_no_certificate_are_told_all_at_once() {
             "error: 2 problems in the configuration",
         ]);
     }
+}
+
+#[tokio::test]
+async fn certificates_that_end_soon_are_told_and_the_others_are_not() {
+    let stage = Stage::new().await;
+    let ca = Ca::new().unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let listener = "listen: {address: '127.0.0.1:0', tls: {cert_file: cert.pem, key_file: key.pem}}";
+    let usual = stage.usual().replace("listen: [127.0.0.1:0]", listener);
+    let client = "tls: {ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem}";
+    for (end, told) in [(SystemTime::now() - day, "has expired"), (SystemTime::now() + 13 * day, "expires soon")] {
+        let identity = ca.identity_until(&["localhost"], end).unwrap();
+        stage.folder.write("cert.pem", &identity.cert_pem);
+        stage.folder.write("key.pem", &identity.key_pem);
+        let date = humantime::format_rfc3339_seconds(end).to_string();
+        for (yaml, whose) in [
+            (usual.clone(), "listener `127.0.0.1:0`"),
+            (stage.usual().replacen("tls: {ca_file: ca.pem}", client, 1), "token `main`"),
+            (
+                stage.usual().replacen("main\n    tls: {ca_file: ca.pem}", &format!("main\n    {client}"), 1),
+                "route `api`",
+            ),
+            (stage.usual().replacen("ca.pem", "cert.pem", 1), "token `main`"),
+        ] {
+            stage.folder.write("bearerd.yaml", &yaml);
+            let ended = bearerd(&["check", "--config", &stage.file()], &[]).await.with(0);
+            let text =
+                format!("warning: {whose}: tls: the certificate in `{}` {told}: {}", stage.at("cert.pem"), &date[..10]);
+            let ended = ended.says(&[&text, "hint: have it renewed"]);
+            assert_eq!(ended.err.matches("warning").count(), 1, "{}", ended.err);
+        }
+        stage.folder.write("bearerd.yaml", &usual);
+        let running = stage.run(&[]).await.ready().await;
+        running.child.end_by(Signal::TERM).await.with(0).says(&["config_warning", told]);
+    }
+    let identity = ca.identity_until(&["localhost"], SystemTime::now() + 15 * day).unwrap();
+    // Of several authorities one counts.
+    let old = ca.identity_until(&["x"], SystemTime::now() - day).unwrap();
+    stage.folder.write("cert.pem", &identity.cert_pem);
+    stage.folder.write("key.pem", &identity.key_pem);
+    stage.folder.write("ca.pem", &format!("{}{}", old.cert_pem, ca.pem()));
+    stage.folder.write("bearerd.yaml", &usual);
+    assert_eq!(bearerd(&["check", "--config", &stage.file()], &[]).await.with(0).err, "");
 }
 
 #[tokio::test]

@@ -89,6 +89,26 @@ async fn a_stranger_is_refused_by_bearerd_itself_unless_somebody_let_it_in() {
 }
 
 #[tokio::test]
+async fn a_secret_that_belongs_to_another_user_is_told_with_what_to_do() {
+    if !can_be_nobody() {
+        return;
+    }
+    let stage = Stage::new().await;
+    open(&stage.folder.path(""), 0o755);
+    open(&stage.folder.path("bearerd.yaml"), 0o644);
+    open(&stage.folder.path("ca.pem"), 0o644);
+    for command in ["check", "run"] {
+        let ended = as_nobody(&[command, "--config", &stage.file()]).await.with(78).silent();
+        let ended = ended.says(&[
+            "tokens.main.client_secret: `",
+            "secret` may not be read by this user",
+            "hint: give the user",
+        ]);
+        assert!(ended.err.ends_with("error: 1 problem in the configuration\n"), "{}", ended.err);
+    }
+}
+
+#[tokio::test]
 async fn a_socket_belongs_to_whom_it_was_given() {
     use std::os::unix::fs::MetadataExt as _;
     if !can_be_nobody() {
