@@ -3,11 +3,19 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use clap_complete::Shell;
 
 use crate::config::{SETTINGS, formats, presets};
 
-const COMMANDS: [&str; 9] = ["run", "exec", "demo", "check", "doctor", "token", "health", "init", "schema"];
+const COMMANDS: [&str; 11] =
+    ["run", "exec", "demo", "check", "doctor", "token", "health", "init", "schema", "completions", "man"];
+
+/// Over the flags that come from the settings' table.
+pub(super) const HEADING: &str = "Settings";
+
+/// How the file of a configuration ends.
+const ENDINGS: [&str; 3] = [".yaml", ".yml", ".json"];
 
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -19,27 +27,47 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
     if is_run {
         arguments.insert(arguments.len().min(1), "run".into());
     }
-    command().try_get_matches_from(arguments).map_err(pointed)
+    let is_exec = arguments.get(1).is_some_and(|command| command == COMMANDS[1]);
+    command(Secrets::Taken).try_get_matches_from(arguments).map_err(|error| pointed(error, is_exec))
 }
 
-/// A file that was named without its flag is told what it lacks, and `init` without a provider which there are.
-fn pointed(mut error: clap::Error) -> clap::Error {
-    if error.kind() == ErrorKind::UnknownArgument
-        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
-        && [".yaml", ".yml", ".json"].iter().any(|ending| word.ends_with(ending))
-    {
-        let tip = format!("name the configuration with a flag: '--config {word}'");
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
-    }
-    if error.kind() == ErrorKind::MissingRequiredArgument
-        && let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg)
-        && missing.iter().any(|argument| argument == "<PROVIDER>")
-    {
-        let names: Vec<&str> = presets::names().collect();
-        let tip = format!("the providers are {}", names.join(", "));
+/// A file that was named without its flag is told what it lacks, a command of `exec` that `--` goes before it, and `init`
+/// without a provider which there are.
+fn pointed(mut error: clap::Error, is_exec: bool) -> clap::Error {
+    let tip = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) if is_file(word) => {
+            Some(format!("name the configuration with a flag: '--config {word}'"))
+        }
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) if is_exec && !word.starts_with('-') => {
+            Some(format!("the command stands behind '--': 'bearerd exec -- {word}'"))
+        }
+        (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
+            let lacks = |argument: &str| missing.iter().any(|one| one.starts_with(argument));
+            if lacks("<PROVIDER>") {
+                let names: Vec<&str> = presets::names().collect();
+                Some(format!("the providers are {}", names.join(", ")))
+            } else {
+                lacks("<CMD>").then(|| "the command stands behind '--', as in 'bearerd exec -- curl URL'".to_owned())
+            }
+        }
+        _ => None,
+    };
+    if let Some(tip) = tip {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
+}
+
+fn is_file(word: &str) -> bool {
+    ENDINGS.iter().any(|ending| word.ends_with(ending))
+}
+
+/// A token's name, and not the file that somebody forgot a flag for.
+fn token_name(word: &str) -> Result<String, String> {
+    match is_file(word) {
+        true => Err(format!("that is a file; name the configuration with a flag: '--config {word}'")),
+        false => Ok(word.to_owned()),
+    }
 }
 
 /// The settings that were given as flags: name and value.
@@ -48,7 +76,17 @@ pub(super) fn settings(matches: &ArgMatches) -> Vec<(String, String)> {
     SETTINGS.iter().filter_map(|setting| Some((setting.flag.to_owned(), value(setting.flag)?))).collect()
 }
 
-fn command() -> Command {
+/// What becomes of the flags of secrets, which are not to be typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// Taken, so that they can be refused with a reason.
+    Taken,
+    /// Not there: shells would offer even what is hidden.
+    LeftOut,
+}
+
+pub(super) fn command(secrets: Secrets) -> Command {
+    let with_settings = |command| with_settings(command, secrets);
     let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     let run = Command::new(COMMANDS[0])
         .about("Run the proxy")
@@ -83,6 +121,7 @@ fn command() -> Command {
                 .num_args(1..)
                 .last(true)
                 .value_parser(value_parser!(OsString))
+                .value_hint(ValueHint::CommandWithArguments)
                 .help("The command and its arguments; no shell reads them"),
         )
         .after_help("Example:\n  bearerd exec --config bearerd.yaml -- sh -c 'curl -fsS \"$BEARERD_URL/orders/7\"'");
@@ -105,7 +144,12 @@ fn command() -> Command {
         .after_help("Example:\n  bearerd doctor --config bearerd.yaml");
     let token = Command::new(COMMANDS[5])
         .about("Ask for a token now and print it, alone, for scripts")
-        .arg(Arg::new("name").value_name("NAME").help("Which token; may be left out where there is one"))
+        .arg(
+            Arg::new("name")
+                .value_name("NAME")
+                .value_parser(token_name)
+                .help("Which token; may be left out where there is one"),
+        )
         .arg(flag("claims", "Print the claims in the token (a JWT) instead"))
         .after_help("Example:\n  bearerd token --config bearerd.yaml --claims");
     let health = Command::new(COMMANDS[6])
@@ -125,6 +169,23 @@ fn command() -> Command {
     let schema = Command::new(COMMANDS[8])
         .about("Print the configuration's JSON Schema, for editors and CI")
         .after_help("Example:\n  bearerd schema > bearerd.schema.json");
+    let completions = Command::new(COMMANDS[9])
+        .about("Print what completes bearerd's commands and flags in a shell")
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(value_parser!(Shell))
+                .help("For which shell"),
+        )
+        .after_help(
+            "Example:\n  bearerd completions bash > ~/.local/share/bash-completion/completions/bearerd\n  \
+             bearerd completions zsh > ~/.zfunc/_bearerd   # with fpath+=~/.zfunc before compinit\n  \
+             bearerd completions fish > ~/.config/fish/completions/bearerd.fish",
+        );
+    let man = Command::new(COMMANDS[10])
+        .about("Print the manual page")
+        .after_help("Example:\n  bearerd man > ~/.local/share/man/man1/bearerd.1\n  bearerd man | man -l -");
     Command::new("bearerd")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Puts a fresh OAuth 2.0 bearer token on every request of an app that knows nothing of OAuth")
@@ -150,15 +211,18 @@ fn command() -> Command {
             with_settings(health),
             init,
             schema,
+            completions,
+            man,
         ])
 }
 
-fn with_settings(command: Command) -> Command {
-    command.next_help_heading("Settings").args(SETTINGS.iter().map(|setting| {
+fn with_settings(command: Command, secrets: Secrets) -> Command {
+    let settings = SETTINGS.iter().filter(|setting| secrets == Secrets::Taken || !setting.secret);
+    command.next_help_heading(HEADING).args(settings.map(|setting| {
         Arg::new(setting.flag)
             .long(setting.flag)
             .value_name(setting.value)
-            // Taken only so that it can be refused with a reason.
+            .value_hint(if setting.value == "FILE" { ValueHint::FilePath } else { ValueHint::Unknown })
             .hide(setting.secret)
             .help(format!("{} [env: {}]", setting.help, setting.variable))
     }))
@@ -174,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_table_makes_valid_commands() {
-        command().debug_assert();
+        command(Secrets::Taken).debug_assert();
     }
 
     #[test]
@@ -201,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_help_has_an_example() {
-        for command in command().get_subcommands_mut() {
+        for command in command(Secrets::Taken).get_subcommands_mut() {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example:\n  bearerd"), "{help}");
         }

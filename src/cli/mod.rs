@@ -10,6 +10,7 @@ mod doctor;
 mod exec;
 mod health;
 mod init;
+mod man;
 mod run;
 mod token;
 
@@ -18,6 +19,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use clap_complete::Shell;
 
 use crate::app::harden;
 use crate::config::{self, Disk, Files, Loaded, Problems, Sources};
@@ -78,6 +80,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("health", matches)) => health::run(matches),
         Some(("init", matches)) => init::run(matches),
         Some(("schema", _)) => print(&format!("{:#}\n", config::schema::published())),
+        Some(("completions", matches)) => completions(matches),
+        Some(("man", _)) => print(&man::page(arguments::command(arguments::Secrets::LeftOut))),
         Some((_, _)) | None => Err(Failed::Because("a bug in bearerd: a command without a deed".into())),
     };
     match outcome {
@@ -91,6 +95,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(EX_CONFIG)
         }
     }
+}
+
+fn completions(matches: &ArgMatches) -> Result<(), Failed> {
+    // clap takes no other.
+    let shell = matches.get_one::<Shell>("shell").copied();
+    let shell = shell.ok_or_else(|| Failed::Because("a bug in bearerd: completions without a shell".into()))?;
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut arguments::command(arguments::Secrets::LeftOut), "bearerd", &mut script);
+    print(&String::from_utf8_lossy(&script))
 }
 
 /// Reads the configuration that flags, environment and file make together.
