@@ -127,12 +127,12 @@ fn read(sources: &Sources<'_>, overlay: &Overlay, report: &mut Report) -> (Origi
                  it at work first with `bearerd demo`"
             };
             let why = files::why(&error);
-            let cure = match error.kind() {
-                std::io::ErrorKind::NotFound => Some(
+            let cure = match error.kind() == std::io::ErrorKind::NotFound {
+                true => Some(
                     "correct the path, which starts where the command is run; `bearerd init PROVIDER` prints a \
                      configuration to begin with",
                 ),
-                _ => files::cure(&why),
+                false => files::cure(&why),
             };
             complain(report, why, if named.is_none() { Some(hint) } else { cure });
             return (origin, None);

@@ -1,6 +1,8 @@
 //! What is published is what the program takes: the schema, and every example in the documents.
 
 use bearerd::config::presets::capitals;
+use bearerd::config::tree::{Node, Scalar, Style, Value};
+use bearerd::config::yaml;
 use bearerd::demo::certs::Ca;
 
 use super::child::bearerd;
@@ -48,6 +50,52 @@ async fn the_schema_is_json() {
     for key in ["listen", "tokens", "routes"] {
         assert!(schema["properties"][key].is_object(), "{key}");
     }
+}
+
+/// What a validator sees of a document.
+fn as_json(node: &Node) -> serde_json::Value {
+    match &node.value {
+        Value::Scalar(Scalar { text, style: Style::Plain }) => {
+            serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into())
+        }
+        Value::Scalar(Scalar { text, .. }) => text.as_str().into(),
+        Value::List(items) => items.iter().map(as_json).collect(),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|entry| (entry.key.clone(), as_json(&entry.value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+    }
+}
+
+#[tokio::test]
+async fn the_schema_takes_every_example_and_refuses_what_is_misspelt() {
+    let schema = bearerd(&["schema"], &[]).await.with(0).out;
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler.add_resource("bearerd.json", serde_json::from_str(&schema).unwrap()).unwrap();
+    // Held against the metaschema of its draft on the way.
+    let schema = compiler.compile("bearerd.json", &mut schemas).unwrap();
+    let mut seen = 0;
+    for page in ["README.md", "docs/configuration.md", "docs/providers.md", "docs/access-log.md", "docs/clients.md"] {
+        for block in blocks(page, "yaml") {
+            let mut problems = Vec::new();
+            let tree = yaml::parse(&page.into(), &block, &mut problems).unwrap();
+            let json = as_json(&tree);
+            // A part of a configuration has no routes.
+            if !block.contains("routes:") {
+                continue;
+            }
+            assert!(problems.is_empty(), "{problems:?}");
+            schemas.validate(&json, schema).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
+            for wrong in [("upstream", "upsteam"), ("routes", "route")] {
+                let misspelt = json.to_string().replacen(&format!("\"{}\":", wrong.0), &format!("\"{}\":", wrong.1), 1);
+                let misspelt = serde_json::from_str(&misspelt).unwrap();
+                assert!(schemas.validate(&misspelt, schema).is_err(), "{wrong:?} is taken: {misspelt}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 14, "{seen} examples");
 }
 
 #[tokio::test]

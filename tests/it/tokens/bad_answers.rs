@@ -85,7 +85,7 @@ fn good() -> String {
     json!({"access_token": CANARY, "token_type": "Bearer", "expires_in": 60}).to_string()
 }
 
-const NOT_JSON: &str = "the token endpoint's answer is not a JSON object; is the token URL right?";
+const NOT_JSON: &str = "the token endpoint's answer is not a JSON object";
 const UNFIT: &str = "the access token has bytes that no header can carry";
 const TYPE: &str = "`token_type` is one that needs proof of possession";
 const LATE: &str = "the token endpoint did not answer within 1s";

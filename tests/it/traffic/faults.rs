@@ -62,7 +62,7 @@ async fn a_server_without_tls_is_a_tls_failure() {
     })
     .await;
     assert_eq!(rig.get("/").await.reason(), "upstream_tls");
-    rig.proxy.until_said("does it speak TLS").await;
+    rig.proxy.until_said("it does not speak TLS on this port").await;
     assert_eq!(api.count(), 0);
 }
 
