@@ -141,6 +141,11 @@ impl Ca {
         Ok((Self { issuer, until, hosts, leaves: Mutex::default(), _key: key }, origin))
     }
 
+    /// Whether it is for all of these hosts.
+    pub fn is_for(&self, hosts: &BTreeSet<Host>) -> bool {
+        hosts.is_subset(&self.hosts)
+    }
+
     /// How TLS is spoken in the stead of `host`; `None` if that is none of the authority's.
     ///
     /// # Errors

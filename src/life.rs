@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 #[derive(Clone, Debug)]
 pub struct Stock {
     taken: Arc<AtomicUsize>,
-    most: usize,
+    most: Arc<AtomicUsize>,
 }
 
 /// One of a [`Stock`].
@@ -26,7 +26,16 @@ pub struct Taken(Arc<AtomicUsize>);
 
 impl Stock {
     pub fn of(most: usize) -> Self {
-        Self { taken: Arc::default(), most }
+        Self { taken: Arc::default(), most: Arc::new(AtomicUsize::new(most)) }
+    }
+
+    /// From now on there are so many. Where more are taken than that, none is left until enough are given back.
+    pub fn resize(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    pub fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
     }
 
     /// How many are taken now.
@@ -37,7 +46,7 @@ impl Stock {
     /// One, if there is one left.
     pub fn take(&self) -> Option<Taken> {
         let taken = Taken(Arc::clone(&self.taken));
-        (self.taken.fetch_add(1, Ordering::Relaxed) < self.most).then_some(taken)
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.most()).then_some(taken)
     }
 }
 
@@ -180,6 +189,22 @@ pub async fn contained<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stock_grows_and_shrinks_for_whoever_has_a_share_of_it() {
+        let stock = Stock::of(1);
+        let other = stock.clone();
+        let first = stock.take();
+        assert!(first.is_some() && other.take().is_none());
+        other.resize(2);
+        let second = stock.take();
+        assert!(second.is_some() && stock.take().is_none());
+        stock.resize(1);
+        drop(first);
+        assert!(other.take().is_none(), "one is taken, and there is one");
+        drop(second);
+        assert!(other.take().is_some());
+    }
 
     #[test]
     fn readiness_is_the_absence_of_blockers() {

@@ -1,11 +1,12 @@
 //! Values that must never be seen: client secrets and access tokens.
 //!
-//! `Secret<T>` cannot be printed, compared by accident or cloned into places that nobody counts, and its bytes are
-//! wiped when the last owner lets go. `Fingerprint` is what logs and pages show instead. This file must know nothing
+//! `Secret<T>` cannot be printed or cloned into places that nobody counts, takes as long to compare whatever is in it, and
+//! its bytes are wiped when the last owner lets go. `Fingerprint` is what logs and pages show instead. This file must know nothing
 //! else: not what a secret is for, nor where it came from.
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -29,6 +30,13 @@ impl Secret<String> {
     /// A short name for this secret; see [`Fingerprint`].
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self.expose().as_bytes())
+    }
+}
+
+/// So that a setting that holds one can be compared with what it was.
+impl PartialEq for Secret<String> {
+    fn eq(&self, other: &Self) -> bool {
+        verify_slices_are_equal(self.expose().as_bytes(), other.expose().as_bytes()).is_ok()
     }
 }
 

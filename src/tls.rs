@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+use aws_lc_rs::digest;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -29,6 +30,18 @@ pub struct TlsSettings {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The name that the peer's certificate must carry and that is sent as SNI, if not the dialled one.
     pub server_name: Option<ServerName<'static>>,
+}
+
+impl TlsSettings {
+    /// The roots.
+    pub fn root_files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.ca_file.iter().chain(&self.extra_ca_file)
+    }
+
+    /// The roots, and the client's own certificate and key.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.root_files().chain(self.identity.iter().flat_map(|(certificate, key)| [certificate, key]))
+    }
 }
 
 /// The `tls` block of a listener.
@@ -106,9 +119,19 @@ pub fn crypto() -> Arc<CryptoProvider> {
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())))
 }
 
-/// Makes client configurations; equal settings share one, and with it the sessions that can be resumed.
+/// Makes client configurations; equal settings share one, and with it the sessions that can be resumed. Each file is
+/// taken as it was when it was first looked at, so it is made for one plan, and dropped.
 #[derive(Debug, Default)]
-pub struct ClientConfigs(Mutex<HashMap<Key, Arc<ClientConfig>>>);
+pub struct ClientConfigs {
+    made: Mutex<HashMap<Key, Arc<ClientConfig>>>,
+    contents: Mutex<HashMap<PathBuf, Option<Digest>>>,
+}
+
+type Digest = [u8; digest::SHA256_OUTPUT_LEN];
+
+/// What the files of a `tls` block held, to be compared with what they hold later. Not what was in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents(Vec<Option<Digest>>);
 
 /// What makes a difference.
 type Key = (TlsSettings, Option<Protocols>);
@@ -121,7 +144,7 @@ impl ClientConfigs {
     pub fn get(&self, settings: &TlsSettings, protocols: Option<Protocols>) -> Result<Arc<ClientConfig>, TlsError> {
         // The name is checked by whoever dials; it makes no difference to the configuration.
         let plain = (TlsSettings { server_name: None, ..settings.clone() }, None);
-        let mut configs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut configs = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if !configs.contains_key(&plain) {
             let config = Self::fresh(&plain.0)?;
             configs.insert(plain.clone(), Arc::new(config));
@@ -136,6 +159,22 @@ impl ClientConfigs {
             configs.insert(key.clone(), Arc::new(config));
         }
         Ok(Arc::clone(&configs[&key]))
+    }
+
+    /// What these files hold. What is asked for before the configuration is made may be older than what that is made of,
+    /// and never newer: so a change in between is seen as one, later.
+    pub fn contents<'a>(&self, files: impl IntoIterator<Item = &'a PathBuf>) -> Contents {
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = |file: &PathBuf| {
+            let digest_of = || {
+                let content = zeroize::Zeroizing::new(std::fs::read(file).ok()?);
+                let mut all = [0; digest::SHA256_OUTPUT_LEN];
+                all.copy_from_slice(digest::digest(&digest::SHA256, &content).as_ref());
+                Some(all)
+            };
+            *contents.entry(file.clone()).or_insert_with(digest_of)
+        };
+        Contents(files.into_iter().map(look).collect())
     }
 
     /// The same, from the files as they are now, shared with nobody.

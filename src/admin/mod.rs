@@ -3,6 +3,7 @@
 //! Runs on the control plane, so that a scrape never delays a request. Must never know a bearer: it sees
 //! [`token::Status`](crate::token::Status), which has none.
 
+mod configuration;
 mod page;
 mod status;
 
@@ -10,6 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -19,6 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use self::configuration::{Attempt, Configuration};
 use crate::clock::Now;
 use crate::life::{DrainSignal, Phase, Readiness};
 use crate::observe::{Listening, Observer, Samples};
@@ -29,8 +32,9 @@ use crate::wire::form::Target;
 
 /// What the admin pages are made from.
 pub struct Admin {
-    pub routes: Arc<Routes>,
-    pub tokens: Statuses,
+    /// What is in force, which a reload exchanges.
+    pub shown: ArcSwap<Shown>,
+    pub configuration: Configuration,
     pub readiness: Readiness,
     pub drain: DrainSignal,
     pub observer: Observer,
@@ -49,12 +53,23 @@ pub struct Place {
     pub tls: bool,
 }
 
+/// The plan that is in force, as far as it is shown.
+pub struct Shown {
+    pub routes: Arc<Routes>,
+    pub tokens: Statuses,
+}
+
 /// The tokens' statuses, and nothing else of them.
 pub struct Statuses(Arc<Registry>);
 
 impl Statuses {
     pub fn of(registry: Arc<Registry>) -> Self {
         Self(registry)
+    }
+
+    /// Ends whoever asks for them.
+    pub fn end(&self) {
+        self.0.end();
     }
 
     fn at(&self, now: Now) -> Vec<Status> {
@@ -117,7 +132,8 @@ impl Admin {
         arrival: &Arrival,
         pages: Pages,
     ) -> Option<Response<Full<Bytes>>> {
-        let guards = self.routes.guards();
+        let shown = self.shown.load();
+        let guards = shown.routes.guards();
         let any_host = pages == Pages::Health || arrival.is_unix();
         let ours = target.authority().is_none_or(|authority| guards.is_ours(&authority.host));
         if !any_host && !ours {
@@ -129,7 +145,7 @@ impl Admin {
                 "web pages may not call; to look at a page here, type its address\n",
             ));
         }
-        if arrival.must_be_named && self.routes.clients().name(arrival, headers, target.form()).is_none() {
+        if arrival.must_be_named && shown.routes.clients().name(arrival, headers, target.form()).is_none() {
             let mut response = text(StatusCode::UNAUTHORIZED, "name yourself as one of `callers.clients`\n");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
             return Some(response);
@@ -151,9 +167,10 @@ impl Admin {
 
     fn metrics(&self) -> Response<Full<Bytes>> {
         let now = Now::read();
+        let shown = self.shown.load();
         let samples = Samples {
-            tokens: self.tokens.at(now).iter().map(|status| status.sample(now)).collect(),
-            routes: self.routes.all().filter_map(|route| route.sample()).collect(),
+            tokens: shown.tokens.at(now).iter().map(|status| status.sample(now)).collect(),
+            routes: shown.routes.all().filter_map(|route| route.sample()).collect(),
             listeners: (self.listening)(),
         };
         let mut response = text(StatusCode::OK, &self.observer.render(&samples));
@@ -181,22 +198,23 @@ fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::observe::log::{Format, Level, Log, LogSettings};
+    use crate::rules::Guards;
     use crate::rules::settings::Callers;
-    use crate::rules::{Clients, Guards};
     use crate::tls::ClientConfigs;
 
     fn admin() -> Admin {
-        let registry = Registry::new(Vec::new(), &BTreeMap::new(), None, &ClientConfigs::default()).unwrap();
+        let registry = Registry::new(Vec::new(), None, &ClientConfigs::default()).unwrap();
         let guards = Guards::new(&Callers::default(), []);
         Admin {
-            routes: Arc::new(Routes::new(Vec::new(), guards, Clients::default())),
-            tokens: Statuses::of(Arc::new(registry)),
+            shown: ArcSwap::from_pointee(Shown {
+                routes: Arc::new(Routes::new(Vec::new(), guards, Arc::default())),
+                tokens: Statuses::of(Arc::new(registry)),
+            }),
+            configuration: Configuration::new("a test's own".to_owned()),
             readiness: Readiness::default(),
             drain: DrainSignal::default(),
             observer: Observer::new(Log::to(LogSettings { level: Level::Error, format: Format::Pretty }, |_| {})),

@@ -14,6 +14,7 @@ use crate::token::{Answer, Status};
 
 pub(super) fn document(admin: &Admin) -> Value {
     let now = Now::read();
+    let shown = admin.shown.load();
     let pending = admin.readiness.pending();
     let phase = admin.drain.phase();
     json!({
@@ -28,13 +29,14 @@ pub(super) fn document(admin: &Admin) -> Value {
         },
         "ready": pending.is_empty() && phase == Phase::Serving,
         "waiting_for": pending.iter().map(|name| &**name).collect::<Vec<_>>(),
+        "configuration": admin.configuration.document(),
         "listeners": admin.apps.iter().map(|Place { name, address, tls }| json!({
             "name": &**name,
             "address": address,
             "tls": tls,
         })).collect::<Vec<_>>(),
-        "tokens": admin.tokens.at(now).iter().map(token).collect::<Vec<_>>(),
-        "routes": admin.routes.all().map(|one| route(one)).collect::<Vec<_>>(),
+        "tokens": shown.tokens.at(now).iter().map(token).collect::<Vec<_>>(),
+        "routes": shown.routes.all().map(|one| route(one)).collect::<Vec<_>>(),
         "history": {
             "step_seconds": STEP.as_secs(),
             "points": POINTS,
@@ -144,6 +146,6 @@ fn seconds(seconds: f64) -> f64 {
     (seconds * 1e3).round() / 1e3
 }
 
-fn time(at: SystemTime) -> String {
+pub(super) fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }

@@ -3,11 +3,16 @@
 //! Must never know header names or OAuth.
 
 mod build;
+mod changes;
+mod compiled;
 mod descriptors;
+mod fixed;
 pub mod harden;
 mod pages;
 mod passwords;
+mod reload;
 mod run;
 
 pub use build::{AppError, Bound};
+pub use reload::{Reading, Reload};
 pub use run::Ended;

@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use crate::life::contained;
 use crate::observe::Observer;
 use crate::observe::event::Event;
-use crate::rules::Routes;
-use crate::rules::settings::ClientSettings;
+use crate::rules::Clients;
+use crate::rules::settings::Callers;
 use crate::token::settings::SecretSource;
 use crate::token::source::read_once;
 
@@ -25,21 +25,26 @@ const RETRY: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(300);
 
 pub(super) struct Passwords {
-    /// By the client's place in the configuration.
-    sources: Vec<(usize, Arc<str>, Arc<SecretSource>)>,
-    routes: Arc<Routes>,
+    callers: Arc<Callers>,
+    clients: Arc<Clients>,
     observer: Observer,
 }
 
 impl Passwords {
-    pub(super) fn new(clients: Vec<ClientSettings>, routes: Arc<Routes>, observer: Observer) -> Self {
-        let source = |(place, client): (usize, ClientSettings)| Some((place, client.name, Arc::new(client.password?)));
-        Self { sources: clients.into_iter().enumerate().filter_map(source).collect(), routes, observer }
+    /// `clients` were made of those in `callers`.
+    pub(super) fn new(callers: &Arc<Callers>, clients: &Arc<Clients>, observer: Observer) -> Self {
+        Self { callers: Arc::clone(callers), clients: Arc::clone(clients), observer }
+    }
+
+    /// By the client's place in the configuration.
+    fn sources(&self) -> impl Iterator<Item = (usize, &SecretSource)> {
+        let clients = self.callers.clients.iter().enumerate();
+        clients.filter_map(|(place, client)| Some((place, client.password.as_ref()?)))
     }
 
     /// What to watch.
     pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        self.sources.iter().filter_map(|(_, _, source)| match &**source {
+        self.sources().filter_map(|(_, source)| match source {
             SecretSource::File(path) => Some(path.clone()),
             SecretSource::Inline(_) | SecretSource::Exec(_) => None,
         })
@@ -48,23 +53,26 @@ impl Passwords {
     /// Reads all of them, side by side; whether that succeeded.
     pub(super) async fn read(&self) -> bool {
         let mut reading = JoinSet::new();
-        for (index, (_, _, source)) in self.sources.iter().enumerate() {
-            let source = Arc::clone(source);
-            reading.spawn(async move { (index, read_once(&source).await) });
+        for (place, _) in self.sources() {
+            let callers = Arc::clone(&self.callers);
+            reading.spawn(async move {
+                let source = callers.clients.get(place).and_then(|client| client.password.as_ref())?;
+                Some((place, read_once(source).await))
+            });
         }
         let mut all = true;
         while let Some(read) = reading.join_next().await {
             // A panic was told by the runtime.
-            let Some((index, password)) = read.ok() else {
+            let Some((place, password)) = read.ok().flatten() else {
                 all = false;
                 continue;
             };
-            let Some((place, name, _)) = self.sources.get(index) else { continue };
             match password {
-                Ok(password) => self.routes.clients().set_password(*place, &password),
+                Ok(password) => self.clients.set_password(place, &password),
                 Err(why) => {
                     all = false;
-                    self.observer.tell(&Event::PasswordUnreadable { client: name, why: &why });
+                    let client = self.callers.clients.get(place).map_or("", |client| &*client.name);
+                    self.observer.tell(&Event::PasswordUnreadable { client, why: &why });
                 }
             }
         }
@@ -74,7 +82,7 @@ impl Passwords {
     /// Reads them again whenever one of their files changes, and commands now and then; runs until it is dropped.
     /// `complete` if the last reading was.
     pub(super) async fn keep(self, mut changed: watch::Receiver<()>, mut complete: bool) {
-        let has_command = self.sources.iter().any(|(_, _, source)| matches!(**source, SecretSource::Exec(_)));
+        let has_command = self.sources().any(|(_, source)| matches!(source, SecretSource::Exec(_)));
         // Nothing is watched where none of them is in a file.
         let mut watched = true;
         loop {

@@ -4,14 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::build::Bound;
+use super::descriptors::Shares;
 use super::passwords::Passwords;
+use super::reload::Reloader;
 use super::{descriptors, pages};
-use crate::admin::{Admin, Pages, Place, Statuses};
+use crate::admin::{Admin, Configuration, Pages, Place, Shown, Statuses};
 use crate::clock::Now;
 use crate::files::Files;
 use crate::inbound::worker::Seed;
@@ -40,37 +43,29 @@ impl Bound {
             listeners,
             admin,
             health,
-            registry,
-            routes,
-            destinations,
-            ca,
+            compiled,
+            fixed,
+            files: read,
+            reload,
             observer,
-            workers,
-            clients,
-            limits,
-            shutdown,
             access_log,
-            tracing,
             readiness,
             beginning,
         } = self;
         observer.log_access(access_log)?;
+        let (now, fixed) = (Arc::new(compiled), Arc::new(fixed));
         let drain = DrainSignal::default();
 
         let teller = observer.clone();
-        let files = Files::new(move |error| teller.tell(&Event::FilesUnwatched { error }));
-        let drivers = registry.start(&readiness, &observer, &files);
-        let passwords = Passwords::new(clients, Arc::clone(&routes), observer.clone());
+        let files = Arc::new(Files::new(move |error| teller.tell(&Event::FilesUnwatched { error })));
+        now.registry.start(Some(&readiness), &observer, &files);
+        let passwords = Passwords::new(&now.callers, now.live.routes.clients(), observer.clone());
         let changed = files.watch(passwords.files());
-        let mut keepers = JoinSet::new();
+        let (mut keepers, mut passwords_kept) = (JoinSet::new(), JoinSet::new());
         for renewal in doors.iter().filter_map(|door| door.renewal(&files, &observer)) {
             keepers.spawn(renewal);
         }
-        let shares = descriptors::share_out(limits.connections);
-        if shares.apps < limits.connections {
-            let (wanted, descriptors) = (limits.connections, descriptors::for_connections(limits.connections));
-            observer.tell(&Event::FewDescriptors { connections: shares.apps, wanted, descriptors });
-        }
+        let capacity = Capacity::new(now.live.limits.connections, &observer);
         let history = observer.clone();
         keepers.spawn(async move {
             loop {
@@ -79,20 +74,25 @@ impl Bound {
         });
         let mut shown_by = JoinSet::new();
         let shown = Arc::new(Admin {
-            routes: Arc::clone(&routes),
-            tokens: Statuses::of(Arc::clone(&registry)),
+            shown: ArcSwap::from_pointee(Shown {
+                routes: Arc::clone(&now.live.routes),
+                tokens: Statuses::of(Arc::clone(&now.registry)),
+            }),
+            configuration: Configuration::new(
+                reload.as_ref().map_or_else(|| "as it was given".to_owned(), |reload| reload.origin.clone()),
+            ),
             readiness: readiness.clone(),
             drain: drain.clone(),
             observer: observer.clone(),
             apps: listeners.iter().map(place).collect(),
-            listening: listening_now(doors, &listeners, shares.apps),
+            listening: listening_now(doors, &listeners, capacity.limit.clone()),
         });
         for (bounds, which) in [(admin, Pages::All), (health, Pages::Health)] {
             for bound in bounds {
                 listening(&observer, &bound);
                 let door = Arc::clone(&bound.door);
                 let listener = bound.into_tokio()?;
-                shown_by.spawn(pages::serve(Arc::clone(&shown), door, listener, which, shares.pages));
+                shown_by.spawn(pages::serve(Arc::clone(&shown), door, listener, which, capacity.pages));
             }
         }
 
@@ -101,7 +101,7 @@ impl Bound {
         }
         // Before the first caller comes, and after the probes may: a password may be a command's to print.
         tokio::select! {
-            complete = passwords.read() => { keepers.spawn(passwords.keep(changed, complete)); }
+            complete = passwords.read() => { passwords_kept.spawn(passwords.keep(changed, complete)); }
             // Nothing is in flight yet.
             signal = stopped(&mut stop) => {
                 observer.tell(&Event::Draining { signal });
@@ -109,26 +109,25 @@ impl Bound {
                 return Ok(Ended { cut_off: 0 });
             }
         }
-        let limit = ConnectionLimit::new(shares.apps, shares.refusals);
         let seed = Seed {
-            routes,
-            destinations,
+            live: Arc::clone(&now.live),
             observer: observer.clone(),
             via: Arc::new(Via::new(fastrand::u32(..))),
-            tracing,
-            limits,
-            upstreams: Stock::of(shares.upstreams),
+            upstreams: capacity.upstreams.clone(),
             drain: drain.clone(),
             control: Handle::current(),
-            ca,
         };
+        let limit = capacity.limit.clone();
+        let (number, shutdown) = (fixed.workers, watch::Sender::new(now.shutdown));
         // One worker accepts by itself; several are handed what one acceptor a listener takes.
-        let (own, shared) = if workers == 1 { (listeners, Vec::new()) } else { (Vec::new(), listeners) };
+        let (own, shared) = if number == 1 { (listeners, Vec::new()) } else { (Vec::new(), listeners) };
         let mut own = Some(own);
-        let workers: io::Result<Vec<_>> = (0..workers)
+        let workers: io::Result<Vec<_>> = (0..number)
             .map(|index| Worker::start(index, seed.clone(), own.take().unwrap_or_default(), limit.clone()))
             .collect();
         let workers = Arc::new(workers?);
+        // It would keep what they began with.
+        drop(seed);
         let mut acceptors = JoinSet::new();
         for bound in shared {
             let (door, limit, observer) = (Arc::clone(&bound.door), limit.clone(), observer.clone());
@@ -143,6 +142,23 @@ impl Bound {
         }
         drop(beginning);
 
+        let last_shutdown = shutdown.subscribe();
+        let mut reloader = JoinSet::new();
+        if let Some(reload) = reload {
+            let parts = Reloader {
+                fixed,
+                now,
+                workers: Arc::clone(&workers),
+                admin: Arc::clone(&shown),
+                files,
+                observer: observer.clone(),
+                capacity,
+                shutdown,
+                passwords: passwords_kept,
+            };
+            reloader.spawn(parts.run(reload, read));
+        }
+
         let told = announce(readiness, observer.clone());
         let signal = tokio::select! {
             biased;
@@ -151,6 +167,9 @@ impl Bound {
         };
         observer.tell(&Event::Draining { signal });
         drain.enter(Phase::LameDuck);
+        // Whoever is to end needs nothing new.
+        reloader.shutdown().await;
+        let shutdown = *last_shutdown.borrow();
         let hurried = tokio::select! {
             _ = stopped(&mut stop) => true,
             () = tokio::time::sleep(shutdown.delay) => false,
@@ -168,7 +187,8 @@ impl Bound {
         // Traffic ends before the tokens that it carries, and the pages last.
         acceptors.shutdown().await;
         drop(workers);
-        drop((drivers, keepers));
+        shown.shown.load().tokens.end();
+        drop(keepers);
         observer.end_access_log().await;
         observer.tell(&Event::Stopped { cut_off: ended.cut_off });
         // Waited for, because a socket's file goes with whoever listens on it.
@@ -186,12 +206,47 @@ fn place(bound: &inbound::Bound) -> Place {
     Place { name: Arc::clone(&bound.door.name), address: bound.address.to_string(), tls: bound.door.has_tls() }
 }
 
+/// How many connections there may be.
+#[derive(Clone)]
+pub(super) struct Capacity {
+    /// Of apps.
+    limit: ConnectionLimit,
+    /// To upstreams.
+    upstreams: Stock,
+    /// To the admin pages; descriptors for them are there whatever the other two are.
+    pages: usize,
+}
+
+impl Capacity {
+    fn new(connections: usize, observer: &Observer) -> Self {
+        let shares = share_out(connections, observer);
+        let limit = ConnectionLimit::new(shares.apps, shares.refusals);
+        Self { limit, upstreams: Stock::of(shares.upstreams), pages: shares.pages }
+    }
+
+    /// From now on `limits.connections` is this.
+    pub(super) fn allow(&self, connections: usize, observer: &Observer) {
+        let shares = share_out(connections, observer);
+        self.limit.resize(shares.apps);
+        self.upstreams.resize(shares.upstreams);
+    }
+}
+
+fn share_out(connections: usize, observer: &Observer) -> Shares {
+    let shares = descriptors::share_out(connections);
+    if shares.apps < connections {
+        let (wanted, descriptors) = (connections, descriptors::for_connections(connections));
+        observer.tell(&Event::FewDescriptors { connections: shares.apps, wanted, descriptors });
+    }
+    shares
+}
+
 /// Tells what listens, whenever it is asked. Of those who watch no connections are counted: they are not what is
 /// limited.
 fn listening_now(
     doors: Vec<Arc<Door>>,
     for_apps: &[inbound::Bound],
-    most: usize,
+    limit: ConnectionLimit,
 ) -> Box<dyn Fn() -> Listening + Send + Sync> {
     let is_for_apps = |door: &Arc<Door>| for_apps.iter().any(|bound| Arc::ptr_eq(&bound.door, door));
     let doors: Vec<_> = doors.into_iter().map(|door| (is_for_apps(&door), door)).collect();
@@ -201,7 +256,7 @@ fn listening_now(
             connections: is_for_apps.then(|| door.open_connections()),
             certificate_expiry: door.certificate_expiry(),
         };
-        Listening { listeners: doors.iter().map(sample).collect(), connections_limit: Some(most) }
+        Listening { listeners: doors.iter().map(sample).collect(), connections_limit: Some(limit.most()) }
     })
 }
 

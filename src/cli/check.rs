@@ -12,6 +12,7 @@ use crate::config::{Disk, Files as _, Plan, redacted};
 use crate::inbound::listener::BindFault;
 use crate::inbound::{ListenAddress, owners};
 use crate::outbound::Destinations;
+use crate::rules::RouteId;
 use crate::tls::{ClientConfigs, Protocols, TlsSettings, certificate, certificates, server_config};
 use crate::token::settings::Proof;
 
@@ -105,6 +106,17 @@ fn files_of(tls: &TlsSettings) -> (Vec<&PathBuf>, Vec<&PathBuf>) {
 
 /// Whether the TLS files hold what they should: all that do not, at once.
 pub(super) fn files(plan: &Plan) -> Result<(), Failed> {
+    let problems = wrong_files(plan);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let hint = "  hint: a PEM file holds `-----BEGIN …-----` blocks; \
+                `openssl x509 -in FILE -inform DER` makes one of a `.cer` or `.der` file";
+    Err(Failed::configuration(&format!("{}\n{hint}", problems.join("\n")), problems.len()))
+}
+
+/// Each TLS file that does not hold what it should.
+pub(super) fn wrong_files(plan: &Plan) -> Vec<String> {
     let configs = &ClientConfigs::default();
     let tokens = plan.tokens.iter().flat_map(|token| {
         let name = &token.name;
@@ -119,17 +131,14 @@ pub(super) fn files(plan: &Plan) -> Result<(), Failed> {
     });
     let mut destinations = Destinations::default();
     let routes = plan.routes.iter().filter_map(|route| {
-        destinations.add(route, configs).err().map(|error| format!("route `{}`: tls: {error}", route.name))
+        destinations
+            .add(RouteId::unique(), route, configs)
+            .err()
+            .map(|error| format!("route `{}`: tls: {error}", route.name))
     });
     let listeners = plan.listeners.iter().chain(&plan.admin).filter_map(|listener| {
         let error = server_config(listener.tls.as_ref()?, Protocols::Either).err()?;
         Some(format!("listener `{}`: tls: {error}", listener.name))
     });
-    let problems: Vec<_> = listeners.chain(tokens).chain(routes).collect();
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let hint = "  hint: a PEM file holds `-----BEGIN …-----` blocks; \
-                `openssl x509 -in FILE -inform DER` makes one of a `.cer` or `.der` file";
-    Err(Failed::configuration(&format!("{}\n{hint}", problems.join("\n")), problems.len()))
+    listeners.chain(tokens).chain(routes).collect()
 }

@@ -17,6 +17,7 @@ mod token;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::ArgMatches;
 use clap_complete::Shell;
@@ -115,15 +116,6 @@ fn load_with(matches: &ArgMatches, files: &dyn Files) -> Result<Loaded, Failed> 
     loaded(matches, files).map_err(|problems| refused(&problems))
 }
 
-/// The same, with each problem by itself.
-fn loaded(matches: &ArgMatches, files: &dyn Files) -> Result<Loaded, Problems> {
-    let flags = arguments::settings(matches);
-    let environment = config::sources::environment(std::env::vars_os());
-    let parallelism = std::thread::available_parallelism().map_or(1, Into::into);
-    let sources = Sources { flags: &flags, environment: &environment, files, parallelism };
-    config::load(&sources)
-}
-
 /// All that is wrong with a configuration.
 fn refused(problems: &Problems) -> Failed {
     // What is doubtful may well be the cause: a misspelt variable has no effect, and so something is missing.
@@ -131,6 +123,16 @@ fn refused(problems: &Problems) -> Failed {
         complain(&format!("warning: {warning}"));
     }
     Failed::configuration(&problems.to_string(), problems.problems.len())
+}
+
+/// The same, with each problem by itself.
+fn loaded(matches: &ArgMatches, files: &dyn Files) -> Result<Loaded, Problems> {
+    // A cgroup that grows meanwhile is no other configuration.
+    static PARALLELISM: OnceLock<usize> = OnceLock::new();
+    let parallelism = *PARALLELISM.get_or_init(|| std::thread::available_parallelism().map_or(1, Into::into));
+    let flags = arguments::settings(matches);
+    let environment = config::sources::environment(std::env::vars_os());
+    config::load(&Sources { flags: &flags, environment: &environment, files, parallelism })
 }
 
 /// To standard output. A reader that has had enough (`| head`) is no failure.

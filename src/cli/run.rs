@@ -1,15 +1,18 @@
 //! `bearerd run`: loads, binds, runs until a signal.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::ArgMatches;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
-use super::{Failed, check, load};
-use crate::app::{AppError, Bound};
-use crate::config::Loaded;
+use super::{Failed, check, load, loaded};
+use crate::app::{AppError, Bound, Reading, Reload};
+use crate::config::files::Noted;
+use crate::config::{Loaded, Origin, Problem};
 use crate::inbound::listener::{Address, BindError, BindFault};
 use crate::observe::Observer;
 use crate::observe::event::Event;
@@ -32,14 +35,16 @@ fn run_on(runtime: &Runtime, matches: &ArgMatches, hardened: io::Result<()>) -> 
     let _context = runtime.enter();
     // Before anything else: as PID 1, a process without a handler cannot be asked to end.
     let stop = signals()?;
-    #[cfg(unix)]
-    let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    let (bound, observer) = bind(load(matches)?, hardened)?;
-    #[cfg(unix)]
-    tokio::spawn(answer_hangups(hangups, observer));
-    #[cfg(not(unix))]
-    drop(observer);
-    runtime.block_on(bound.run(stop))?;
+    let wishes = hangups()?;
+    let first = load(matches)?;
+    let origin = first.origin.clone();
+    let (bound, _) = bind(first, hardened)?;
+    let repeatable = is_repeatable(&origin);
+    let told = origin.to_string();
+    let matches = matches.clone();
+    let read = move || if repeatable { read_again(&matches) } else { cannot_be_read_again(&origin) };
+    let reload = Reload { origin: told, repeatable, read: Arc::new(read), wishes };
+    runtime.block_on(bound.reloading(reload).run(stop))?;
     Ok(())
 }
 
@@ -78,6 +83,7 @@ fn failed(error: &AppError) -> Failed {
         | AppError::Token(_)
         | AppError::Route { .. }
         | AppError::Ca(_)
+        | AppError::OtherHosts
         | AppError::Plan { .. } => Failed::Configuration(format!("error: {error}")),
     }
 }
@@ -123,13 +129,55 @@ fn cure_of_log(error: &io::Error) -> &'static str {
     CURES.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, cure)| cure)
 }
 
-/// Who sends SIGHUP wants the configuration read anew, and not a dead proxy, which is what it would get by default.
-#[cfg(unix)]
-async fn answer_hangups(mut hangups: tokio::signal::unix::Signal, observer: Observer) {
-    while hangups.recv().await.is_some() {
-        let text = "SIGHUP has no effect yet; restart bearerd to read the configuration again";
-        observer.tell(&Event::ConfigWarning { text });
+/// SIGHUP, as a wish for the configuration to be read again. Without a handler it would be the end.
+fn hangups() -> io::Result<mpsc::Receiver<()>> {
+    let (wish, wishes) = mpsc::channel(1);
+    #[cfg(unix)]
+    {
+        let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                // One that waits already is as good.
+                let _ = wish.try_send(());
+            }
+        });
     }
+    #[cfg(not(unix))]
+    drop(wish);
+    Ok(wishes)
+}
+
+/// Reads the configuration as `check` does, and notes what was looked for.
+fn read_again(matches: &ArgMatches) -> Reading {
+    let noted = Noted::default();
+    let outcome = match loaded(matches, &noted) {
+        Ok(Loaded { plan, warnings, .. }) => {
+            let wrong = check::wrong_files(&plan);
+            let warnings = warnings.iter().map(ToString::to_string).chain(check::expiring(&plan, SystemTime::now()));
+            if wrong.is_empty() { Ok((plan, warnings.collect())) } else { Err(wrong) }
+        }
+        Err(problems) => Err(problems.problems.iter().map(in_a_line).collect()),
+    };
+    Reading { outcome, files: noted.looked_for() }
+}
+
+/// A problem where there is one line for all of it.
+fn in_a_line(problem: &Problem) -> String {
+    problem.to_string().replace("\n  hint: ", " (hint: ") + if problem.hint.is_some() { ")" } else { "" }
+}
+
+/// What is no file, such as a pipe, can be read once.
+fn is_repeatable(origin: &Origin) -> bool {
+    match origin {
+        Origin::File(path) => std::fs::metadata(path).map_or(true, |about| about.is_file()),
+        Origin::Given => true,
+    }
+}
+
+/// Says why a configuration is not read again.
+fn cannot_be_read_again(origin: &Origin) -> Reading {
+    let why = format!("`{origin}` is no file and can be read only once (hint: write it to a file for `--config`)");
+    Reading { outcome: Err(vec![why]), files: BTreeSet::new() }
 }
 
 /// SIGTERM and SIGINT, as wishes to end.

@@ -2,9 +2,11 @@
 //!
 //! A trait, so that what a configuration means can be tested without a disk. Must never know why a file is read.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// What one file held when it was looked at.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +87,28 @@ fn world_readable(_: &std::fs::Metadata) -> bool {
     false
 }
 
+/// The files of this machine, and which of them were looked for.
+#[derive(Debug, Default)]
+pub struct Noted(Mutex<BTreeSet<PathBuf>>);
+
+impl Noted {
+    /// Whether they were there or not.
+    pub fn looked_for(self) -> BTreeSet<PathBuf> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files for Noted {
+    fn read(&self, path: &Path, limit: usize, regular: bool) -> io::Result<Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        Disk.read(path, limit, regular)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<bool> {
+        Disk.folder(path)
+    }
+}
+
 /// Why a file cannot be read, in the words of this program; the system's words carry numbers that help nobody.
 pub fn why(error: &io::Error) -> String {
     let kind = error.kind();
@@ -123,7 +147,7 @@ mod tests {
     use super::*;
 
     /// A folder that goes with the test.
-    struct Folder(std::path::PathBuf);
+    struct Folder(PathBuf);
 
     impl Folder {
         fn new(name: &str) -> Self {

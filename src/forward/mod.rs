@@ -15,7 +15,6 @@ mod stub;
 mod upgrade;
 
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -49,10 +48,10 @@ use crate::wire::trace::TraceId;
 use crate::wire::via::Via;
 use crate::wire::websocket::Handshake;
 
-/// All that one worker's requests share.
+/// All that one worker's requests share under one plan.
 pub struct Forward {
     pub routes: Arc<Routes>,
-    pub outbound: Rc<Outbound>,
+    pub outbound: Outbound,
     pub observer: Observer,
     pub via: Arc<Via>,
     /// Whether a trace is begun where a request belongs to none.

@@ -18,14 +18,16 @@ use hyper::upgrade::{self, OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
+use super::current::{Current, Terms};
 use super::http2;
 use super::intercept::Bare;
 use super::preface::Spoken;
 use super::settings::Limits;
 use super::stream::Stream;
 use super::watched::{Activity, Serving, Watched};
-use crate::forward::{Forward, Next, Reply};
+use crate::forward::{Next, Reply};
 use crate::life::Drain;
+use crate::observe::Observer;
 use crate::observe::event::Asked;
 use crate::observe::reason::Reason;
 use crate::rules::{Arrival, Intercepted};
@@ -63,12 +65,12 @@ pub(super) async fn serve(
     stream: Stream,
     arrival: Arrival,
     activity: Arc<Activity>,
-    forward: Rc<Forward>,
-    builder: &http1::Builder,
-    limits: &Limits,
+    current: &Rc<Current>,
+    terms: &Terms,
+    observer: &Observer,
     drain: &mut Drain,
 ) -> Option<Encrypted> {
-    let (arrival, observer) = (Rc::new(arrival), forward.observer.clone());
+    let (arrival, limits) = (Rc::new(arrival), &terms.limits);
     let agreed = stream.agreed();
     let mut io = Watched::new(stream, Arc::clone(&activity), Stream::reset);
     let mut draining = pin!(drain.draining());
@@ -84,7 +86,7 @@ pub(super) async fn serve(
     };
     if spoken == Spoken::Http2 {
         // Boxed, so that connections of HTTP/1, which are most, do not carry its size.
-        Box::pin(http2::serve(io, arrival, Arc::clone(&activity), forward, limits, draining)).await;
+        Box::pin(http2::serve(io, arrival, Arc::clone(&activity), current, limits, observer, draining)).await;
         return None;
     }
     // How the connection goes on, or ends, is ours to see to once it was asked to become another (hyper leaves it open).
@@ -93,14 +95,17 @@ pub(super) async fn serve(
         let switch = request.extensions().get::<OnUpgrade>().is_some().then(|| upgrade::on(&mut request));
         let serving = activity.serve(request.body().size_hint().exact());
         let is_old = request.version() == Version::HTTP_10;
-        let (forward, arrival, next) = (Rc::clone(&forward), Rc::clone(&arrival), &next);
+        let (arrival, next) = (Rc::clone(&arrival), &next);
+        // What it begins with it ends with, whatever is in force by then.
+        let now = current.get();
         async move {
             // Inside a CONNECT, and beside other requests (HTTP/2), it is refused like any that makes no sense.
             let is_connect = request.method() == Method::CONNECT && arrival.intercepted.is_none();
             let mut response = match is_connect {
-                true => forward.connect(&arrival, &request.into_parts().0).await,
-                false => forward.handle(&arrival, request).await,
+                true => now.forward.connect(&arrival, &request.into_parts().0).await,
+                false => now.forward.handle(&arrival, request).await,
             };
+            drop(now);
             if let Some(switch) = switch {
                 next.replace(Some((switch, response.body_mut().becomes())));
             }
@@ -110,7 +115,7 @@ pub(super) async fn serve(
             Ok::<_, Infallible>(response.map(|reply| Served { reply, serving, is_old }))
         }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let mut connection = pin!(terms.builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let mut told = false;
     loop {
         tokio::select! {

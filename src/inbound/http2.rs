@@ -23,6 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep};
 
+use super::current::Current;
 use super::settings::Limits;
 use super::stream::Stream;
 use super::watched::{Activity, Serving, Watched};
@@ -61,20 +62,21 @@ pub(super) async fn serve(
     io: Watched<Stream>,
     arrival: Rc<Arrival>,
     activity: Arc<Activity>,
-    forward: Rc<Forward>,
+    current: &Rc<Current>,
     limits: &Limits,
+    observer: &Observer,
     mut draining: Pin<&mut impl Future<Output = ()>>,
 ) {
     activity.multiplex();
-    let observer = forward.observer.clone();
     let streams = Streams { pace: Rc::default(), observer: observer.clone() };
     let builder = builder(limits, streams.clone());
     let service = service_fn(|request: Request<Incoming>| {
-        let (forward, arrival, serving) = (Rc::clone(&forward), Rc::clone(&arrival), activity.serve(None));
+        // What it begins with it ends with, whatever is in force by then.
+        let (now, arrival, serving) = (current.get(), Rc::clone(&arrival), activity.serve(None));
         let pace = Rc::new(Pace::default());
         streams.pace.set(Some(Rc::clone(&pace)));
         let (most, idle) = (limits.headers, limits.idle);
-        async move { Ok::<_, Infallible>(answer(request, &arrival, &forward, (most, idle), pace, serving).await) }
+        async move { Ok::<_, Infallible>(answer(request, &arrival, &now.forward, (most, idle), pace, serving).await) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut watchdog = pin!(activity.watchdog(limits));

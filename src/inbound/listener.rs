@@ -177,6 +177,16 @@ impl ConnectionLimit {
         self.places.taken()
     }
 
+    /// From now on so many may be; those that are too many are left open.
+    pub fn resize(&self, most: usize) {
+        self.places.resize(most);
+    }
+
+    /// How many may be open.
+    pub fn most(&self) -> usize {
+        self.places.most()
+    }
+
     pub(super) fn take(&self) -> Option<Taken> {
         self.places.take()
     }

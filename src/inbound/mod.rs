@@ -1,10 +1,11 @@
 //! Listeners and the connections of apps.
 //!
 //! `listener` binds and accepts, `door` lets in, TLS included, `worker` is one single-threaded world that carries
-//! traffic, `connection` serves one app's connection, by HTTP/1 or by way of `http2`; `preface` tells which, and
-//! `intercept` is what is inside a CONNECT. Must never know the identity provider.
+//! traffic, `connection` serves one app's connection, by HTTP/1 or by way of `http2`; `preface` tells which,
+//! `current` holds what a reload exchanges, and `intercept` is what is inside a CONNECT. Must never know the identity provider.
 
 mod connection;
+mod current;
 pub mod door;
 mod http2;
 mod intercept;
@@ -21,4 +22,4 @@ pub use door::Door;
 pub use listener::{Acceptor, Address, Bound, ConnectionLimit, Listener};
 pub use settings::{Limits, ListenAddress, ListenSettings, UnixSocket};
 pub use unix::owners;
-pub use worker::Worker;
+pub use worker::{Live, Worker};

@@ -76,7 +76,7 @@ impl fmt::Display for ListenAddress {
 }
 
 /// The top-level `limits`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// App connections in all.
     pub connections: usize,

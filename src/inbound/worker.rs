@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use hyper::server::conn::http1;
 use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{self, Encrypted};
+use super::current::Current;
 use super::door::Door;
 use super::listener::{Acceptor, Bound, ConnectionLimit};
 use super::settings::Limits;
@@ -24,24 +24,31 @@ use crate::forward::Forward;
 use crate::life::{Drain, DrainSignal, Stock, Taken, contained};
 use crate::observe::Observer;
 use crate::observe::event::Event;
-use crate::outbound::{Destinations, Outbound};
+use crate::outbound::{Destinations, Outbound, SWEEP};
 use crate::rules::Routes;
 use crate::wire::via::Via;
 
 /// What every worker needs to begin.
 #[derive(Clone)]
 pub struct Seed {
-    pub routes: Arc<Routes>,
-    pub destinations: Arc<Destinations>,
+    pub live: Arc<Live>,
     pub observer: Observer,
     pub via: Arc<Via>,
-    pub tracing: bool,
-    pub limits: Limits,
     /// Of connections to upstreams.
     pub upstreams: Stock,
     pub drain: DrainSignal,
     /// Where names are looked up.
     pub control: Handle,
+}
+
+/// What a worker serves by, and what a reload exchanges.
+#[derive(Clone)]
+pub struct Live {
+    pub routes: Arc<Routes>,
+    pub destinations: Arc<Destinations>,
+    pub limits: Limits,
+    /// Whether a trace is begun where a request belongs to none.
+    pub tracing: bool,
     /// There is one if a route intercepts.
     pub ca: Option<Arc<Ca>>,
 }
@@ -49,12 +56,19 @@ pub struct Seed {
 /// A running worker, seen from the control plane.
 #[derive(Debug)]
 pub struct Worker {
-    sockets: mpsc::UnboundedSender<Handed>,
+    orders: mpsc::UnboundedSender<Order>,
     load: Arc<AtomicUsize>,
     drain: DrainSignal,
     /// Dropped, it ends the worker.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a worker is told.
+enum Order {
+    Carry(Handed),
+    /// Serve by this from now on, and say so by dropping the other.
+    Exchange(Arc<Live>, oneshot::Sender<()>),
 }
 
 /// A connection on its way to a worker.
@@ -91,24 +105,24 @@ impl Worker {
     /// # Errors
     /// The system gives no thread or no runtime.
     pub fn start(index: usize, seed: Seed, own: Vec<Bound>, limit: ConnectionLimit) -> io::Result<Self> {
-        let (sockets, handed) = mpsc::unbounded_channel();
+        let (orders, told) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
         // The runtime may not leave its thread, so the thread says whether there is one.
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (tell, begun) = std::sync::mpsc::sync_channel(1);
         let drain = seed.drain.clone();
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
-                    runtime.block_on(live(seed, own, limit, handed, stopped));
+                    runtime.block_on(live(seed, own, limit, told, stopped));
                 }
                 Err(error) => {
                     let _ = tell.send(Err(error));
                 }
             }
         })?;
-        told.recv().map_err(io::Error::other)??;
-        Ok(Self { sockets, load: Arc::default(), drain, stop: Some(stop), thread: Some(thread) })
+        begun.recv().map_err(io::Error::other)??;
+        Ok(Self { orders, load: Arc::default(), drain, stop: Some(stop), thread: Some(thread) })
     }
 
     /// How many connections it carries that were handed to it.
@@ -124,7 +138,16 @@ impl Worker {
             let weight = Weight::on(&self.load);
             // A worker that has ended is drained, and so is everything else.
             let drain = self.drain.hold();
-            let _ = self.sockets.send(Handed { socket, door, counted, weight, drain });
+            let _ = self.orders.send(Order::Carry(Handed { socket, door, counted, weight, drain }));
+        }
+    }
+
+    /// Has it serve by another plan, and waits until it does: from then on every request that begins gets that.
+    pub async fn exchange(&self, live: &Arc<Live>) {
+        let (done, told) = oneshot::channel();
+        // One that has ended serves nobody.
+        if self.orders.send(Order::Exchange(Arc::clone(live), done)).is_ok() {
+            let _ = told.await;
         }
     }
 }
@@ -142,10 +165,7 @@ impl Drop for Worker {
 
 /// What a worker's connections share.
 struct World {
-    forward: Rc<Forward>,
-    builder: http1::Builder,
-    limits: Limits,
-    ca: Option<Arc<Ca>>,
+    current: Rc<Current>,
     drain: DrainSignal,
     observer: Observer,
 }
@@ -156,16 +176,18 @@ impl World {
         let (world, door, activity) = (Rc::clone(self), Arc::clone(door), Activity::new());
         let visit = door.visit();
         tokio::task::spawn_local(async move {
-            let World { forward, builder, limits, ca, observer, .. } = &*world;
+            let World { current, observer, .. } = &*world;
             let serving = async {
-                let patience = limits.first_byte();
+                let terms = Rc::clone(&current.get().terms);
+                let patience = terms.limits.first_byte();
                 let mut opened = door.open(socket, patience, observer).await;
                 let (mut activity, mut drain) = (activity, drain);
                 while let Some((stream, arrival)) = opened.take() {
-                    let serving =
-                        connection::serve(stream, arrival, activity, Rc::clone(forward), builder, limits, &mut drain);
-                    let (Some(Encrypted { bare, intercepted, arrival }), Some(ca)) = (serving.await, ca) else { break };
-                    opened = bare.decrypt(intercepted, &arrival, ca, patience, &door, observer).await;
+                    let serving = connection::serve(stream, arrival, activity, current, &terms, observer, &mut drain);
+                    let Some(Encrypted { bare, intercepted, arrival }) = serving.await else { break };
+                    // The one of the routes that decided about the CONNECT, or of later ones.
+                    let Some(ca) = current.get().ca.clone() else { break };
+                    opened = bare.decrypt(intercepted, &arrival, &ca, patience, &door, observer).await;
                     activity = Activity::new();
                 }
             };
@@ -181,23 +203,22 @@ async fn live(
     seed: Seed,
     own: Vec<Bound>,
     limit: ConnectionLimit,
-    mut handed: mpsc::UnboundedReceiver<Handed>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let Seed { routes, destinations, observer, via, tracing, limits, upstreams, drain, control, ca } = seed;
-    let outbound = Rc::new(Outbound::new(destinations, upstreams, control));
-    let tended = Arc::clone(&routes);
-    let forward = Rc::new(Forward {
-        routes,
-        outbound: Rc::clone(&outbound),
-        observer: observer.clone(),
-        via,
-        tracing,
-        clock: Now::read,
+    let Seed { live, observer, via, upstreams, drain, control } = seed;
+    let Live { routes, destinations, tracing, .. } = Live::clone(&live);
+    let outbound = Outbound::new(&routes, destinations, upstreams, control);
+    let forward = Forward { routes, outbound, observer: observer.clone(), via, tracing, clock: Now::read };
+    let current = Rc::new(Current::new(&live, forward));
+    drop(live);
+    let world = Rc::new(World { current: Rc::clone(&current), drain, observer: observer.clone() });
+    tokio::task::spawn_local(async move {
+        loop {
+            current.get().forward.outbound.tend();
+            tokio::time::sleep(SWEEP).await;
+        }
     });
-    let builder = connection::builder(&limits);
-    let world = Rc::new(World { forward, builder, limits, ca, drain, observer: observer.clone() });
-    tokio::task::spawn_local(async move { outbound.tend(&tended).await });
     for bound in own {
         let door = Arc::clone(&bound.door);
         match bound.into_tokio() {
@@ -213,9 +234,17 @@ async fn live(
         }
     }
     let take = async {
-        while let Some(Handed { socket, door, counted, weight, drain }) = handed.recv().await {
-            if let Ok(socket) = socket.resume() {
-                world.carry(socket, &door, drain, (counted, weight));
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Carry(Handed { socket, door, counted, weight, drain }) => {
+                    if let Ok(socket) = socket.resume() {
+                        world.carry(socket, &door, drain, (counted, weight));
+                    }
+                }
+                Order::Exchange(live, done) => {
+                    world.current.exchange(&live);
+                    drop((live, done));
+                }
             }
         }
         std::future::pending::<()>().await;
@@ -235,9 +264,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_something_to_finish_from_when_it_is_handed_over() {
-        let (sockets, mut handed) = mpsc::unbounded_channel();
+        let (orders, mut handed) = mpsc::unbounded_channel();
         let drain = DrainSignal::default();
-        let worker = Worker { sockets, load: Arc::default(), drain: drain.clone(), stop: None, thread: None };
+        let worker = Worker { orders, load: Arc::default(), drain: drain.clone(), stop: None, thread: None };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = Socket::Tcp(tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
         let settings =

@@ -141,6 +141,20 @@ pub enum Event<'a> {
         listener: &'a str,
         why: &'a str,
     },
+    /// Another configuration is in force; `what` names what is different.
+    Reloaded {
+        what: &'a str,
+    },
+    /// Somebody asked for the configuration to be read, and it is the one that is in force.
+    ReloadUnchanged,
+    /// A configuration cannot be put in force, for each of these reasons.
+    ReloadRefused {
+        problems: &'a [String],
+    },
+    /// A configuration is fine, and a token that is new in it is not there yet.
+    ReloadWaits {
+        tokens: &'a str,
+    },
     /// A request that bearerd answered itself, for any reason but the upstream.
     Refused {
         reason: Reason,
@@ -318,6 +332,8 @@ impl Event<'_> {
             | Self::AcceptFailed { .. }
             | Self::TurnedAway { .. }
             | Self::CertificateUnusable { .. }
+            | Self::ReloadRefused { .. }
+            | Self::ReloadWaits { .. }
             | Self::Refused { .. }
             | Self::AccessLogLost { .. }
             | Self::LogLost { .. }
@@ -332,6 +348,8 @@ impl Event<'_> {
             | Self::FewDescriptors { .. }
             | Self::Authority { .. }
             | Self::CertificateRenewed { .. }
+            | Self::Reloaded { .. }
+            | Self::ReloadUnchanged
             | Self::SecretChanged { .. } => Level::Info,
             Self::TokenAsked { .. } | Self::Exchange { .. } => Level::Debug,
         }
@@ -563,6 +581,23 @@ impl Event<'_> {
                     "{listener}: its TLS files changed and cannot be used: {why}; what they held before still serves"
                 ),
                 vec![("listener", (*listener).into()), ("why", (*why).into())],
+            ),
+            Self::Reloaded { what } => ("reloaded", format!("reloaded; {what}"), vec![("what", (*what).into())]),
+            Self::ReloadUnchanged => {
+                ("reload_unchanged", "the configuration is the one that is in force; nothing changes".into(), vec![])
+            }
+            Self::ReloadRefused { problems } => (
+                "reload_refused",
+                format!("not reloaded, what was in force goes on: {}", problems.join("; ")),
+                vec![("problems", problems.join("\n").into())],
+            ),
+            Self::ReloadWaits { tokens } => (
+                "reload_waits",
+                format!(
+                    "the new configuration is fine and waits for the first token of {tokens}; what was in force goes on \
+                     until then; mend the token, or say `required: false` if its routes are to come without it"
+                ),
+                vec![("tokens", (*tokens).into())],
             ),
             Self::Refused { reason, route, why, asked, suppressed } => (
                 "refused",

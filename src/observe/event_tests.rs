@@ -85,6 +85,15 @@ fn every(mut see: impl FnMut(Event<'_>)) {
         listener: "egress",
         why: "/etc/bearerd/egress.key: there is no private key in it",
     });
+    see(Event::Reloaded { what: "routes: +new -gone ~changed; tokens: ~orders; also limits" });
+    see(Event::ReloadUnchanged);
+    see(Event::ReloadRefused {
+        problems: &[
+            "/etc/bearerd/config.yaml:7:5: limits.conections: unknown key (did you mean `connections`?)".to_owned(),
+            "`workers` cannot change while bearerd runs; restart it to have that, or put the old back".to_owned(),
+        ],
+    });
+    see(Event::ReloadWaits { tokens: "`orders` (the provider does not accept the credential (invalid_client))" });
     see(Event::Refused {
         reason: Reason::HostNotOurs,
         route: None,

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -69,8 +69,11 @@ type Sink = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 /// Writes events as lines.
 #[derive(Clone)]
 pub struct Log {
-    level: Level,
-    json: bool,
+    /// The last that is said.
+    level: Arc<AtomicU8>,
+    json: Arc<AtomicBool>,
+    /// Where nothing else is said, it is for a machine.
+    for_machines: bool,
     coloured: bool,
     sink: Sink,
     /// Lines that found no room, and that no line has told of yet.
@@ -81,15 +84,10 @@ impl Log {
     /// To standard error, which is a terminal or is not.
     pub fn stderr(settings: LogSettings) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        let json = match settings.format {
-            Format::Auto => !is_terminal,
-            Format::Pretty => false,
-            Format::Json => true,
-        };
         let coloured = is_terminal && wants_colour(|name| std::env::var_os(name));
         let cut = AtomicBool::new(false);
         let sink = Arc::new(move |line: &str| write_if_room(line.as_bytes(), &cut));
-        Self { level: settings.level, json, coloured, sink, lost: Arc::default() }
+        Self::new(settings, !is_terminal, coloured, sink)
     }
 
     /// To somewhere else: the demo's story, a test's ear.
@@ -98,12 +96,29 @@ impl Log {
             sink(line);
             true
         });
-        let json = settings.format == Format::Json;
-        Self { level: settings.level, json, coloured: false, sink, lost: Arc::default() }
+        Self::new(settings, false, false, sink)
+    }
+
+    fn new(settings: LogSettings, for_machines: bool, coloured: bool, sink: Sink) -> Self {
+        let (level, json, lost) = (Arc::default(), Arc::default(), Arc::default());
+        let log = Self { level, json, for_machines, coloured, sink, lost };
+        log.change(settings);
+        log
+    }
+
+    /// From now on it is so, in all of its clones.
+    pub(super) fn change(&self, settings: LogSettings) {
+        let json = match settings.format {
+            Format::Auto => self.for_machines,
+            Format::Pretty => false,
+            Format::Json => true,
+        };
+        self.level.store(settings.level as u8, Ordering::Relaxed);
+        self.json.store(json, Ordering::Relaxed);
     }
 
     pub(super) fn says(&self, level: Level) -> bool {
-        level <= self.level
+        level as u8 <= self.level.load(Ordering::Relaxed)
     }
 
     /// Never waits. A line that finds no room is lost; the next one that does is preceded by one that says so.
@@ -121,7 +136,7 @@ impl Log {
     fn text(&self, line: &Line) -> String {
         let now = humantime::format_rfc3339_millis(SystemTime::now());
         let mut text = String::with_capacity(160);
-        if self.json {
+        if self.json.load(Ordering::Relaxed) {
             // Texts and finite numbers always serialise.
             text = serde_json::to_string(&Object { time: now.to_string(), line }).unwrap_or_default();
         } else {

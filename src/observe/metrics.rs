@@ -71,6 +71,32 @@ impl TokenOutcome {
     }
 }
 
+/// What became of an attempt to reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReloadOutcome {
+    /// It is in force.
+    Applied,
+    /// What was in force goes on.
+    Refused,
+    /// It is what is in force.
+    Unchanged,
+    /// It is to be in force when its new tokens are there.
+    Waiting,
+}
+
+impl ReloadOutcome {
+    const ALL: [Self; 4] = [Self::Applied, Self::Refused, Self::Unchanged, Self::Waiting];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+            Self::Unchanged => "unchanged",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
 /// What is read at the moment of a scrape. Whatever is not in it any more is not told any more.
 #[derive(Debug, Default)]
 pub struct Samples {
@@ -159,6 +185,11 @@ struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: ReloadOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ListenerLabels {
     listener: Name,
 }
@@ -179,6 +210,8 @@ pub(super) struct Metrics {
     rejected: Mutex<BTreeSet<(Arc<str>, Arc<str>)>>,
     refused: Family<ReasonLabels, Counter>,
     pub(super) lost_lines: Counter,
+    reloads: Family<ReloadLabels, Counter>,
+    last_reload: (Gauge, Seconds),
 }
 
 impl Metrics {
@@ -193,6 +226,8 @@ impl Metrics {
             rejected: Mutex::default(),
             refused: Family::default(),
             lost_lines: Counter::default(),
+            reloads: Family::default(),
+            last_reload: <(Gauge, Seconds)>::default(),
         };
         let registry = &mut metrics.registry;
         registry.register_collector(Box::new(metrics.routes.clone()));
@@ -218,11 +253,27 @@ impl Metrics {
             "Lines of the access log that were lost, because nobody took them in time or they could not be written",
             metrics.lost_lines.clone(),
         );
+        registry.register("config_reloads", "What became of attempts to reload", metrics.reloads.clone());
+        registry.register(
+            "config_last_reload_successful",
+            "0 when the configuration as it is now was refused, and an older one serves",
+            metrics.last_reload.0.clone(),
+        );
+        registry.register(
+            "config_last_reload_timestamp_seconds",
+            "When the configuration was last read with a word on it, in seconds since 1970",
+            metrics.last_reload.1.clone(),
+        );
         registry.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         // A rate over a counter that is not there yet misses its first event.
         for reason in Reason::ALL {
             drop(metrics.refused.get_or_create(&ReasonLabels { reason }));
         }
+        for outcome in ReloadOutcome::ALL {
+            drop(metrics.reloads.get_or_create(&ReloadLabels { outcome }));
+        }
+        metrics.last_reload.0.set(1);
+        metrics.last_reload.1.set(since_1970(SystemTime::now()));
         metrics
     }
 
@@ -269,6 +320,24 @@ impl Metrics {
             }
             !is_its
         });
+    }
+
+    /// There are no other credentials of this token.
+    pub(super) fn keep_credentials(&self, token: &Arc<str>, credentials: &[Arc<str>]) {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, credential)| {
+            let stays = other != token || credentials.contains(credential);
+            if !stays {
+                let (token, credential) = (Name(Arc::clone(token)), Name(Arc::clone(credential)));
+                self.rejections.remove(&CredentialLabels { token, credential });
+            }
+            stays
+        });
+    }
+
+    pub(super) fn reload(&self, outcome: ReloadOutcome, at: SystemTime) {
+        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
+        self.last_reload.0.set(i64::from(outcome != ReloadOutcome::Refused));
+        self.last_reload.1.set(since_1970(at));
     }
 
     pub(super) fn refused(&self, reason: Reason) {
@@ -412,5 +481,6 @@ label! {
     Name => |name| &name.0,
     Reason => |reason| reason.as_str(),
     TokenState => |state| state.as_str(),
-    TokenOutcome => |outcome| outcome.as_str()
+    TokenOutcome => |outcome| outcome.as_str(),
+    ReloadOutcome => |outcome| outcome.as_str()
 }

@@ -22,9 +22,11 @@ use arc_swap::ArcSwapOption;
 
 use self::access::{Losses, Sheet, Trail, Writer};
 use self::event::{Advice, Asked, Event};
-use self::log::Log;
+use self::log::{Log, LogSettings};
 use self::metrics::Metrics;
-pub use self::metrics::{ListenerSample, Listening, RouteSample, Samples, TokenOutcome, TokenSample, TokenState};
+pub use self::metrics::{
+    ListenerSample, Listening, ReloadOutcome, RouteSample, Samples, TokenOutcome, TokenSample, TokenState,
+};
 pub use self::quiet::Quiet;
 use self::quiet::{Tick, tick};
 use self::reason::Reason;
@@ -134,6 +136,21 @@ impl Observer {
     /// A token of this name is configured no more. One that comes back begins anew.
     pub fn forget_token(&self, name: &Arc<str>) {
         self.0.metrics.forget_token(name);
+    }
+
+    /// A token has these credentials and no others.
+    pub fn keep_credentials(&self, token: &Arc<str>, credentials: &[Arc<str>]) {
+        self.0.metrics.keep_credentials(token, credentials);
+    }
+
+    /// An attempt to reload has come to this.
+    pub fn reload(&self, outcome: ReloadOutcome, at: SystemTime) {
+        self.0.metrics.reload(outcome, at);
+    }
+
+    /// Logs in this way from now on.
+    pub fn log_as(&self, settings: LogSettings) {
+        self.0.log.change(settings);
     }
 
     /// The route of that name, with all that was counted of it before.
@@ -277,7 +294,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::access::AccessLog;
-    use super::log::{Format, Level, LogSettings};
+    use super::log::{Format, Level};
     use super::*;
 
     fn observer() -> (Observer, Arc<Mutex<Vec<String>>>) {

@@ -3,6 +3,7 @@
 //! Where a connection leads is fixed by the configuration; nothing of a request comes in here. A name may still lead
 //! anywhere, so each address is looked at before it is dialled.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ use super::lookup::{Lookups, Resolver};
 use super::patient::Patient;
 use super::through::{ProxyTunnel, Tcp};
 use super::tunnel::TunnelLookups;
-use crate::rules::{Route, RouteSettings};
-use crate::tls::{ClientConfigs, H2, Protocols, TlsError, TlsSettings};
+use crate::rules::{Route, RouteId, RouteSettings};
+use crate::tls::{ClientConfigs, Contents, H2, Protocols, TlsError, TlsSettings};
 use crate::wire::authority::{Authority, Host};
 use crate::wire::fault::Fault;
 use crate::wire::proxy::ForwardProxy;
@@ -30,10 +31,10 @@ use crate::wire::proxy::ForwardProxy;
 /// A connection to an upstream.
 pub(super) type Io = Patient<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
-/// Where each route leads, by its id: checked once, at start.
+/// Where each route leads: checked once, when the route is made.
 #[derive(Debug, Default)]
 pub struct Destinations {
-    routes: Vec<Destination>,
+    routes: HashMap<RouteId, Arc<Destination>>,
     guard: Arc<AddressGuard>,
     /// Of names for tunnels, which are none of the routes'.
     pub(super) tunnel_lookups: TunnelLookups,
@@ -49,6 +50,8 @@ struct Destination {
     /// Whom the peer must prove to be.
     name: ServerName<'static>,
     tls: Offers,
+    /// What its TLS files held.
+    contents: Contents,
     /// The way there, if it is not straight: `uri`, `host` and `port` are the proxy's then.
     tunnel: Option<Arc<ProxyTunnel>>,
     timeout: Duration,
@@ -99,11 +102,64 @@ pub(super) fn by(proxy: &ForwardProxy) -> Result<Authority, DestinationError> {
 }
 
 impl Destinations {
-    /// Adds the next route's; ids count from 0 in this order.
+    /// None yet, under the guard and the limits of others that they are to take the place of.
+    pub fn after(earlier: &Self) -> Self {
+        let (guard, tunnel_lookups) = (Arc::clone(&earlier.guard), earlier.tunnel_lookups.clone());
+        Self { routes: HashMap::new(), guard, tunnel_lookups }
+    }
+
+    /// Adds a route's.
     ///
     /// # Errors
     /// A TLS file is not what it should be, or the host is no name for TLS.
-    pub fn add(&mut self, route: &RouteSettings, configs: &ClientConfigs) -> Result<(), DestinationError> {
+    pub fn add(&mut self, id: RouteId, route: &RouteSettings, configs: &ClientConfigs) -> Result<(), DestinationError> {
+        self.routes.insert(id, Arc::new(Destination::new(route, configs)?));
+        Ok(())
+    }
+
+    /// Takes a route's over, with what is being looked up for it, if its TLS files hold what they did.
+    pub fn keep(&mut self, route: &Route, earlier: &Self, configs: &ClientConfigs) -> bool {
+        let kept = earlier.routes.get(&route.id);
+        let kept = kept.filter(|kept| kept.contents == configs.contents(route.settings.tls.files()));
+        self.routes.extend(kept.map(|kept| (route.id, Arc::clone(kept))));
+        kept.is_some()
+    }
+
+    /// Whether there is one for this route.
+    pub(super) fn lead(&self, route: RouteId) -> bool {
+        self.routes.contains_key(&route)
+    }
+
+    /// From now on no connection leads where `guard` says that none may.
+    pub fn guarded_by(mut self, guard: AddressGuard) -> Self {
+        self.guard = Arc::new(guard);
+        self
+    }
+
+    pub(super) fn guard(&self) -> &Arc<AddressGuard> {
+        &self.guard
+    }
+
+    /// `control` is where names are looked up. `None` if the route is not one of those that were added.
+    pub(super) fn dialer(&self, route: &Route, control: &Handle) -> Option<Dialer> {
+        self.dialer_of(route.id, control)
+    }
+
+    /// The same by the route's id.
+    pub(super) fn dialer_of(&self, route: RouteId, control: &Handle) -> Option<Dialer> {
+        Some(self.routes.get(&route)?.dialer(control, &self.guard))
+    }
+
+    /// What is dialled for a route, whom the peer must prove to be, and the proxy on the way.
+    pub(super) fn way(&self, route: RouteId) -> Option<(Host, u16, ServerName<'static>, Option<Arc<ProxyTunnel>>)> {
+        let route = self.routes.get(&route)?;
+        Some((route.host.clone(), route.port, route.name.clone(), route.tunnel.clone()))
+    }
+}
+
+impl Destination {
+    fn new(route: &RouteSettings, configs: &ClientConfigs) -> Result<Self, DestinationError> {
+        let contents = configs.contents(route.tls.files());
         let upstream = &route.upstream;
         let authority = route
             .connect_to
@@ -124,48 +180,20 @@ impl Destinations {
                 ServerName::try_from(name.to_string()).map_err(|_| DestinationError::Name(host.clone()))?
             }
         };
-        self.routes.push(Destination {
+        Ok(Self {
             host,
             port,
             uri: uri.map_err(|_| DestinationError::Address(authority))?,
             https: upstream.https,
             name,
             tls: Offers::new(&route.tls, configs)?,
+            contents,
             tunnel,
             timeout: route.timeouts.connect,
             lookups: Arc::default(),
-        });
-        Ok(())
+        })
     }
 
-    /// From now on no connection leads where `guard` says that none may.
-    pub fn guarded_by(mut self, guard: AddressGuard) -> Self {
-        self.guard = Arc::new(guard);
-        self
-    }
-
-    pub(super) fn guard(&self) -> &Arc<AddressGuard> {
-        &self.guard
-    }
-
-    /// `control` is where names are looked up. `None` if the route is not one of those that were added.
-    pub(super) fn dialer(&self, route: &Route, control: &Handle) -> Option<Dialer> {
-        self.dialer_of(route.id, control)
-    }
-
-    /// The same by the route's id.
-    pub(super) fn dialer_of(&self, route: usize, control: &Handle) -> Option<Dialer> {
-        Some(self.routes.get(route)?.dialer(control, &self.guard))
-    }
-
-    /// What is dialled for a route, whom the peer must prove to be, and the proxy on the way.
-    pub(super) fn way(&self, route: usize) -> Option<(Host, u16, ServerName<'static>, Option<Arc<ProxyTunnel>>)> {
-        let route = self.routes.get(route)?;
-        Some((route.host.clone(), route.port, route.name.clone(), route.tunnel.clone()))
-    }
-}
-
-impl Destination {
     fn dialer(&self, control: &Handle, guard: &Arc<AddressGuard>) -> Dialer {
         let resolver = Resolver {
             lookups: Arc::clone(&self.lookups),
@@ -280,6 +308,7 @@ mod tests {
             https: false,
             name: ServerName::try_from("api.example").unwrap(),
             tls: Offers::new(&TlsSettings::default(), &ClientConfigs::default()).unwrap(),
+            contents: Contents::default(),
             tunnel: None,
             timeout: Duration::from_secs(2),
             lookups: Arc::new(Lookups::by(|_| Ok(vec![([127, 0, 0, 2], 0).into(), ([127, 0, 0, 1], 0).into()]))),

@@ -20,5 +20,5 @@ pub use guard::AddressGuard;
 pub use outgoing::{Outgoing, Prepared, Unsealed};
 pub use pool::Lease;
 pub use probe::Probe;
-pub use send::{Outbound, SendError};
+pub use send::{Outbound, SWEEP, SendError};
 pub use tunnel::Tunnel;

@@ -39,6 +39,8 @@ pub(super) struct Pool {
     speaks: Cell<Option<Speaks>>,
     /// The server takes pings for an attack, or may.
     calm: Cell<bool>,
+    /// Nothing is kept for later: its route is none any more.
+    retired: Cell<bool>,
     idle_for: Duration,
     max_age: Duration,
 }
@@ -168,6 +170,7 @@ impl Pool {
             dials: Cell::new(0),
             speaks: Cell::new(None),
             calm: Cell::new(false),
+            retired: Cell::new(false),
             idle_for,
             max_age,
         }
@@ -175,6 +178,13 @@ impl Pool {
 
     pub(super) fn speaks(&self) -> Option<Speaks> {
         self.speaks.get()
+    }
+
+    /// From now on a connection is closed with the last request on it; what is idle is closed now.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.idle.borrow_mut().clear();
+        self.shared.borrow_mut().clear();
     }
 
     /// Whether the server wants fewer pings.
@@ -255,7 +265,9 @@ impl Pool {
                 // One that takes none takes one all the same: whoever had it made is not to have the next made, too.
                 self.speaks.set(Some(Speaks::Http2 { streams: connection.most().max(1) }));
                 let connection = Rc::new(connection);
-                self.shared.borrow_mut().push(Rc::clone(&connection));
+                if !self.retired.get() {
+                    self.shared.borrow_mut().push(Rc::clone(&connection));
+                }
                 self.stream(&connection, false)
             }
         }
@@ -418,7 +430,7 @@ impl Lease {
     pub fn release(self) {
         match self.over {
             Over::Http1(Own { sender, pool, born, reusable, .. }) => {
-                if reusable && !sender.is_closed() {
+                if reusable && !sender.is_closed() && !pool.retired.get() {
                     let mut idle = pool.idle.borrow_mut();
                     if idle.len() < MOST_IDLE {
                         idle.push(Idle { sender, born, since: Instant::now() });

@@ -24,7 +24,7 @@ use super::dial::{Destinations, Dialled};
 use super::guard::{AddressGuard, Named};
 use super::send::MAX_HEAD;
 use super::through::ProxyTunnel;
-use crate::rules::RouteSettings;
+use crate::rules::{RouteId, RouteSettings};
 use crate::secret::Secret;
 use crate::tls::Protocols;
 use crate::wire::authority::{Authority, Host};
@@ -43,8 +43,8 @@ pub struct Probe {
 }
 
 impl Destinations {
-    /// The way that connections of this route take, counted as [`add`](Self::add) counts.
-    pub fn probe(&self, route: usize) -> Option<Probe> {
+    /// The way that connections of this route take.
+    pub fn probe(&self, route: RouteId) -> Option<Probe> {
         let (host, port, name, tunnel) = self.way(route)?;
         Some(Probe { host, port, name, tunnel, guard: Arc::clone(self.guard()) })
     }
@@ -56,7 +56,7 @@ impl Destinations {
     /// There is no answer.
     pub async fn ask(
         &self,
-        (route, settings): (usize, &RouteSettings),
+        (route, settings): (RouteId, &RouteSettings),
         (method, path): (Method, uri::PathAndQuery),
         token: Option<&Secret<String>>,
     ) -> Result<(Parts, Version), Fault> {

@@ -3,7 +3,7 @@
 //! A request that hyper hands back was never written: it goes out again over the next connection, whatever its method.
 //! One that was written is the caller's to judge; what the server says about it is told (RFC 9113, 8.7).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
@@ -22,22 +22,24 @@ use super::pool::{Lease, Over};
 use super::upstream::Upstream;
 use crate::life::{Stock, Taken};
 use crate::observe::access::{Phase, Trail};
-use crate::rules::{Route, Routes};
+use crate::rules::{Route, RouteId, Routes};
 use crate::wire::fault::{Fault, of_http2};
 use crate::wire::replay::Replay;
 
-/// How often connections are looked through.
-pub(super) const SWEEP: Duration = Duration::from_secs(1);
+/// How often connections are to be looked through.
+pub const SWEEP: Duration = Duration::from_secs(1);
 
 /// An upstream's head: the same as what hyper allows in all, and far beyond what any API sends.
 pub(super) const MAX_HEAD: usize = 256 * 1024;
 
-/// One worker's way out.
+/// One worker's way out, for the routes of one plan. After a reload there is another, with the connections of those that
+/// are still routes; this one is left to the requests that began with it.
 pub struct Outbound {
     pub(super) destinations: Arc<Destinations>,
     places: Stock,
     pub(super) control: Handle,
-    upstreams: RefCell<HashMap<usize, Rc<Upstream>>>,
+    upstreams: RefCell<HashMap<RouteId, Rc<Upstream>>>,
+    retired: Cell<bool>,
 }
 
 /// Why there is no answer.
@@ -56,25 +58,47 @@ pub enum SendError {
 }
 
 impl Outbound {
-    /// `places` are for connections, shared by all workers; `control` is where names are looked up.
-    pub fn new(destinations: Arc<Destinations>, places: Stock, control: Handle) -> Self {
-        Self { destinations, places, control, upstreams: RefCell::default() }
+    /// For these routes. `places` are for connections, shared by all workers; `control` is where names are looked up.
+    pub fn new(routes: &Routes, destinations: Arc<Destinations>, places: Stock, control: Handle) -> Self {
+        let (upstreams, retired) = (RefCell::default(), Cell::new(false));
+        Self { destinations, places, control, upstreams, retired }.warmed(routes)
     }
 
-    /// Closes idle connections in time, and has those made that are to be there before they are needed; runs until it is
-    /// dropped.
-    pub async fn tend(&self, routes: &Routes) {
+    /// The one after a reload. The connections of a route that is none any more end with the requests that they carry.
+    pub fn followed_by(&self, routes: &Routes, destinations: Arc<Destinations>) -> Self {
+        let next = Self {
+            destinations,
+            places: self.places.clone(),
+            control: self.control.clone(),
+            upstreams: RefCell::default(),
+            retired: Cell::new(false),
+        };
+        self.retired.set(true);
+        for (id, upstream) in &*self.upstreams.borrow() {
+            if next.destinations.lead(*id) {
+                next.upstreams.borrow_mut().insert(*id, Rc::clone(upstream));
+            } else {
+                upstream.pool.retire();
+            }
+        }
+        next.warmed(routes)
+    }
+
+    fn warmed(self, routes: &Routes) -> Self {
         for route in routes.all().filter(|route| route.settings.warm > 0) {
             // A route that leads nowhere tells those who take it.
             let _ = self.upstream(route);
         }
-        loop {
-            let now = Instant::now();
-            for upstream in self.upstreams.borrow().values() {
-                upstream.pool.sweep(now);
-                upstream.keep_warm(now);
-            }
-            tokio::time::sleep(SWEEP).await;
+        self
+    }
+
+    /// Closes idle connections in time, and has those made that are to be there before they are needed. To be called
+    /// every [`SWEEP`].
+    pub fn tend(&self) {
+        let now = Instant::now();
+        for upstream in self.upstreams.borrow().values() {
+            upstream.pool.sweep(now);
+            upstream.keep_warm(now);
         }
     }
 
@@ -183,6 +207,10 @@ impl Outbound {
         }
         let dialer = self.destinations.dialer(route, &self.control).ok_or(Fault::Other)?;
         let upstream = Rc::new(Upstream::new(dialer, route, self.places.clone()).ok_or(Fault::Other)?);
+        if self.retired.get() {
+            // Nobody tends it.
+            upstream.pool.retire();
+        }
         self.upstreams.borrow_mut().insert(route.id, Rc::clone(&upstream));
         Ok(upstream)
     }

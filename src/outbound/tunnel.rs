@@ -28,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const LOOKUPS: usize = 64;
 
 /// Places for them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TunnelLookups(Stock);
 
 impl Default for TunnelLookups {

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -23,10 +24,20 @@ use crate::wire::authority::Host;
 use crate::wire::form::{Form, Target};
 use crate::wire::path;
 
+/// A compiled route's name in pools. No other of this process has it, nor has what a reload makes of the same settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RouteId(u64);
+
+impl RouteId {
+    pub fn unique() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// A configured route, with the handle to its token and nobody else's.
 pub struct Route {
-    /// Its place in the configuration, and its name in pools.
-    pub id: usize,
+    pub id: RouteId,
     pub settings: RouteSettings,
     /// `None` is `token: none`.
     pub token: Option<Reader>,
@@ -58,7 +69,7 @@ pub struct Routes {
     absolute_stubs: Table<(Host, u16)>,
     connects: Connects,
     guards: Guards,
-    clients: Clients,
+    clients: Arc<Clients>,
 }
 
 /// A rule accepted this target for this listener; it names where to send it, and with whose token.
@@ -101,7 +112,7 @@ pub enum Refusal {
 
 impl Routes {
     /// `listener` is, for each route, the index of the listener that it names.
-    pub fn new(routes: Vec<(Route, Option<usize>)>, guards: Guards, clients: Clients) -> Self {
+    pub fn new(routes: Vec<(Arc<Route>, Option<usize>)>, guards: Guards, clients: Arc<Clients>) -> Self {
         let (mut local, mut absolute) = (Table::default(), Table::default());
         let (mut local_stubs, mut absolute_stubs) = (Table::default(), Table::default());
         for (index, (route, listener)) in routes.iter().enumerate() {
@@ -146,8 +157,7 @@ impl Routes {
             }
         }
         let mut connects = Connects::default();
-        let compile = |(route, listener): (Route, Option<usize>)| {
-            let route = Arc::new(route);
+        let compile = |(route, listener): (Arc<Route>, Option<usize>)| {
             if route.settings.intercept {
                 connects.intercept(listener, &route);
             }
@@ -171,7 +181,7 @@ impl Routes {
         &self.guards
     }
 
-    pub fn clients(&self) -> &Clients {
+    pub fn clients(&self) -> &Arc<Clients> {
         &self.clients
     }
 

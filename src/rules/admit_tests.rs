@@ -61,15 +61,16 @@ pub(in crate::rules) fn routes_for(
     change: impl Fn(&mut RouteSettings),
 ) -> Routes {
     let observer = observer();
-    let compiled = rows.iter().enumerate().map(|(id, row)| {
+    let compiled = rows.iter().map(|row| {
         let mut settings = settings(*row);
         change(&mut settings);
         let (metrics, gate) = (observer.route(&settings.name), Gate::new(settings.limits));
         let host = HeaderValue::from_str(&settings.upstream.authority.to_string()).unwrap();
-        (Route { id, settings, token: None, metrics, gate, host }, row.1)
+        let id = RouteId::unique();
+        (Arc::new(Route { id, settings, token: None, metrics, gate, host }), row.1)
     });
     let hosts = rows.iter().map(|row| settings(*row).upstream.authority.host);
-    Routes::new(compiled.collect(), Guards::new(&Callers::default(), hosts), Clients::new(clients))
+    Routes::new(compiled.collect(), Guards::new(&Callers::default(), hosts), Arc::new(Clients::new(clients)))
 }
 
 fn admit_by(

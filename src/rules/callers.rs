@@ -93,6 +93,13 @@ impl Clients {
         Self(settings.iter().map(client).collect())
     }
 
+    /// From now on the client at this place has the password of one of others, if there is one.
+    pub fn take_password(&self, client: usize, others: &Self, other: usize) {
+        if let Some((client, other)) = self.0.get(client).zip(others.0.get(other)) {
+            client.password.store(other.password.load_full());
+        }
+    }
+
     /// From now on the client at this place of the configuration has this password.
     pub fn set_password(&self, client: usize, password: &Secret<String>) {
         if let Some(client) = self.0.get(client) {

@@ -12,7 +12,7 @@ pub mod settings;
 mod table;
 pub mod way_back;
 
-pub use admit::{Admission, Admitted, Refusal, Route, Routes};
+pub use admit::{Admission, Admitted, Refusal, Route, RouteId, Routes};
 pub use callers::{Arrival, Caller, Clients};
 pub use connect::{Connect, Intercepted, TunnelHost, TunnelTo, Tunnelled};
 pub use gate::Gate;

@@ -12,7 +12,7 @@ use crate::wire::authority::{Authority, Host};
 use crate::wire::proxy::ForwardProxy;
 
 /// One entry of `routes`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct RouteSettings {
     pub name: Arc<str>,
     pub matching: Match,
@@ -64,7 +64,7 @@ impl RouteSettings {
 }
 
 /// What an origin-form request must look like to take the route. Nothing set takes the rest.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Match {
     /// The name of a configured listener.
     pub listen: Option<Arc<str>>,
@@ -75,7 +75,7 @@ pub struct Match {
 }
 
 /// Where the route leads: scheme, authority and a base path.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// `false` is plain `http`.
     pub https: bool,
@@ -93,7 +93,7 @@ impl Upstream {
 }
 
 /// The header that carries the token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Inject {
     pub header: HeaderName,
     /// Stands before the token with a space between; empty means the token alone.
@@ -108,14 +108,14 @@ pub enum OnAuthorization {
 }
 
 /// Which answers of the upstream mean that it did not take the token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RenewOn {
     pub statuses: Vec<StatusCode>,
     /// Bytes of a request's body that are kept so that it can be sent again.
     pub replay_limit: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timeouts {
     /// Name lookup, TCP and TLS together.
     pub connect: Duration,
@@ -130,7 +130,7 @@ pub struct Timeouts {
 }
 
 /// Requests that may be made: one of the methods, on a path that the pattern takes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Allow {
     /// Empty is every method that goes without saying; see [`is_known`](super::admit::is_known).
     pub methods: Vec<Method>,
@@ -139,7 +139,7 @@ pub struct Allow {
 }
 
 /// How many requests of one route may be under way, all workers together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InFlight {
     pub in_flight: usize,
     /// How many may wait for their turn.
@@ -148,7 +148,7 @@ pub struct InFlight {
 }
 
 /// Who may call besides the obvious.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Callers {
     /// Further host names accepted in origin-form; ports do not matter.
     pub hosts: Vec<Host>,
@@ -159,7 +159,7 @@ pub struct Callers {
 }
 
 /// A caller that proves who it is, by one of these.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct ClientSettings {
     pub name: Arc<str>,
     pub uid: Option<u32>,

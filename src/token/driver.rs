@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::grant::{AskError, ClockOff, Grant, What};
-use super::machine::{Effect, FailureKind, Generation, Input, Machine, Why};
+use super::machine::{Effect, FailureKind, Generation, Input, Machine, Memory, Why};
 use super::memory::MemoryFile;
 use super::slot::{Answer, Bought, Ear, Granted, LastError, Slot, Snapshot, Token};
 use super::source::Source;
@@ -49,6 +49,8 @@ pub(super) struct Driver<S> {
     pub(super) told_no_better: bool,
     /// `None` is `state_dir: off`.
     pub(super) memory: Option<MemoryFile>,
+    /// What one that it takes the place of has asked, and as of when.
+    pub(super) inherited: Option<(Duration, Memory)>,
     pub(super) token: Option<Arc<Token>>,
     pub(super) last_error: Option<Arc<LastError>>,
     /// The first of the failures since the last grant, and how many there were.
@@ -80,6 +82,10 @@ impl<S: Source> Driver<S> {
         if let Some(file) = &self.memory {
             let now = (self.clock)();
             self.machine.recall(now, &file.read(now.wall));
+        }
+        if let Some((at, memory)) = self.inherited.take() {
+            let now = (self.clock)();
+            self.machine.recall(now, &memory.later(now.mono.saturating_sub(at)));
         }
         while contained(pin!(self.drive())).await.is_none() {
             self.observer.tell(&Event::TaskPanicked { task: "a token's loop" });
@@ -289,6 +295,7 @@ impl<S: Source> Driver<S> {
             answers: Arc::clone(&self.answers),
             bought: self.bought,
             budget_left: view.budget_left,
+            memory: (now.mono, self.machine.memory(now)),
         };
         self.slot.publish(snapshot);
     }

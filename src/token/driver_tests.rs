@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
@@ -103,7 +103,7 @@ impl Rig {
             credentials: Mutex::default(),
         });
         let refresh = Refresh::default();
-        let slot = Arc::new(Slot::new("orders".into(), 10 * SECOND, &refresh, vec!["Bearer".into()], vec![]));
+        let slot = Arc::new(Slot::new("orders".into(), 10 * SECOND, &refresh, vec![]));
         let readiness = Readiness::default();
         let lines = Arc::new(Mutex::new(String::new()));
         let sink = Arc::clone(&lines);
@@ -125,6 +125,7 @@ impl Rig {
             forced: None,
             told_no_better: false,
             memory: None,
+            inherited: None,
             token: None,
             last_error: None,
             failing: None,
@@ -134,7 +135,7 @@ impl Rig {
             bought: Bought::default(),
         };
         let driver = tokio::spawn(driver.run());
-        let reader = Reader::new(Arc::clone(&slot), "Bearer").unwrap();
+        let reader = Reader::new(Arc::clone(&slot), "Bearer", Weak::new());
         Self { source, reader, slot, observer, readiness, rotate, lines, driver }
     }
 

@@ -250,6 +250,14 @@ pub struct Memory {
     pub asked: Vec<Vec<Duration>>,
 }
 
+impl Memory {
+    /// The same when so much more time has passed.
+    pub fn later(&self, by: Duration) -> Self {
+        let asked = self.asked.iter().map(|ages| ages.iter().map(|age| *age + by).collect()).collect();
+        Self { embargo: self.embargo.saturating_sub(by), asked }
+    }
+}
+
 impl Machine {
     /// `credentials` is how many there are, at least one.
     pub fn new(refresh: Refresh, budget: Option<Budget>, credentials: usize, seed: u64) -> Self {

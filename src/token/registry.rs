@@ -1,30 +1,29 @@
 //! Name → running driver. Hands out readers to routes and statuses to whoever shows them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::task::JoinSet;
-
 use super::driver::Driver;
-use super::machine::{Cause, Machine};
+use super::machine::{Cause, Machine, Memory};
 use super::memory::MemoryFile;
 use super::policy::Budget;
 use super::settings::{Credential, Proof, SecretSource, Settings};
-use super::slot::{Answer, Bought, Ear, Granted, Reader, Slot};
+use super::slot::{Answer, Bought, Driven, Ear, Granted, Reader, Slot, Snapshot};
 use super::source::{SourceError, TokenEndpoint};
 use crate::clock::Now;
 use crate::files::Files;
 use crate::life::Readiness;
 use crate::observe::{Observer, TokenSample, TokenState};
 use crate::secret::Fingerprint;
-use crate::tls::ClientConfigs;
+use crate::tls::{ClientConfigs, Contents};
 
-/// The configured tokens, not running yet: nothing is spawned and nothing is asked.
+/// The tokens of one plan. A driver runs from [`Registry::start`] on, until the last registry that has its token is
+/// dropped.
 #[derive(Debug)]
 pub struct Registry {
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
     /// Where what must survive a restart is kept.
     state_dir: Option<PathBuf>,
 }
@@ -33,6 +32,20 @@ pub struct Registry {
 struct Entry {
     endpoint: Arc<TokenEndpoint>,
     slot: Arc<Slot>,
+    /// What the files of its roots held. All others are read for each token request.
+    contents: Contents,
+    /// What the one that it takes the place of came to.
+    inherited: Option<Inherited>,
+    driven: Arc<Driven>,
+}
+
+/// What one driver of a token leaves to the next.
+#[derive(Debug)]
+struct Inherited {
+    /// As of this time on the clock since boot.
+    memory: (Duration, Memory),
+    answers: Arc<VecDeque<Answer>>,
+    bought: Bought,
 }
 
 /// Why a token cannot be set up.
@@ -45,43 +58,91 @@ pub struct RegistryError {
 }
 
 impl Registry {
-    /// `schemes` are, by token, what routes put before it.
-    ///
     /// # Errors
     /// A TLS file of a token is not what it should be.
     pub fn new(
         tokens: Vec<Settings>,
-        schemes: &BTreeMap<Arc<str>, Vec<String>>,
+        state_dir: Option<PathBuf>,
+        configs: &ClientConfigs,
+    ) -> Result<Self, RegistryError> {
+        Self::after(&[], tokens, state_dir, configs)
+    }
+
+    /// The same with what stays as it is: a token of the same settings, whose roots are the same, is the same token. The
+    /// first of `earlier` that has it counts; of the very first, a token that changed but has the provider and clients
+    /// that it had takes over what it asked them, so that no limit is run into twice.
+    ///
+    /// # Errors
+    /// A TLS file of a token is not what it should be.
+    pub fn after(
+        earlier: &[&Self],
+        tokens: Vec<Settings>,
         state_dir: Option<PathBuf>,
         configs: &ClientConfigs,
     ) -> Result<Self, RegistryError> {
         let entry = |settings: Settings| {
+            let contents = configs.contents(settings.tls.root_files());
+            let is_same = |entry: &&Arc<Entry>| *entry.endpoint.settings() == settings && entry.contents == contents;
             let name = Arc::clone(&settings.name);
-            let schemes = schemes.get(&name).cloned().unwrap_or_default();
+            let kept = earlier.iter().find_map(|earlier| earlier.entry(&name).filter(is_same));
+            if let Some(kept) = kept {
+                return Ok(Arc::clone(kept));
+            }
+            let before = earlier.first().and_then(|earlier| earlier.entry(&name));
+            let before = before.filter(|before| asks_the_same(before.endpoint.settings(), &settings));
+            let inherited = before.map(|before| {
+                let last = before.slot.current();
+                Inherited { memory: last.memory.clone(), answers: Arc::clone(&last.answers), bought: last.bought }
+            });
             let credentials = names(&settings.credentials);
-            let slot = Slot::new(Arc::clone(&name), settings.wait, &settings.refresh, schemes, credentials);
-            let slot = Arc::new(slot);
+            let slot = Arc::new(Slot::new(Arc::clone(&name), settings.wait, &settings.refresh, credentials));
             match TokenEndpoint::new(settings, configs) {
-                Ok(endpoint) => Ok(Entry { endpoint: Arc::new(endpoint), slot }),
+                Ok(endpoint) => Ok(Arc::new(Entry {
+                    endpoint: Arc::new(endpoint),
+                    slot,
+                    contents,
+                    inherited,
+                    driven: Arc::default(),
+                })),
                 Err(error) => Err(RegistryError { token: name, error }),
             }
         };
         Ok(Self { state_dir, entries: tokens.into_iter().map(entry).collect::<Result<_, _>>()? })
     }
 
-    /// `None` if there is no such token, or no route said that it would use this scheme.
-    pub fn reader(&self, token: &str, scheme: &str) -> Option<Reader> {
-        let entry = self.entries.iter().find(|entry| &*entry.endpoint.settings().name == token)?;
-        Reader::new(Arc::clone(&entry.slot), scheme)
+    fn entry(&self, token: &str) -> Option<&Arc<Entry>> {
+        self.entries.iter().find(|entry| &*entry.slot.name == token)
     }
 
-    /// Starts every driver on the current runtime. They end when what is returned is dropped.
-    pub fn start(&self, readiness: &Readiness, observer: &Observer, files: &Files) -> JoinSet<()> {
-        let mut drivers = JoinSet::new();
-        for Entry { endpoint, slot } in &self.entries {
+    /// `None` if there is no such token.
+    pub fn reader(&self, token: &str, scheme: &str) -> Option<Reader> {
+        let entry = self.entry(token)?;
+        Some(Reader::new(Arc::clone(&entry.slot), scheme, Arc::downgrade(&entry.driven)))
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.iter().map(|entry| &entry.slot.name)
+    }
+
+    /// What a token's credentials are called in logs and metrics.
+    pub fn credentials(&self, token: &str) -> Vec<Arc<str>> {
+        self.entry(token).map(|entry| names(&entry.endpoint.settings().credentials)).unwrap_or_default()
+    }
+
+    /// Whether the token of this name is the same in both.
+    pub fn shares(&self, token: &str, other: &Self) -> bool {
+        self.entry(token).zip(other.entry(token)).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
+    /// Starts every driver that does not run yet, on the current runtime. Required tokens block `readiness` until they
+    /// have been held once.
+    pub fn start(&self, readiness: Option<&Readiness>, observer: &Observer, files: &Files) {
+        for entry in self.entries.iter().filter(|entry| !entry.driven.is_running()) {
+            let Entry { endpoint, slot, inherited, driven, .. } = &**entry;
             let settings = endpoint.settings();
             observer.token(&settings.name);
             let secrets = settings.credentials.iter().flat_map(|credential| files_of(&credential.proof));
+            let readiness = readiness.filter(|_| settings.required);
             let driver = Driver {
                 name: Arc::clone(&settings.name),
                 machine: Machine::new(settings.refresh, settings.budget, settings.credentials.len(), fastrand::u64(..)),
@@ -90,29 +151,64 @@ impl Registry {
                 observer: observer.clone(),
                 credential_names: names(&settings.credentials),
                 rotated: files.watch(secrets),
-                latch: settings.required.then(|| readiness.block(format!("token {}", settings.name).into())),
+                latch: readiness.map(|readiness| readiness.block(format!("token {}", settings.name).into())),
                 clock: Now::read,
                 ear: Ear::default(),
                 told_of_budget: false,
                 forced: None,
                 told_no_better: false,
                 memory: self.state_dir.as_deref().map(|directory| MemoryFile::new(directory, &settings.name)),
+                inherited: inherited.as_ref().map(|inherited| inherited.memory.clone()),
                 token: None,
                 last_error: None,
                 failing: None,
                 rejected: vec![None; settings.credentials.len()],
                 granted: None,
-                answers: Arc::default(),
-                bought: Bought::default(),
+                answers: inherited.as_ref().map(|inherited| Arc::clone(&inherited.answers)).unwrap_or_default(),
+                bought: inherited.as_ref().map_or_else(Bought::default, |inherited| inherited.bought),
             };
-            drivers.spawn(driver.run());
+            driven.runs(tokio::spawn(driver.run()).abort_handle());
         }
-        drivers
+    }
+
+    /// Ends every driver.
+    pub fn end(&self) {
+        for entry in &self.entries {
+            entry.driven.end();
+        }
+    }
+
+    /// The required ones that `other` does not have and that have never been held, each with why the last try failed.
+    pub fn missing(&self, other: &Self) -> Vec<(Arc<str>, Option<String>)> {
+        let missing = self.awaited(other).map(|entry| (entry, entry.slot.current()));
+        let missing = missing.filter(|(_, snapshot)| snapshot.token.is_none());
+        let why = |snapshot: &Snapshot| snapshot.last_error.as_ref().map(|error| error.what.clone());
+        missing.map(|(entry, snapshot)| (Arc::clone(&entry.slot.name), why(&snapshot))).collect()
+    }
+
+    /// Waits until none is [missing](Self::missing).
+    pub async fn held(&self, other: &Self) {
+        for entry in self.awaited(other) {
+            entry.slot.held().await;
+        }
+    }
+
+    fn awaited(&self, other: &Self) -> impl Iterator<Item = &Arc<Entry>> {
+        let is_required = |entry: &&Arc<Entry>| entry.endpoint.settings().required;
+        self.entries.iter().filter(is_required).filter(|entry| !self.shares(&entry.slot.name, other))
     }
 
     pub fn statuses(&self, now: Now) -> Vec<Status> {
         self.entries.iter().map(|entry| entry.status(now)).collect()
     }
+}
+
+/// Whether a provider takes the requests for the two for one client's.
+fn asks_the_same(one: &Settings, other: &Settings) -> bool {
+    let clients = |settings: &Settings| -> Vec<_> {
+        settings.credentials.iter().map(|credential| Arc::clone(&credential.client_id)).collect()
+    };
+    one.endpoint == other.endpoint && clients(one) == clients(other)
 }
 
 /// What logs and metrics call credentials: two secrets of one client must not read as one.

@@ -14,7 +14,7 @@ use crate::tls::TlsSettings;
 use crate::wire::proxy::ForwardProxy;
 
 /// One entry of `tokens`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Settings {
     pub name: Arc<str>,
     /// The name of the provider's preset, if one was named: what went wrong has other likely causes with each.
@@ -47,7 +47,7 @@ pub struct Settings {
 }
 
 /// Where the token endpoint is, or who says so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Endpoint {
     TokenUrl(Url),
     /// Found by discovery (RFC 8414 and OpenID Connect Discovery). Kept as written: the document must repeat it
@@ -130,14 +130,14 @@ pub const CLIENT_CREDENTIALS: &str = "client_credentials";
 pub const JWT_BEARER_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// One identity to ask with: a whole set, the identifier included.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Credential {
     pub client_id: Arc<str>,
     pub proof: Proof,
 }
 
 /// What an identity is proved with; its kind is the one that [`ClientAuth`] asks for.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Proof {
     /// For Basic, post and `client_secret_jwt`.
     Secret(SecretSource),
@@ -167,7 +167,7 @@ impl Proof {
 }
 
 /// Where a secret is read from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum SecretSource {
     /// Written in the configuration, or read from the environment once at start.
     Inline(Secret<String>),

@@ -6,15 +6,16 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
 
-use super::machine::{Cause, Generation, Input};
+use super::machine::{Cause, Generation, Input, Memory};
 use super::policy::Refresh;
 use crate::clock::{Deadline, Now};
 use crate::observe::{TokenOutcome, TokenState};
@@ -42,6 +43,8 @@ pub(super) struct Snapshot {
     pub(super) bought: Bought,
     /// Of the credential in use.
     pub(super) budget_left: Option<u32>,
+    /// What another driver of this token must know, and as of when on the clock since boot.
+    pub(super) memory: (Duration, Memory),
 }
 
 /// The dates of the held token: its life as a calendar has it.
@@ -108,7 +111,7 @@ pub(super) struct Token {
     pub(super) credential: usize,
     /// The token itself, so that a grant of the same one is noticed.
     pub(super) secret: Secret<String>,
-    /// One header value for each scheme of the slot, built once and marked sensitive.
+    /// One header value for each scheme that the slot knew, built once and marked sensitive.
     headers: Vec<HeaderValue>,
 }
 
@@ -129,11 +132,11 @@ pub(super) struct Heard {
 /// thousand refusals of one generation are one number.
 #[derive(Debug)]
 pub(super) struct Slot {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     wait: Duration,
     track_use: bool,
-    /// What stands before the token, one for each way that routes inject it.
-    schemes: Vec<String>,
+    /// What stands before the token, one for each way that routes inject it, or did before a reload.
+    schemes: Mutex<Vec<Arc<str>>>,
     /// What logs call its credentials.
     credentials: Vec<Arc<str>>,
     current: ArcSwap<Snapshot>,
@@ -153,18 +156,12 @@ struct Nudges {
 }
 
 impl Slot {
-    pub(super) fn new(
-        name: Arc<str>,
-        wait: Duration,
-        refresh: &Refresh,
-        schemes: Vec<String>,
-        credentials: Vec<Arc<str>>,
-    ) -> Self {
+    pub(super) fn new(name: Arc<str>, wait: Duration, refresh: &Refresh, credentials: Vec<Arc<str>>) -> Self {
         Self {
             name,
             wait,
             track_use: !refresh.when_idle,
-            schemes,
+            schemes: Mutex::default(),
             credentials,
             current: ArcSwap::default(),
             changed: watch::Sender::new(()),
@@ -183,17 +180,30 @@ impl Slot {
         credential: usize,
         secret: Secret<String>,
     ) -> Option<Token> {
-        let header = |scheme: &String| {
-            let text = match scheme.as_str() {
-                "" => Secret::new(secret.expose().clone()),
-                scheme => Secret::new(format!("{scheme} {}", secret.expose())),
-            };
-            let mut value = HeaderValue::from_str(text.expose()).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        };
-        let headers = self.schemes.iter().map(header).collect::<Option<_>>()?;
+        let schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
+        let headers = schemes.iter().map(|scheme| header(scheme, &secret)).collect::<Option<_>>()?;
+        drop(schemes);
         Some(Token { generation, until, renew_at, fingerprint: secret.fingerprint(), credential, secret, headers })
+    }
+
+    /// The place of a scheme's header in tokens that come from now on.
+    fn learn(&self, scheme: &str) -> (usize, Arc<str>) {
+        let mut schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = schemes.iter().position(|known| **known == *scheme);
+        let place = known.unwrap_or_else(|| {
+            schemes.push(scheme.into());
+            schemes.len() - 1
+        });
+        (place, Arc::clone(&schemes[place]))
+    }
+
+    /// Waits until there has been a token.
+    pub(super) async fn held(&self) {
+        let mut changed = self.changed.subscribe();
+        while self.current.load().token.is_none() {
+            // The other end is this slot's own.
+            let _ = changed.changed().await;
+        }
     }
 
     pub(super) fn current(&self) -> Arc<Snapshot> {
@@ -269,11 +279,53 @@ impl Snapshot {
     }
 }
 
+/// A header value, marked sensitive; `None` if they make none.
+fn header(scheme: &str, token: &Secret<String>) -> Option<HeaderValue> {
+    let text = match scheme {
+        "" => Secret::new(token.expose().clone()),
+        scheme => Secret::new(format!("{scheme} {}", token.expose())),
+    };
+    let mut value = HeaderValue::from_str(text.expose()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// A driver that runs until nobody has need of it.
+#[derive(Debug, Default)]
+pub(super) struct Driven(OnceLock<AbortHandle>);
+
+impl Driven {
+    pub(super) fn is_running(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    pub(super) fn runs(&self, driver: AbortHandle) {
+        // There is one; see `is_running`.
+        let _ = self.0.set(driver);
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(driver) = self.0.get() {
+            driver.abort();
+        }
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// A handle that can read one name's token for one way of injecting it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reader {
     slot: Arc<Slot>,
-    scheme: usize,
+    /// Where the header of its scheme is.
+    place: usize,
+    scheme: Arc<str>,
+    /// Whoever waits for a token keeps up who asks for it; whoever only could does not.
+    driven: Weak<Driven>,
 }
 
 /// A header value with a token in it that was not past its margin when this was made. Carries its token's name.
@@ -312,9 +364,14 @@ pub struct NoToken {
 }
 
 impl Reader {
-    pub(super) fn new(slot: Arc<Slot>, scheme: &str) -> Option<Self> {
-        let scheme = slot.schemes.iter().position(|known| known == scheme)?;
-        Some(Self { slot, scheme })
+    pub(super) fn new(slot: Arc<Slot>, scheme: &str, driven: Weak<Driven>) -> Self {
+        let (place, scheme) = slot.learn(scheme);
+        Self { slot, place, scheme, driven }
+    }
+
+    /// Whether the two put the same on a request, always.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.slot, &other.slot) && self.place == other.place
     }
 
     /// The token, if it may be used now. Never waits.
@@ -329,7 +386,11 @@ impl Reader {
         }
         let Token { generation, fingerprint, credential, .. } = *token;
         let identity = Identity { generation, fingerprint, credential };
-        Ok(Bearer { value: token.headers[self.scheme].clone(), identity })
+        let made = token.headers.get(self.place).cloned();
+        // A scheme that came with a reload has its header made with the next token.
+        let value = made.or_else(|| header(&self.scheme, &token.secret));
+        let value = value.ok_or_else(|| self.no_token(&snapshot, now))?;
+        Ok(Bearer { value, identity })
     }
 
     /// What logs call the credential that this token was granted to.
@@ -414,7 +475,12 @@ impl Reader {
                 }
             }
         };
-        async { tokio::time::timeout(self.slot.wait, verdict).await.unwrap_or(false) }
+        let driven = self.driven.upgrade();
+        async {
+            let there = tokio::time::timeout(self.slot.wait, verdict).await.unwrap_or(false);
+            drop(driven);
+            there
+        }
     }
 
     fn no_token(&self, snapshot: &Snapshot, now: Now) -> NoToken {
@@ -438,9 +504,12 @@ mod tests {
     }
 
     fn slot() -> Arc<Slot> {
-        let schemes = vec!["Bearer".to_owned(), String::new()];
         let credentials = vec!["app".into()];
-        Arc::new(Slot::new("orders".into(), Duration::from_secs(10), &Refresh::default(), schemes, credentials))
+        Arc::new(Slot::new("orders".into(), Duration::from_secs(10), &Refresh::default(), credentials))
+    }
+
+    fn reader(slot: &Arc<Slot>, scheme: &str) -> Reader {
+        Reader::new(Arc::clone(slot), scheme, Weak::new())
     }
 
     fn publish(slot: &Slot, life: Duration) {
@@ -452,7 +521,7 @@ mod tests {
     #[test]
     fn a_reader_checks_the_deadline_itself() {
         let slot = slot();
-        let reader = Reader::new(Arc::clone(&slot), "Bearer").unwrap();
+        let reader = reader(&slot, "Bearer");
         assert!(reader.bearer(epoch()).is_err());
         publish(&slot, Duration::from_secs(60));
         assert_eq!(reader.bearer(epoch()).unwrap().into_header(), "Bearer canary");
@@ -464,14 +533,20 @@ mod tests {
     #[test]
     fn each_scheme_has_its_header_and_none_prints() {
         let slot = slot();
+        let [bearer, bare] = ["Bearer", ""].map(|scheme| reader(&slot, scheme));
         publish(&slot, Duration::from_secs(60));
-        let bare = Reader::new(Arc::clone(&slot), "").unwrap().bearer(epoch()).unwrap();
+        assert_eq!(bearer.bearer(epoch()).unwrap().into_header(), "Bearer canary");
+        let bare = bare.bearer(epoch()).unwrap();
         let printed = format!("{bare:?} {:?}", slot.current());
         let header = bare.into_header();
         assert_eq!(header, "canary");
         assert!(header.is_sensitive());
         assert!(!format!("{printed} {header:?}").contains("canary"), "{printed}");
-        assert!(Reader::new(slot, "Token").is_none());
+        // It comes with a reload, while the token is held.
+        let late = reader(&slot, "Token").bearer(epoch()).unwrap().into_header();
+        assert!(late == "Token canary" && late.is_sensitive());
+        assert!(reader(&slot, "Token").is_same(&reader(&slot, "Token")));
+        assert!(!reader(&slot, "Token").is_same(&bearer));
     }
 
     /// A virtual machine that was restored had its requests fail at once, for as long as the driver slept.
@@ -485,7 +560,7 @@ mod tests {
         let secret = Secret::new("canary".to_owned());
         let token = slot.token(Generation(1), epoch().plus(Duration::from_secs(3_600)), renew_at, 0, secret).unwrap();
         slot.publish(Snapshot { token: Some(Arc::new(token)), next_ask: Some(renew_at), ..Snapshot::default() });
-        let reader = Reader::new(Arc::clone(&slot), "Bearer").unwrap();
+        let reader = reader(&slot, "Bearer");
         let driver = async {
             slot.nudged().await;
             let mut ear = Ear::default();

@@ -15,7 +15,7 @@ use super::token::Granted;
 use super::way::{self, Place};
 use super::{Failed, Round, clock};
 use crate::outbound::{AddressGuard, Destinations};
-use crate::rules::RouteSettings;
+use crate::rules::{RouteId, RouteSettings};
 use crate::wire::authority::Authority;
 use crate::wire::challenge::{Item, items};
 use crate::wire::fault::{Fault, TlsFault};
@@ -30,12 +30,13 @@ pub(super) async fn look(
     guard: AddressGuard,
 ) -> Result<(), Failed> {
     let mut destinations = Destinations::default();
-    for route in routes {
-        destinations.add(route, &round.configs)?;
+    let ids: Vec<_> = routes.iter().map(|_| RouteId::unique()).collect();
+    for (id, route) in ids.iter().zip(routes) {
+        destinations.add(*id, route, &round.configs)?;
     }
     let destinations = destinations.guarded_by(guard);
-    for (id, route) in routes.iter().enumerate() {
-        one(round, &destinations, (id, route), granted).await;
+    for (id, route) in ids.iter().zip(routes) {
+        one(round, &destinations, (*id, route), granted).await;
     }
     Ok(())
 }
@@ -43,7 +44,7 @@ pub(super) async fn look(
 async fn one(
     round: &mut Round<'_>,
     destinations: &Destinations,
-    (id, route): (usize, &RouteSettings),
+    (id, route): (RouteId, &RouteSettings),
     granted: &BTreeMap<Arc<str>, Result<Granted, Blame>>,
 ) {
     let whose = format!("route {}", route.name);

@@ -91,7 +91,7 @@ impl Child {
         String::from_utf8(self.out.lock().unwrap().clone()).unwrap()
     }
 
-    pub(super) fn err(&self) -> String {
+    pub(crate) fn err(&self) -> String {
         String::from_utf8(self.err.lock().unwrap().clone()).unwrap()
     }
 
@@ -116,7 +116,7 @@ impl Child {
         .await;
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }

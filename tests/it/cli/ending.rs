@@ -64,16 +64,6 @@ async fn nothing_in_flight_is_nothing_cut_off() {
 }
 
 #[tokio::test]
-async fn a_hangup_does_not_end_it() {
-    let stage = Stage::new().await;
-    let mut running = stage.run(&[]).await.ready().await;
-    running.child.signal(Signal::HUP);
-    running.child.until_err("SIGHUP has no effect yet").await;
-    assert_eq!(running.get("/").await.status, 200);
-    running.child.end_by(Signal::TERM).await.with(0);
-}
-
-#[tokio::test]
 async fn a_taken_port_is_named_with_what_to_do() {
     let stage = Stage::new().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -21,6 +21,7 @@ mod memory;
 mod mistakes;
 mod newcomer;
 mod proofs;
+mod reload;
 mod secrets;
 mod token;
 mod usage;

@@ -119,7 +119,7 @@ impl Running {
     }
 
     /// Where `admin` or `health` listens.
-    pub(super) fn page(&self, name: &str) -> SocketAddr {
+    pub(crate) fn page(&self, name: &str) -> SocketAddr {
         listening(&self.child.err(), |one| one == name).unwrap()
     }
 }

@@ -8,6 +8,8 @@
 mod big_bodies;
 mod one_credential;
 mod random;
+#[cfg(target_os = "linux")]
+mod reloads;
 mod right_token;
 mod slow_clients;
 mod stale_connections;

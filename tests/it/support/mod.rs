@@ -15,8 +15,9 @@ use std::time::Duration;
 
 pub(crate) use app::{Answer, App};
 pub(crate) use app2::{AnyBody, App2, full, whole};
-use bearerd::app::{Bound, Ended};
-use bearerd::config::{self, Disk, Environment, Sources};
+use bearerd::app::{Bound, Ended, Reading, Reload};
+use bearerd::config::files::Noted;
+use bearerd::config::{self, Disk, Environment, Files, Loaded, Problems, Sources};
 use bearerd::demo::api::{self, Api};
 use bearerd::demo::certs::Ca;
 use bearerd::demo::provider::{self, Provider};
@@ -136,6 +137,11 @@ fn configuration(provider: &Provider, api: &Api, options: &Options) -> String {
     yaml
 }
 
+fn load(file: &str, environment: &Environment, files: &dyn Files) -> Result<Loaded, Problems> {
+    let flags = [("config".to_owned(), file.to_owned())];
+    config::load(&Sources { flags: &flags, environment, files, parallelism: 2 })
+}
+
 /// A running bearerd, and all that it said.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
@@ -169,11 +175,33 @@ impl Proxy {
         Self::start_at(Level::Info, folder, &Environment::new(), || {})
     }
 
-    fn start_at(level: Level, folder: &Folder, environment: &Environment, done: impl FnOnce()) -> Self {
+    /// The same as [`Self::start`], and it reloads: when a file changes, and when it is told to.
+    pub(crate) fn start_reloading(folder: &Folder) -> (Self, mpsc::Sender<()>) {
+        let (wish, wishes) = mpsc::channel(1);
         let file = folder.path("bearerd.yaml").display().to_string();
-        let flags = [("config".to_owned(), file)];
-        let sources = Sources { flags: &flags, environment, files: &Disk, parallelism: 2 };
-        let plan = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).plan;
+        let read = move || {
+            let noted = Noted::default();
+            let outcome = load(&file, &Environment::new(), &noted);
+            let told = |problems: Problems| problems.problems.iter().map(ToString::to_string).collect();
+            let outcome = outcome.map(|loaded| (loaded.plan, Vec::new())).map_err(told);
+            Reading { outcome, files: noted.looked_for() }
+        };
+        let reload = Reload { origin: "a test's".to_owned(), repeatable: true, read: Arc::new(read), wishes };
+        let change = |bound: Bound| bound.reloading(reload);
+        (Self::start_as(Level::Trace, folder, &Environment::new(), change), wish)
+    }
+
+    fn start_at(level: Level, folder: &Folder, environment: &Environment, done: impl FnOnce()) -> Self {
+        let change = |bound| {
+            done();
+            bound
+        };
+        Self::start_as(level, folder, environment, change)
+    }
+
+    fn start_as(level: Level, folder: &Folder, environment: &Environment, change: impl FnOnce(Bound) -> Bound) -> Self {
+        let file = folder.path("bearerd.yaml").display().to_string();
+        let plan = load(&file, environment, &Disk).unwrap_or_else(|problems| panic!("{problems}")).plan;
         let said = Arc::new(Mutex::new(String::new()));
         let ear = Arc::clone(&said);
         let settings = LogSettings { level, format: Format::Pretty };
@@ -184,8 +212,7 @@ impl Proxy {
         let first = |addresses: &[SocketAddr]| addresses.first().copied().unwrap_or(([0, 0, 0, 0], 0).into());
         let (address, admin) = (first(&addresses), first(&admins));
         let (stop, stopped) = mpsc::channel(2);
-        done();
-        let running = tokio::spawn(bound.run(stopped));
+        let running = tokio::spawn(change(bound).run(stopped));
         Self { address, addresses, admin, health, said, stop, running }
     }
 

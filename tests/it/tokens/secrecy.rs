@@ -1,6 +1,5 @@
 //! No secret and no token is ever shown, whatever happens and wherever one looks.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -142,19 +141,18 @@ async fn no_secret_and_no_token_is_shown_by_debug() {
     let plan = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).plan;
     check("the plan", &format!("{plan:?} {plan:#?}"));
 
-    let schemes = ["inline", "file"].map(|name| (Arc::from(name), vec!["Bearer".to_owned(), String::new()]));
-    let registry = Registry::new(plan.tokens, &BTreeMap::from(schemes), None, &ClientConfigs::default()).unwrap();
+    let registry = Registry::new(plan.tokens, None, &ClientConfigs::default()).unwrap();
     let said = Arc::new(Mutex::new(String::new()));
     let ear = Arc::clone(&said);
     let settings = LogSettings { level: Level::Trace, format: Format::Json };
     let observer = Observer::new(Log::to(settings, move |line| ear.lock().unwrap().push_str(line)));
     let readiness = Readiness::default();
-    let drivers = registry.start(&readiness, &observer, &Files::new(|error| panic!("{error}")));
+    registry.start(Some(&readiness), &observer, &Files::new(|error| panic!("{error}")));
     eventually("both are granted", || said.lock().unwrap().matches("token_granted").count() >= 2).await;
     let statuses = registry.statuses(Now::read());
     assert!(statuses.iter().all(|status| status.fingerprint.is_some()), "{statuses:?}");
     check("statuses", &format!("{statuses:?}"));
-    check("the registry", &format!("{registry:?} {drivers:?} {readiness:?}"));
+    check("the registry", &format!("{registry:?} {readiness:?}"));
     for (name, scheme) in [("inline", "Bearer"), ("file", "")] {
         let reader = registry.reader(name, scheme).unwrap();
         check("a reader", &format!("{reader:?}"));

@@ -31,6 +31,7 @@ mod misbehaving_http2;
 mod numbers;
 mod pipelining;
 mod places;
+mod reload;
 mod review;
 mod routes;
 mod rules;
