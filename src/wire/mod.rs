@@ -6,6 +6,7 @@ pub mod authority;
 pub mod challenge;
 pub mod fault;
 pub mod form;
+pub mod frames;
 pub mod grpc;
 pub mod headers;
 pub mod path;
