@@ -5,11 +5,13 @@
 //! panic. Must never know what is waited for.
 
 use std::future::{Future, poll_fn};
+use std::ops::Add;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -170,6 +172,81 @@ impl Drain {
     pub async fn draining(&mut self) {
         // An error means that the signal was dropped, which is an end as well.
         let _ = self.0.wait_for(|phase| *phase == Phase::Draining).await;
+    }
+
+    /// Waits so much longer.
+    pub async fn draining_for(&mut self, patience: Duration) {
+        self.draining().await;
+        tokio::time::sleep(patience).await;
+    }
+}
+
+/// What is under way on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Request,
+    WebSocket,
+    Tunnel,
+}
+
+/// How much of each kind is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    pub requests: usize,
+    pub websockets: usize,
+    pub tunnels: usize,
+}
+
+impl UnderWay {
+    pub fn all(self) -> usize {
+        self.requests + self.websockets + self.tunnels
+    }
+}
+
+impl Add for UnderWay {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            websockets: self.websockets + other.websockets,
+            tunnels: self.tunnels + other.tunnels,
+        }
+    }
+}
+
+/// What the drain found under way, and what its end cut off. Nothing is written here before.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    found: [AtomicUsize; 3],
+    cut: [AtomicUsize; 3],
+    cutting: AtomicBool,
+}
+
+impl Ledger {
+    pub fn find(&self, kind: Kind, number: usize) {
+        self.found[kind as usize].fetch_add(number, Ordering::Relaxed);
+    }
+
+    /// From here on whatever ends is cut off.
+    pub fn begin_to_cut(&self) {
+        self.cutting.store(true, Ordering::Relaxed);
+    }
+
+    /// One of them has ended.
+    pub fn end(&self, kind: Kind) {
+        if self.cutting.load(Ordering::Relaxed) {
+            self.cut[kind as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What the drain found, and what was cut off of it.
+    pub fn sums(&self) -> (UnderWay, UnderWay) {
+        let sum = |numbers: &[AtomicUsize; 3]| {
+            let [requests, websockets, tunnels] = numbers.each_ref().map(|number| number.load(Ordering::Relaxed));
+            UnderWay { requests, websockets, tunnels }
+        };
+        (sum(&self.found), sum(&self.cut))
     }
 }
 

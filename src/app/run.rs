@@ -19,7 +19,7 @@ use crate::clock::Now;
 use crate::files::Files;
 use crate::inbound::worker::Seed;
 use crate::inbound::{self, Acceptor, ConnectionLimit, Door, Worker};
-use crate::life::{DrainSignal, Phase, Readiness, Stock};
+use crate::life::{DrainSignal, Phase, Readiness, Stock, UnderWay};
 use crate::observe::event::Event;
 use crate::observe::{ListenerSample, Listening, Observer};
 use crate::wire::via::Via;
@@ -27,7 +27,7 @@ use crate::wire::via::Via;
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Connections that were not finished in time.
+    /// Exchanges that were not finished in time.
     pub cut_off: usize,
 }
 
@@ -104,8 +104,8 @@ impl Bound {
             complete = passwords.read() => { passwords_kept.spawn(passwords.keep(changed, complete)); }
             // Nothing is in flight yet.
             signal = stopped(&mut stop) => {
-                observer.tell(&Event::Draining { signal });
-                observer.tell(&Event::Stopped { cut_off: 0 });
+                observer.tell(&Event::Draining { signal, connections: 0 });
+                observer.tell(&Event::Stopped { found: UnderWay::default(), cut: UnderWay::default() });
                 return Ok(Ended { cut_off: 0 });
             }
         }
@@ -165,7 +165,7 @@ impl Bound {
             signal = stopped(&mut stop) => signal,
             never = told => match never {},
         };
-        observer.tell(&Event::Draining { signal });
+        observer.tell(&Event::Draining { signal, connections: limit.open() });
         drain.enter(Phase::LameDuck);
         // Whoever is to end needs nothing new.
         reloader.shutdown().await;
@@ -182,18 +182,20 @@ impl Bound {
             _ = stopped(&mut stop) => {}
             () = tokio::time::sleep(patience) => {}
         }
-        // Who accepts holds the drain as well, and a connection that has just ended may still be counted as open.
-        let ended = Ended { cut_off: drain.unfinished().min(limit.open()) };
         // Traffic ends before the tokens that it carries, and the pages last.
         acceptors.shutdown().await;
+        let ledgers: Vec<_> = workers.iter().map(Worker::ledger).collect();
         drop(workers);
         shown.shown.load().tokens.end();
         drop(keepers);
         observer.end_access_log().await;
-        observer.tell(&Event::Stopped { cut_off: ended.cut_off });
+        let sums = ledgers.iter().map(|ledger| ledger.sums());
+        let (found, cut) =
+            sums.fold(Default::default(), |sum: (UnderWay, UnderWay), one| (sum.0 + one.0, sum.1 + one.1));
+        observer.tell(&Event::Stopped { found, cut });
         // Waited for, because a socket's file goes with whoever listens on it.
         shown_by.shutdown().await;
-        Ok(ended)
+        Ok(Ended { cut_off: cut.all() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Two connections that are one, once HTTP is over: bytes both ways, byte for byte, and an end that both sides learn of.
 //!
-//! A quiet pipe costs no buffer: only what one side does not take at once is kept. Must never know what the bytes mean.
+//! A quiet pipe costs no buffer: only what one side does not take at once is kept. Must never know what the bytes mean; of
+//! those of a WebSocket it is told where a message ends, which is where it may say farewell to both sides.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,6 +14,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::observe::access::Tally;
+use crate::wire::frames::{Messages, close_for_client, close_for_server};
 
 /// The most that is read at a time, and so the most that is kept for a side that is slow. Half of what TLS puts into a
 /// record: more would only wait here instead of in the kernel.
@@ -21,39 +23,85 @@ const PIECE: usize = 8 * 1024;
 /// When one side broke, how long the other has to take what is left for it and to end as well.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long both sides have to agree to a farewell that was said to them.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// What a pipe carries.
+pub(super) enum Carries {
+    Anything,
+    WebSocket,
+}
+
+/// Why a pipe is not waited for any longer than that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Late {
+    /// Something stands still.
+    Still,
+    /// Both sides were told farewell.
+    Told,
+    /// One side broke.
+    Broken,
+}
+
 /// Passes on what comes until both sides have ended. `ahead` was read from `app` already. `tally` counts what was taken.
 ///
 /// It may be quiet for as long as both like. What one side sends has to be taken, though, and a side that ends in good
 /// order is told the other, which may go on; in both cases nothing may stand still for longer than `idle`. A side that
 /// breaks is an end too, and of both.
+///
+/// Once `leaving` is over, both sides of a WebSocket are sent a Close frame ("going away"; RFC 6455, 7.4.1) as soon as the
+/// message ends that is on its way to them, and from then on nothing else (5.5.1). It ends when both have said theirs.
 pub(super) async fn join(
     mut app: impl AsyncRead + AsyncWrite + Unpin,
     ahead: Bytes,
     mut upstream: impl AsyncRead + AsyncWrite + Unpin,
+    carries: Carries,
     idle: Duration,
+    leaving: impl Future<Output = ()>,
     tally: Option<&Tally>,
 ) {
     let read = |bytes| tally.into_iter().for_each(|tally| tally.read(bytes));
     let written = |bytes| tally.into_iter().for_each(|tally| tally.written(bytes));
-    let (mut up, mut down) = (Way::with(ahead, read), Way::with(Bytes::new(), written));
-    let (mut late, mut hurries) = (pin!(None), false);
+    let (mut up, mut down) = (Way::with(ahead, &carries, read), Way::with(Bytes::new(), &carries, written));
+    let (mut late, mut why) = (pin!(None), None);
+    let (mut leaving, mut leaves) = (pin!(leaving), false);
     poll_fn(|context| {
+        if !leaves && leaving.as_mut().poll(context).is_ready() {
+            leaves = true;
+            up.take_leave(close_for_server);
+            down.take_leave(close_for_client);
+        }
         let moved = (up.moved, down.moved);
-        let up_ended = up.poll(&mut app, &mut upstream, context).is_ready();
-        let down_ended = down.poll(&mut upstream, &mut app, context).is_ready();
+        let mut up_ended = up.poll(&mut app, &mut upstream, context).is_ready();
+        let mut down_ended = down.poll(&mut upstream, &mut app, context).is_ready();
+        if leaves && up.has_closed() && down.has_closed() {
+            (up.state, down.state) = (up.state.max(State::Ending), down.state.max(State::Ending));
+            up_ended = up.poll(&mut app, &mut upstream, context).is_ready();
+            down_ended = down.poll(&mut upstream, &mut app, context).is_ready();
+        }
         if up_ended && down_ended {
             return Poll::Ready(());
         }
-        let is_broken = up.broken || down.broken;
-        if !is_broken && up.is_at_rest() && down.is_at_rest() {
+        let now = if up.broken || down.broken {
+            Late::Broken
+        } else if leaves && up.is_told() && down.is_told() {
+            Late::Told
+        } else if up.is_at_rest() && down.is_at_rest() {
             late.set(None);
+            why = None;
             return Poll::Pending;
-        }
-        // Once for a side that broke, and else anew with every byte.
-        let has_moved = moved != (up.moved, down.moved);
-        if late.is_none() || is_broken != hurries || !is_broken && has_moved {
-            late.set(Some(tokio::time::sleep(if is_broken { GRACE } else { idle })));
-            hurries = is_broken;
+        } else {
+            Late::Still
+        };
+        // For what stands still anew with every byte, and else once.
+        let has_moved = now == Late::Still && moved != (up.moved, down.moved);
+        if why != Some(now) || has_moved {
+            late.set(Some(tokio::time::sleep(match now {
+                Late::Still => idle,
+                Late::Told => CLOSING,
+                Late::Broken => GRACE,
+            })));
+            why = Some(now);
         }
         late.as_mut().as_pin_mut().map_or(Poll::Pending, |late| late.poll(context))
     })
@@ -71,11 +119,17 @@ struct Way<T> {
     broken: bool,
     /// Counts pieces on their way.
     moved: u64,
+    /// Where messages end, of a WebSocket.
+    messages: Option<Messages>,
+    /// To be said where the next message ends.
+    farewell: Option<Bytes>,
+    /// It has been, and nothing comes behind it.
+    told: bool,
     /// Hears of bytes that were taken.
     taken: T,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Open,
     /// There is no more; the other side is to be told.
@@ -84,8 +138,51 @@ enum State {
 }
 
 impl<T: Fn(usize)> Way<T> {
-    fn with(kept: Bytes, taken: T) -> Self {
-        Self { kept, unflushed: false, state: State::Open, broken: false, moved: 0, taken }
+    fn with(kept: Bytes, carries: &Carries, taken: T) -> Self {
+        let mut messages = match carries {
+            Carries::Anything => None,
+            Carries::WebSocket => Some(Messages::default()),
+        };
+        if let Some(messages) = &mut messages {
+            messages.pass_all(&kept);
+        }
+        Self {
+            kept,
+            unflushed: false,
+            state: State::Open,
+            broken: false,
+            moved: 0,
+            messages,
+            farewell: None,
+            told: false,
+            taken,
+        }
+    }
+
+    /// Says `farewell` where the next message ends, if messages there are.
+    fn take_leave(&mut self, farewell: fn() -> Bytes) {
+        self.farewell = self.messages.is_some().then(farewell);
+    }
+
+    /// Says it, if this is the place.
+    fn say_farewell(&mut self) {
+        if self.messages.as_ref().is_some_and(Messages::is_between)
+            && let Some(farewell) = self.farewell.take()
+        {
+            self.kept = if self.kept.is_empty() { farewell } else { [&self.kept[..], &farewell].concat().into() };
+            self.told = true;
+        }
+    }
+
+    /// Whom this direction leads to has been told that this was all, by us or by who talks to it.
+    fn is_told(&self) -> bool {
+        self.told || self.state == State::Ended || self.messages.as_ref().is_some_and(Messages::have_closed)
+    }
+
+    /// The same, and whom it comes from has said so.
+    fn has_closed(&self) -> bool {
+        let is_out = self.kept.is_empty() && !self.unflushed;
+        is_out && self.messages.as_ref().is_some_and(Messages::have_closed) || self.state == State::Ended
     }
 
     /// Nothing has to happen in this direction.
@@ -101,6 +198,7 @@ impl<T: Fn(usize)> Way<T> {
         context: &mut Context<'_>,
     ) -> Poll<()> {
         while self.state != State::Ended {
+            self.say_farewell();
             if ready!(self.poll_write(to, context)).is_err() {
                 self.fail();
             } else if self.state == State::Ending {
@@ -126,7 +224,7 @@ impl<T: Fn(usize)> Way<T> {
         match Pin::new(from).poll_read(context, &mut piece) {
             Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
                 self.moved += 1;
-                self.take(piece.filled(), to, context);
+                self.pass(piece.filled(), to, context);
             }
             Poll::Ready(end) => {
                 self.broken |= end.is_err();
@@ -146,6 +244,24 @@ impl<T: Fn(usize)> Way<T> {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Passes on what there is to pass on of a piece that was just read.
+    fn pass(&mut self, piece: &[u8], to: &mut (impl AsyncWrite + Unpin), context: &mut Context<'_>) {
+        let Some(messages) = &mut self.messages else { return self.take(piece, to, context) };
+        if self.told {
+            return messages.pass_all(piece);
+        }
+        if self.farewell.is_none() {
+            messages.pass_all(piece);
+            return self.take(piece, to, context);
+        }
+        let (last, rest) = piece.split_at(messages.pass(piece));
+        self.take(last, to, context);
+        self.say_farewell();
+        if let Some(messages) = &mut self.messages {
+            messages.pass_all(rest);
+        }
     }
 
     /// Writes what it can of a piece that was just read, and keeps the rest.
@@ -192,6 +308,7 @@ impl<T: Fn(usize)> Way<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
@@ -203,7 +320,7 @@ mod tests {
     /// Both ends of a pipe whose sides hold so many bytes.
     fn pipe(holds: usize, ahead: &'static [u8]) -> (DuplexStream, DuplexStream, JoinHandle<()>) {
         let ((app, near), (far, api)) = (duplex(holds), duplex(holds));
-        (app, api, tokio::spawn(join(near, Bytes::from_static(ahead), far, IDLE, None)))
+        (app, api, tokio::spawn(join(near, Bytes::from_static(ahead), far, Carries::Anything, IDLE, pending(), None)))
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::Exchange;
-use super::pipe;
+use super::pipe::{self, Carries};
 use super::reply::{Reply, Source};
 use crate::outbound::{Lease, Tunnel};
 use crate::rules::Intercepted;
@@ -68,22 +68,31 @@ pub(super) fn intercept(intercepted: Intercepted, mut exchange: Exchange) -> Res
 }
 
 impl Upgrade {
+    pub fn is_tunnel(&self) -> bool {
+        matches!(self.far, Far::Tunnel(_))
+    }
+
     /// Passes bytes on until both sides have ended. `ahead` was read from `app` behind the request.
+    ///
+    /// Once `leaving` is over, both sides of a WebSocket are asked to close it. A tunnel is not: what is in it is not ours
+    /// to know, and nothing can be said in between.
     ///
     /// There is no limit on how long nothing comes. Where one side of a WebSocket does not take what the other sends, or
     /// has ended, it ends when nothing has moved for the route's `timeouts.body_idle`.
-    pub async fn run(self, app: impl AsyncRead + AsyncWrite + Unpin, ahead: Bytes) {
+    pub async fn run(self, app: impl AsyncRead + AsyncWrite + Unpin, ahead: Bytes, leaving: impl Future<Output = ()>) {
         let Self { far, exchange, idle } = self;
         let tally = exchange.tally().map(Arc::as_ref);
         match far {
             // An error is an upstream that left right behind its answer; the app finds its connection ended.
             Far::Upstream { switched, lease } => {
                 if let Ok(upstream) = switched.await {
-                    pipe::join(app, ahead, TokioIo::new(upstream), idle, tally).await;
+                    pipe::join(app, ahead, TokioIo::new(upstream), Carries::WebSocket, idle, leaving, tally).await;
                 }
                 drop(lease);
             }
-            Far::Tunnel(mut tunnel) => pipe::join(app, ahead, &mut tunnel.stream, idle, tally).await,
+            Far::Tunnel(mut tunnel) => {
+                pipe::join(app, ahead, &mut tunnel.stream, Carries::Anything, idle, leaving, tally).await;
+            }
         }
         drop(exchange);
     }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Version};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -26,7 +26,7 @@ use super::settings::Limits;
 use super::stream::Stream;
 use super::watched::{Activity, Serving, Watched};
 use crate::forward::{Next, Reply};
-use crate::life::Drain;
+use crate::life::{Drain, Kind};
 use crate::observe::Observer;
 use crate::observe::event::Asked;
 use crate::observe::reason::Reason;
@@ -72,21 +72,30 @@ pub(super) async fn serve(
 ) -> Option<Encrypted> {
     let (arrival, limits) = (Rc::new(arrival), &terms.limits);
     let agreed = stream.agreed();
-    let mut io = Watched::new(stream, Arc::clone(&activity), Stream::reset);
+    let activity = &activity;
+    let mut io = Watched::new(stream, Arc::clone(activity));
     let mut draining = pin!(drain.draining());
     let mut watchdog = pin!(activity.watchdog(limits));
     let spoken = match agreed {
         Some(spoken) => spoken,
-        None => tokio::select! {
-            biased;
-            spoken = io.spoken() => spoken,
-            () = draining.as_mut() => return None,
-            () = watchdog.as_mut() => return None,
+        None => loop {
+            tokio::select! {
+                biased;
+                spoken = io.spoken() => break spoken,
+                () = draining.as_mut(), if !activity.is_leaving() => {}
+                // Its first bytes may just have come, in the time that it has to leave.
+                () = watchdog.as_mut() => match activity.is_leaving() && io.get_ref().has_unread() {
+                    true => {}
+                    false => return None,
+                },
+            }
+            activity.drain();
+            watchdog.set(activity.watchdog(limits));
         },
     };
     if spoken == Spoken::Http2 {
         // Boxed, so that connections of HTTP/1, which are most, do not carry its size.
-        Box::pin(http2::serve(io, arrival, Arc::clone(&activity), current, limits, observer, draining)).await;
+        Box::pin(http2::serve(io, arrival, Arc::clone(activity), current, limits, observer, draining)).await;
         return None;
     }
     // How the connection goes on, or ends, is ours to see to once it was asked to become another (hyper leaves it open).
@@ -106,17 +115,22 @@ pub(super) async fn serve(
                 false => now.forward.handle(&arrival, request).await,
             };
             drop(now);
+            let mut is_last = activity.is_leaving();
             if let Some(switch) = switch {
-                next.replace(Some((switch, response.body_mut().becomes())));
+                let becomes = response.body_mut().becomes();
+                is_last &= becomes.is_none();
+                next.replace(Some((switch, becomes)));
             }
             if let Some(patience) = response.body().body_idle() {
                 serving.allow(patience);
+            }
+            if is_last {
+                say_last(&mut response, is_old);
             }
             Ok::<_, Infallible>(response.map(|reply| Served { reply, serving, is_old }))
         }
     });
     let mut connection = pin!(terms.builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-    let mut told = false;
     loop {
         tokio::select! {
             biased;
@@ -130,16 +144,38 @@ pub(super) async fn serve(
                 }
                 break;
             }
-            () = draining.as_mut(), if !told => {
-                told = true;
-                connection.as_mut().graceful_shutdown();
+            // Not hyper's own way, which ends an idle connection with its next request unread on it, and one whose
+            // answer was begun before behind that answer, without having said so.
+            () = draining.as_mut(), if !activity.is_leaving() => {
+                activity.drain();
+                watchdog.set(activity.watchdog(limits));
             }
-            () = watchdog.as_mut() => return None,
+            () = watchdog.as_mut() => {
+                if !activity.end() {
+                    return None;
+                }
+                watchdog.set(activity.watchdog(limits));
+            }
         }
     }
     let (switch, next) = next.take()?;
-    let (bare, intercepted) = go_on(switch, next, &activity, limits.head).await?;
+    let leaving = async {
+        if !activity.is_leaving() {
+            draining.await;
+            activity.drain();
+        }
+    };
+    let (bare, intercepted) = go_on(switch, next, activity, limits.head, leaving).await?;
     Some(Encrypted { bare, intercepted, arrival: Rc::unwrap_or_clone(arrival) })
+}
+
+/// Tells the app that its connection ends behind this answer (RFC 9112, 9.6), and hyper to end it there.
+fn say_last(response: &mut Response<Reply>, is_old: bool) {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if is_old {
+        // To an app of HTTP/1.0 that keeps its connections hyper would say keep-alive behind that, if this were of 1.1.
+        *response.version_mut() = Version::HTTP_10;
+    }
 }
 
 /// What comes after HTTP, or the end that hyper did not put to it, for which the app has `patience`.
@@ -148,6 +184,7 @@ async fn go_on(
     next: Option<Next>,
     activity: &Arc<Activity>,
     patience: Duration,
+    leaving: impl Future<Output = ()>,
 ) -> Option<(Bare, Intercepted)> {
     let switched = tokio::select! {
         biased;
@@ -155,20 +192,22 @@ async fn go_on(
         // It is there at once, or never.
         () = std::future::ready(()) => return None,
     };
-    let Ok(Ok(Parts { io, read_buf, .. })) = switched.map(Upgraded::downcast::<TokioIo<Watched<Stream>>>) else {
+    let Ok(Ok(Parts { io, read_buf, .. })) = switched.map(Upgraded::downcast::<TokioIo<Watched>>) else {
         return None;
     };
     let mut io = io.into_inner();
     match next {
         Some(Next::Intercepted(intercepted)) => {
             let serving = activity.serve(Some(0));
+            activity.becomes(None);
             Some((Bare::new(io, read_buf, serving), intercepted))
         }
         Some(Next::Joined(upgrade)) => {
             // What comes is no head.
             let _serving = activity.serve(Some(0));
+            activity.becomes(Some(if upgrade.is_tunnel() { Kind::Tunnel } else { Kind::WebSocket }));
             io.get_ref().keep_alive();
-            upgrade.run(io, read_buf).await;
+            upgrade.run(io, read_buf, leaving).await;
             None
         }
         None => {

@@ -25,7 +25,6 @@ use tokio::time::{Instant, Sleep};
 
 use super::current::Current;
 use super::settings::Limits;
-use super::stream::Stream;
 use super::watched::{Activity, Serving, Watched};
 use crate::forward::{Forward, Reply};
 use crate::life::contained;
@@ -59,7 +58,7 @@ const PIECE: usize = 16 * 1024;
 
 /// `activity` began when the connection was accepted.
 pub(super) async fn serve(
-    io: Watched<Stream>,
+    io: Watched,
     arrival: Rc<Arrival>,
     activity: Arc<Activity>,
     current: &Rc<Current>,
@@ -80,19 +79,21 @@ pub(super) async fn serve(
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut watchdog = pin!(activity.watchdog(limits));
-    let mut told = false;
+    if activity.is_leaving() {
+        connection.as_mut().graceful_shutdown();
+    }
     loop {
         tokio::select! {
             biased;
             // First: a flood uses up what a task may do at a time, and a timer behind it would never be looked at.
             () = watchdog.as_mut() => {
                 // Busy connections are not idle: this one has had its time, or takes nothing.
-                if told || activity.has_broken_off() {
+                if activity.is_leaving() || activity.has_broken_off() {
                     return;
                 }
                 watchdog.set(activity.watchdog(limits));
             }
-            () = draining.as_mut(), if !told => {}
+            () = draining.as_mut(), if !activity.is_leaving() => {}
             ended = connection.as_mut() => {
                 if ended.is_err_and(|error| is_refused(&error)) {
                     let why = "it is not HTTP/2 as it should be, or a flood of it";
@@ -102,8 +103,8 @@ pub(super) async fn serve(
                 return;
             }
         }
-        told = true;
-        activity.leave();
+        activity.drain();
+        watchdog.set(activity.watchdog(limits));
         connection.as_mut().graceful_shutdown();
     }
 }

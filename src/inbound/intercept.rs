@@ -25,14 +25,14 @@ use crate::rules::{Arrival, Intercepted};
 /// An app's connection that HTTP was taken off, with what was read behind its last request.
 #[derive(Debug)]
 pub struct Bare {
-    io: Watched<Stream>,
+    io: Watched,
     ahead: Bytes,
     /// What comes is no head of a request.
     _serving: Serving,
 }
 
 impl Bare {
-    pub(super) fn new(io: Watched<Stream>, ahead: Bytes, serving: Serving) -> Self {
+    pub(super) fn new(io: Watched, ahead: Bytes, serving: Serving) -> Self {
         Self { io, ahead, _serving: serving }
     }
 

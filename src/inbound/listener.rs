@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::Shutdown;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::door::Door;
 use super::linger;
@@ -158,6 +159,74 @@ impl Listener {
     }
 }
 
+/// Nobody new gets in any more; whoever was in before can still be accepted. Dropped, a unix socket's file is removed.
+struct Closing(Bindings);
+
+impl Listener {
+    /// Turns away whoever comes from now on. Closing the socket alone would do that too, and would reset whoever is in its
+    /// queue, with requests that they may have sent already.
+    fn close(self) -> io::Result<Closing> {
+        Ok(Closing(match self.0 {
+            Accepts::Tcp(socket) => {
+                let socket = socket.into_std()?;
+                turn_away(&socket);
+                Bindings::Tcp(socket)
+            }
+            Accepts::Unix { socket, _file } => {
+                let socket = socket.into_std()?;
+                // A connect is in the queue or refused from here on, and nothing in between (Linux); elsewhere it stays
+                // possible, and what comes behind the last look is lost.
+                let _ = rustix::net::shutdown(&socket, Shutdown::Read);
+                Bindings::Unix(socket, _file)
+            }
+        }))
+    }
+}
+
+/// Has the system drop what asks for a new connection (SYN without ACK) before it gets to the socket, while handshakes that
+/// have begun come to their end. Whoever asks now asks again after a second, and is refused. Best effort: without it a
+/// connection that comes between the last look and the end of the socket is lost.
+#[cfg(target_os = "linux")]
+fn turn_away(socket: &StdListener) {
+    use socket2::SockFilter;
+    // Classic BPF, whose values linux/filter.h builds from: LD|B|ABS, ALU|AND|K, JMP|JEQ|K, RET|K. The flags are the byte
+    // 13 of a TCP header (RFC 9293, 3.1), with which a packet begins here.
+    const FLAGS: SockFilter = SockFilter::new(0x30, 0, 0, 13);
+    const SYN_AND_ACK: SockFilter = SockFilter::new(0x54, 0, 0, 0x12);
+    const DROP_IF_SYN: SockFilter = SockFilter::new(0x15, 0, 1, 0x02);
+    const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+    const TAKE: SockFilter = SockFilter::new(0x06, 0, 0, u32::MAX);
+    let _ = socket2::SockRef::from(socket).attach_filter(&[FLAGS, SYN_AND_ACK, DROP_IF_SYN, DROP, TAKE]);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn turn_away(_socket: &StdListener) {}
+
+impl Closing {
+    /// The next one who waits, if somebody does.
+    ///
+    /// # Errors
+    /// As of [`Listener::accept`].
+    fn accept(&self) -> io::Result<Option<Socket>> {
+        let accepted = match &self.0 {
+            Bindings::Tcp(socket) => socket.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(true)?;
+                TcpStream::from_std(stream).map(Socket::Tcp)
+            }),
+            Bindings::Unix(socket, _) => socket.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(true)?;
+                UnixStream::from_std(stream).map(Socket::Unix)
+            }),
+        };
+        match accepted {
+            Ok(socket) => Ok(Some(socket)),
+            // The latter is what a unix socket says that was shut down, once its queue is empty.
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::InvalidInput) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// How many connections apps may have open, all listeners together.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimit {
@@ -210,38 +279,72 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long the answer to a connection too many may take: it fits into any socket's buffer.
 const REFUSAL: Duration = Duration::from_secs(1);
 
+/// How long a handshake that has begun may take when the drain begins: longer than a round trip within a data centre, and
+/// than a busy machine leaves a packet lying.
+const LAST_HANDSHAKES: Duration = Duration::from_millis(20);
+
 impl Acceptor {
-    /// Hands every accepted connection to `hand`, until the drain begins.
+    /// Hands every accepted connection to `hand`: all that there are until the drain begins, and not one that was let in
+    /// before is left behind.
     pub async fn run(self, mut drain: Drain, hand: impl Fn(Socket, Taken)) {
+        let Self { door, listener, limit, observer } = self;
+        let arrival = Arrivals { door, limit, observer, drain: drain.clone() };
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = drain.draining() => return,
-                accepted = self.listener.accept() => accepted,
+                () = drain.draining() => break,
+                accepted = listener.accept() => accepted,
             };
-            match accepted {
-                Ok(socket) => match self.limit.take() {
-                    Some(counted) => hand(socket, counted),
-                    None => {
-                        let asked = || self.door.asked(&socket);
-                        self.observer.turned_away(Reason::Overloaded, &self.door.quiet, TOO_MANY, asked);
-                        let status = (!self.door.has_tls()).then_some(503);
-                        self.observer.leave_without(Reason::Overloaded, status, asked);
-                        // Who finds no place for that either, or would have to shake hands first, learns it from the
-                        // end of the connection.
-                        if !self.door.has_tls()
-                            && let Some(place) = self.limit.refusals.take()
-                        {
-                            tokio::spawn(refuse(socket, place));
-                        }
+            arrival.take(accepted, &hand).await;
+        }
+        let closing = match listener.close() {
+            Ok(closing) => closing,
+            Err(error) => return arrival.take(Err(error), &hand).await,
+        };
+        arrival.take_all(&closing, &hand).await;
+        tokio::time::sleep(LAST_HANDSHAKES).await;
+        arrival.take_all(&closing, &hand).await;
+    }
+}
+
+/// What becomes of whoever arrives.
+struct Arrivals {
+    door: Arc<Door>,
+    limit: ConnectionLimit,
+    observer: Observer,
+    drain: Drain,
+}
+
+impl Arrivals {
+    async fn take_all(&self, closing: &Closing, hand: &impl Fn(Socket, Taken)) {
+        while let Some(accepted) = closing.accept().transpose() {
+            self.take(accepted, hand).await;
+        }
+    }
+
+    async fn take(&self, accepted: io::Result<Socket>, hand: &impl Fn(Socket, Taken)) {
+        match accepted {
+            Ok(socket) => match self.limit.take() {
+                Some(counted) => hand(socket, counted),
+                None => {
+                    let asked = || self.door.asked(&socket);
+                    self.observer.turned_away(Reason::Overloaded, &self.door.quiet, TOO_MANY, asked);
+                    let status = (!self.door.has_tls()).then_some(503);
+                    self.observer.leave_without(Reason::Overloaded, status, asked);
+                    // Who finds no place for that either, or would have to shake hands first, learns it from the end of
+                    // the connection.
+                    if !self.door.has_tls()
+                        && let Some(place) = self.limit.refusals.take()
+                    {
+                        tokio::spawn(refuse(socket, place, self.drain.clone()));
                     }
-                },
-                // The app was gone before it was accepted.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    self.door.not_accepted(&error, &self.observer);
-                    tokio::time::sleep(PAUSE).await;
                 }
+            },
+            // The app was gone before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                self.door.not_accepted(&error, &self.observer);
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
@@ -250,7 +353,7 @@ impl Acceptor {
 const TOO_MANY: &str = "`limits.connections` are open, all listeners together; if apps need more, raise it, else look which \
                         of them leaves its connections open";
 
-async fn refuse(mut stream: Socket, _place: Taken) {
+async fn refuse(mut stream: Socket, _place: Taken, _drain: Drain) {
     const BODY: &str = concat!(
         r#"{"type":"urn:bearerd:problem:overloaded","title":"Too many connections","status":503,"#,
         r#""detail":"`limits.connections` are open","reason":"overloaded"}"#,
@@ -271,23 +374,97 @@ async fn refuse(mut stream: Socket, _place: Taken) {
     .await;
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
-    use tokio::net::TcpStream;
 
-    use super::super::ListenSettings;
+    use super::super::{ListenSettings, UnixSocket};
+    use crate::life::{DrainSignal, Phase};
     use crate::observe::log::{Format, Level, Log, LogSettings};
     use crate::tls::Protocols;
 
-    #[tokio::test]
-    async fn a_burst_of_connections_waits_to_be_accepted() {
-        let log = Log::to(LogSettings { level: Level::Error, format: Format::Json }, |_| {});
-        let addresses = ListenAddress::At((Ipv4Addr::LOCALHOST, 0).into());
+    fn observer() -> Observer {
+        Observer::new(Log::to(LogSettings { level: Level::Error, format: Format::Json }, |_| {}))
+    }
+
+    /// Bound for nobody but a test.
+    fn bound(addresses: ListenAddress) -> Bound {
         let settings = ListenSettings { name: "app".into(), addresses, allow_remote: false, tls: None };
         let door = Arc::new(Door::new(&settings, 0, Protocols::Either).unwrap());
-        let bound = Bound::all(&settings.addresses, &door, &Observer::new(log)).unwrap();
-        let Address::Tcp(address) = bound[0].address else { panic!("{:?}", bound[0].address) };
+        Bound::all(&settings.addresses, &door, &observer()).unwrap().remove(0)
+    }
+
+    fn on_loopback() -> (Bound, SocketAddr) {
+        let bound = bound(ListenAddress::At((Ipv4Addr::LOCALHOST, 0).into()));
+        let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
+        (bound, address)
+    }
+
+    fn on_a_file() -> (Bound, PathBuf) {
+        let path = std::env::temp_dir().join(format!("bearerd-queue-{}-{}", std::process::id(), fastrand::u64(..)));
+        let settings = UnixSocket { path: path.clone(), mode: UnixSocket::PRIVATE, owner: None, group: None };
+        (bound(ListenAddress::Unix(settings)), path)
+    }
+
+    /// How many are accepted once the drain has begun.
+    async fn accepted_at_the_end(bound: Bound, most: usize) -> usize {
+        let signal = DrainSignal::default();
+        let drain = signal.hold();
+        signal.enter(Phase::Draining);
+        let (door, observer) = (Arc::clone(&bound.door), observer());
+        let (limit, accepted) = (ConnectionLimit::new(most, 10), std::cell::RefCell::new(Vec::new()));
+        let acceptor = Acceptor { door, listener: bound.into_tokio().unwrap(), limit, observer };
+        acceptor.run(drain, |socket, counted| accepted.borrow_mut().push((socket, counted))).await;
+        accepted.into_inner().len()
+    }
+
+    #[tokio::test]
+    async fn whoever_is_in_the_queue_when_the_drain_begins_is_accepted() {
+        let (bound, address) = on_loopback();
+        let mut queue = Vec::new();
+        for _ in 0..50 {
+            queue.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert_eq!(accepted_at_the_end(bound, 100).await, 50);
+        assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+
+        let (bound, path) = on_a_file();
+        let mut queue = Vec::new();
+        for _ in 0..50 {
+            queue.push(UnixStream::connect(&path).await.unwrap());
+        }
+        assert_eq!(accepted_at_the_end(bound, 100).await, 50);
+        assert_eq!(UnixStream::connect(&path).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_into_the_queue_of_a_socket_that_is_closing() {
+        let (bound, address) = on_loopback();
+        let before = TcpStream::connect(address).await.unwrap();
+        let closing = bound.into_tokio().unwrap().close().unwrap();
+        // Neither let in nor refused: it asks again in a second.
+        let patience = Duration::from_millis(200);
+        assert!(tokio::time::timeout(patience, TcpStream::connect(address)).await.is_err());
+        assert!(closing.accept().unwrap().is_some() && closing.accept().unwrap().is_none());
+        // Who was in before does not notice.
+        let mut late = before;
+        late.write_all(b"x").await.unwrap();
+        drop(closing);
+        assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+
+        let (bound, path) = on_a_file();
+        let _before = UnixStream::connect(&path).await.unwrap();
+        let closing = bound.into_tokio().unwrap().close().unwrap();
+        assert_eq!(UnixStream::connect(&path).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(closing.accept().unwrap().is_some() && closing.accept().unwrap().is_none());
+        drop(closing);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_connections_waits_to_be_accepted() {
+        let (_bound, address) = on_loopback();
         let connecting = async {
             let mut burst = Vec::new();
             for _ in 0..500 {

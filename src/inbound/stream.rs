@@ -4,11 +4,12 @@
 //! not four. Must never know what HTTP is, beyond the name of what both sides agreed on.
 
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use rustix::net::{RecvFlags, recv, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -104,6 +105,17 @@ impl Stream {
             let _ = sockopt::set_socket_keepalive(stream, true);
             let _ = sockopt::set_tcp_keepidle(stream, KEEP_ALIVE);
         }
+    }
+
+    /// Whether the system has bytes of the app that nobody has read; not its end.
+    pub(super) fn has_unread(&self) -> bool {
+        let mut byte = [0; 1];
+        let mut look = |socket: BorrowedFd<'_>| recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let looked = match self.socket() {
+            Socket::Tcp(stream) => look(stream.as_fd()),
+            Socket::Unix(stream) => look(stream.as_fd()),
+        };
+        looked.is_ok_and(|(_, length)| length > 0)
     }
 
     fn socket(&self) -> &Socket {

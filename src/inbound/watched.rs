@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::linger::Linger;
 use super::preface::{First, Spoken};
 use super::settings::Limits;
+use super::stream::Stream;
+use crate::life::{Kind, Ledger};
 
 /// What a connection is doing, and since when.
 #[derive(Debug)]
@@ -39,8 +41,13 @@ pub(super) struct Activity {
     multiplexed: AtomicBool,
     /// Requests that are being served.
     serving: AtomicUsize,
-    /// When the app was told to leave, in milliseconds since `opened`, or [`NONE`].
+    /// Since when the connection is to end as soon as nothing is under way, in milliseconds since `opened`, or [`NONE`].
     leaving: AtomicU64,
+    /// It was idle for all of the time that it had to leave.
+    to_end: AtomicBool,
+    /// What that which is served is to the ledger: a [`Kind`], or [`NOTHING`].
+    kind: AtomicU8,
+    ledger: Arc<Ledger>,
 }
 
 const IDLE: u64 = 0;
@@ -50,12 +57,23 @@ const BUSY: u64 = 2;
 const NEW: u64 = 3;
 const PHASE_BITS: u32 = 2;
 
+const REQUEST: u8 = 0;
+const WEBSOCKET: u8 = 1;
+const TUNNEL: u8 = 2;
+const NOTHING: u8 = 3;
+
 /// No such time.
 const NONE: u64 = u64::MAX;
 
-/// How long an app that was told to leave (GOAWAY) may take when it has nothing to wait for: time for its last request
-/// that was on the way already, and no longer than [`Linger`] waits.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a connection stays when it is to end and nothing is under way on it. Whoever is busy makes a request within
+/// that time, is answered, and learns with the answer that it was the last; so what ends without a word are connections
+/// that nobody was about to use (RFC 9112, 9.5). Longer would help only apps that ask less than twice a second, and a process whose apps keep idle
+/// connections takes as long to end, of the two seconds that a kubelet may leave it.
+pub(super) const FAREWELL: Duration = Duration::from_millis(500);
+
+/// The same over HTTP/2, where an app is told (GOAWAY) and asked whether it has heard (PING), and the connection ends at
+/// once when it has. Who does not answer has stopped, and may have requests on the way that it began before.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// What the watchdog does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +85,7 @@ enum Watch {
 }
 
 impl Activity {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(ledger: &Arc<Ledger>) -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
             packed: AtomicU64::new(NEW),
@@ -79,6 +97,9 @@ impl Activity {
             multiplexed: AtomicBool::default(),
             serving: AtomicUsize::default(),
             leaving: AtomicU64::new(NONE),
+            to_end: AtomicBool::default(),
+            kind: AtomicU8::new(REQUEST),
+            ledger: Arc::clone(ledger),
         })
     }
 
@@ -87,9 +108,67 @@ impl Activity {
         self.multiplexed.store(true, Ordering::Relaxed);
     }
 
-    /// The app was told that no more requests are taken: what is under way is finished, and nothing else waited for.
+    /// The connection is to end: what is under way is finished, and nothing else waited for but [`FAREWELL`].
     pub(super) fn leave(&self) {
         self.leaving.store(self.now(), Ordering::Relaxed);
+        self.to_end.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) != NONE
+    }
+
+    /// Has a connection of HTTP/1 that nothing came over for all of its farewell end with its next look for bytes.
+    /// `false` where that is not how it ends: it is not leaving, or a head has begun, or this was said already.
+    pub(super) fn end(&self) -> bool {
+        let ends = self.is_leaving() && matches!(self.phase(), IDLE | NEW) && !self.is_to_end();
+        if ends {
+            // What TLS has to say last may take as long again.
+            self.leave();
+            self.to_end.store(true, Ordering::Relaxed);
+        }
+        ends
+    }
+
+    fn is_to_end(&self) -> bool {
+        self.to_end.load(Ordering::Relaxed)
+    }
+
+    /// The drain has begun: whatever is served is noted, and the connection is to end.
+    pub(super) fn drain(&self) {
+        if let Some(kind) = self.kind() {
+            self.ledger.find(kind, self.serving.load(Ordering::Relaxed));
+        }
+        self.leave();
+    }
+
+    /// The connection has ended. An answer whose last bytes the app had not taken is not served any more, and was none the
+    /// less under way.
+    fn ended(&self) {
+        let is_stuck = self.stuck.load(Ordering::Relaxed) != NONE && self.serving.load(Ordering::Relaxed) == 0;
+        if is_stuck && !self.multiplexed.load(Ordering::Relaxed) {
+            self.ledger.end(Kind::Request);
+        }
+    }
+
+    /// The connection is no longer one of requests; `None` is one that is carried inside of it, and counted there.
+    pub(super) fn becomes(&self, kind: Option<Kind>) {
+        let kind = match kind {
+            Some(Kind::Request) => REQUEST,
+            Some(Kind::WebSocket) => WEBSOCKET,
+            Some(Kind::Tunnel) => TUNNEL,
+            None => NOTHING,
+        };
+        self.kind.store(kind, Ordering::Relaxed);
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        match self.kind.load(Ordering::Relaxed) {
+            REQUEST => Some(Kind::Request),
+            WEBSOCKET => Some(Kind::WebSocket),
+            TUNNEL => Some(Kind::Tunnel),
+            _ => None,
+        }
     }
 
     /// A request's head is complete and it is being served, until the guard is dropped. `body` is how long its body is,
@@ -159,7 +238,10 @@ impl Activity {
         let stuck = self.stuck.load(Ordering::Relaxed);
         let leaving = self.leaving.load(Ordering::Relaxed);
         let (since, limit) = match packed & ((1 << PHASE_BITS) - 1) {
-            IDLE | HEAD | NEW if leaving != NONE => (leaving.max(packed >> PHASE_BITS), FAREWELL),
+            IDLE | HEAD | NEW if leaving != NONE => {
+                let farewell = if self.multiplexed.load(Ordering::Relaxed) { ANSWER } else { FAREWELL };
+                (leaving.max(packed >> PHASE_BITS), farewell)
+            }
             IDLE => (packed >> PHASE_BITS, limits.idle),
             HEAD => (packed >> PHASE_BITS, limits.head),
             NEW => (packed >> PHASE_BITS, limits.first_byte()),
@@ -181,13 +263,14 @@ impl Activity {
     /// Ends when the connection has to: it was quiet for too long, or its app does not take what it is sent, and then it
     /// must not end as if that had been all.
     pub(super) async fn watchdog(&self, limits: &Limits) {
-        let mut wait = limits.first_byte();
+        let mut wait = if self.is_leaving() { FAREWELL } else { limits.first_byte() };
         loop {
             tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
             match self.watch(limits) {
                 Watch::Expired => return,
                 Watch::Stuck => return self.broke_off(),
-                Watch::LookAgainIn(left) => wait = left,
+                // What is under way on a connection that is to end may end soon.
+                Watch::LookAgainIn(left) => wait = if self.is_leaving() { left.min(FAREWELL) } else { left },
             }
         }
     }
@@ -216,6 +299,9 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let activity = &self.activity;
+        if let Some(kind) = activity.kind() {
+            activity.ledger.end(kind);
+        }
         if activity.serving.fetch_sub(1, Ordering::Relaxed) > 1 {
             return;
         }
@@ -227,8 +313,8 @@ impl Drop for Serving {
 
 /// An app's connection that notes when bytes come in and when none go out, and ends so that the last answer arrives.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
-    inner: T,
+pub(super) struct Watched {
+    inner: Stream,
     activity: Arc<Activity>,
     first: First,
     /// The latest bytes that came.
@@ -236,32 +322,29 @@ pub(super) struct Watched<T> {
     /// Our side has ended.
     ended: bool,
     linger: Linger,
-    /// Makes the end of the connection a reset.
-    reset: fn(&T),
 }
 
-impl<T> Drop for Watched<T> {
+impl Drop for Watched {
     fn drop(&mut self) {
         if self.activity.broken.load(Ordering::Relaxed) {
-            (self.reset)(&self.inner);
+            self.inner.reset();
         }
+        self.activity.ended();
     }
 }
 
-impl<T> Watched<T> {
-    pub(super) fn new(inner: T, activity: Arc<Activity>, reset: fn(&T)) -> Self {
+impl Watched {
+    pub(super) fn new(inner: Stream, activity: Arc<Activity>) -> Self {
         let (first, tail) = (First::default(), Tail::default());
-        Self { inner, activity, first, tail, ended: false, linger: Linger::new(), reset }
+        Self { inner, activity, first, tail, ended: false, linger: Linger::new() }
     }
-}
 
-impl<T: AsyncRead + Unpin> Watched<T> {
     /// What the app speaks, by the first that it says.
     pub(super) async fn spoken(&mut self) -> Spoken {
         poll_fn(|context| self.first.poll_spoken(Pin::new(&mut self.inner), context, || self.activity.read(true))).await
     }
 
-    pub(super) fn get_ref(&self) -> &T {
+    pub(super) fn get_ref(&self) -> &Stream {
         &self.inner
     }
 }
@@ -283,7 +366,7 @@ impl Tail {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
@@ -294,6 +377,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
             // There is something, whatever became of the rest.
             poll = Poll::Ready(Ok(()));
         }
+        if poll.is_pending() && this.activity.is_to_end() {
+            return this.end();
+        }
         if poll.is_ready() {
             this.tail.add(&buffer.filled()[before..]);
             this.activity.read(!this.tail.is_end());
@@ -302,7 +388,18 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T> Watched<T> {
+impl Watched {
+    /// The end in place of a next request, unless one is there. The system is asked and not the runtime, which may not
+    /// have heard of it yet: between this look and the end of our side are a few microseconds.
+    fn end(&self) -> Poll<io::Result<()>> {
+        if self.inner.has_unread() {
+            // The runtime will hear of it.
+            self.activity.leave();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Notes what became of a write.
     fn wrote<R>(&self, poll: Poll<R>) -> Poll<R> {
         self.activity.wrote(poll.is_ready());
@@ -310,7 +407,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl AsyncWrite for Watched {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let poll = Pin::new(&mut this.inner).poll_write(context, bytes);
@@ -356,7 +453,7 @@ mod tests {
     fn each_phase_has_its_limit() {
         let second = Duration::from_secs(1);
         let limits = |idle, head| Limits { idle, head, ..Limits::default() };
-        let activity = Activity::new();
+        let activity = Activity::new(&Arc::default());
         assert_eq!(activity.watch(&limits(second, Duration::ZERO)), Watch::Expired, "nothing comes");
         assert_eq!(
             activity.watch(&limits(Duration::ZERO, second)),
@@ -378,7 +475,7 @@ mod tests {
     fn an_answer_that_is_not_taken_has_the_routes_limit_or_that_of_idleness() {
         let second = Duration::from_secs(1);
         let limits = |idle| Limits { idle, head: second, ..Limits::default() };
-        let activity = Activity::new();
+        let activity = Activity::new(&Arc::default());
         let serving = activity.serve(None);
         activity.wrote(false);
         assert_eq!(activity.watch(&limits(Duration::ZERO)), Watch::Stuck);
@@ -408,7 +505,7 @@ mod tests {
             // The end of a body that is as long as was said looks like anything.
             (Some(5), true, false),
         ] {
-            let activity = Activity::new();
+            let activity = Activity::new(&Arc::default());
             activity.read(within);
             drop(activity.serve(body));
             assert_eq!(activity.watch(&limits) == Watch::Expired, is_head, "{body:?} {within}");

@@ -17,11 +17,11 @@ use super::door::Door;
 use super::listener::{Acceptor, Bound, ConnectionLimit};
 use super::settings::Limits;
 use super::stream::{Parked, Socket};
-use super::watched::Activity;
+use super::watched::{Activity, FAREWELL};
 use crate::ca::Ca;
 use crate::clock::Now;
 use crate::forward::Forward;
-use crate::life::{Drain, DrainSignal, Stock, Taken, contained};
+use crate::life::{Drain, DrainSignal, Ledger, Stock, Taken, contained};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::outbound::{Destinations, Outbound, SWEEP};
@@ -59,6 +59,7 @@ pub struct Worker {
     orders: mpsc::UnboundedSender<Order>,
     load: Arc<AtomicUsize>,
     drain: DrainSignal,
+    ledger: Arc<Ledger>,
     /// Dropped, it ends the worker.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -110,11 +111,13 @@ impl Worker {
         // The runtime may not leave its thread, so the thread says whether there is one.
         let (tell, begun) = std::sync::mpsc::sync_channel(1);
         let drain = seed.drain.clone();
+        let ledger = Arc::new(Ledger::default());
+        let book = Arc::clone(&ledger);
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
-                    runtime.block_on(live(seed, own, limit, told, stopped));
+                    runtime.block_on(live(seed, own, limit, told, stopped, book));
                 }
                 Err(error) => {
                     let _ = tell.send(Err(error));
@@ -122,7 +125,12 @@ impl Worker {
             }
         })?;
         begun.recv().map_err(io::Error::other)??;
-        Ok(Self { orders, load: Arc::default(), drain, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { orders, load: Arc::default(), drain, ledger, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What the drain found under way on it; how much of that was cut off can be read when it has ended.
+    pub fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
     }
 
     /// How many connections it carries that were handed to it.
@@ -167,28 +175,30 @@ impl Drop for Worker {
 struct World {
     current: Rc<Current>,
     drain: DrainSignal,
+    ledger: Arc<Ledger>,
     observer: Observer,
 }
 
 impl World {
     /// `drain` is held from before the connection's task first runs: the end must not come in between.
     fn carry(self: &Rc<Self>, socket: Socket, door: &Arc<Door>, drain: Drain, held: impl Sized + 'static) {
-        let (world, door, activity) = (Rc::clone(self), Arc::clone(door), Activity::new());
+        let (world, door, activity) = (Rc::clone(self), Arc::clone(door), Activity::new(&self.ledger));
         let visit = door.visit();
         tokio::task::spawn_local(async move {
             let World { current, observer, .. } = &*world;
             let serving = async {
                 let terms = Rc::clone(&current.get().terms);
                 let patience = terms.limits.first_byte();
-                let mut opened = door.open(socket, patience, observer).await;
                 let (mut activity, mut drain) = (activity, drain);
+                let mut opened = in_time(&mut drain, door.open(socket, patience, observer)).await;
                 while let Some((stream, arrival)) = opened.take() {
                     let serving = connection::serve(stream, arrival, activity, current, &terms, observer, &mut drain);
                     let Some(Encrypted { bare, intercepted, arrival }) = serving.await else { break };
                     // The one of the routes that decided about the CONNECT, or of later ones.
                     let Some(ca) = current.get().ca.clone() else { break };
-                    opened = bare.decrypt(intercepted, &arrival, &ca, patience, &door, observer).await;
-                    activity = Activity::new();
+                    let decrypted = bare.decrypt(intercepted, &arrival, &ca, patience, &door, observer);
+                    opened = in_time(&mut drain, decrypted).await;
+                    activity = Activity::new(&world.ledger);
                 }
             };
             if contained(pin!(serving)).await.is_none() {
@@ -199,12 +209,22 @@ impl World {
     }
 }
 
+/// A handshake, unless the drain begins and it takes longer than a connection may then that says nothing.
+async fn in_time<T>(drain: &mut Drain, handshake: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::select! {
+        biased;
+        opened = handshake => opened,
+        () = drain.draining_for(FAREWELL) => None,
+    }
+}
+
 async fn live(
     seed: Seed,
     own: Vec<Bound>,
     limit: ConnectionLimit,
     mut orders: mpsc::UnboundedReceiver<Order>,
     stopped: oneshot::Receiver<()>,
+    ledger: Arc<Ledger>,
 ) {
     let Seed { live, observer, via, upstreams, drain, control } = seed;
     let Live { routes, destinations, tracing, .. } = Live::clone(&live);
@@ -212,7 +232,7 @@ async fn live(
     let forward = Forward { routes, outbound, observer: observer.clone(), via, tracing, clock: Now::read };
     let current = Rc::new(Current::new(&live, forward));
     drop(live);
-    let world = Rc::new(World { current: Rc::clone(&current), drain, observer: observer.clone() });
+    let world = Rc::new(World { current: Rc::clone(&current), drain, ledger, observer: observer.clone() });
     tokio::task::spawn_local(async move {
         loop {
             current.get().forward.outbound.tend();
@@ -254,6 +274,7 @@ async fn live(
         // An error is the drop that ends it.
         _ = stopped => {}
     }
+    world.ledger.begin_to_cut();
 }
 
 #[cfg(test)]
@@ -266,7 +287,14 @@ mod tests {
     async fn a_connection_is_something_to_finish_from_when_it_is_handed_over() {
         let (orders, mut handed) = mpsc::unbounded_channel();
         let drain = DrainSignal::default();
-        let worker = Worker { orders, load: Arc::default(), drain: drain.clone(), stop: None, thread: None };
+        let worker = Worker {
+            orders,
+            load: Arc::default(),
+            drain: drain.clone(),
+            ledger: Arc::default(),
+            stop: None,
+            thread: None,
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = Socket::Tcp(tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
         let settings =

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::log::Level;
 use super::reason::Reason;
+use crate::life::UnderWay;
 use crate::secret::Fingerprint;
 
 /// What happened. Names of tokens, routes and listeners come from the configuration.
@@ -33,9 +34,13 @@ pub enum Event<'a> {
     Ready,
     Draining {
         signal: &'a str,
+        /// Of apps, and open.
+        connections: usize,
     },
     Stopped {
-        cut_off: usize,
+        /// When the drain began.
+        found: UnderWay,
+        cut: UnderWay,
     },
     TokenAsked {
         token: &'a str,
@@ -311,6 +316,21 @@ pub struct Line {
     pub fields: Vec<(&'static str, Value)>,
 }
 
+/// So many of each kind, in words.
+fn counted(under_way: UnderWay) -> String {
+    let UnderWay { requests, websockets, tunnels } = under_way;
+    let kinds = [(requests, "request"), (websockets, "WebSocket"), (tunnels, "tunnel")];
+    let words: Vec<_> = kinds
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, kind)| if number == 1 { format!("1 {kind}") } else { format!("{number} {kind}s") })
+        .collect();
+    match &words[..] {
+        [first, second, third] => format!("{first}, {second} and {third}"),
+        others => others.join(" and "),
+    }
+}
+
 impl Event<'_> {
     pub fn level(&self) -> Level {
         match self {
@@ -369,17 +389,23 @@ impl Event<'_> {
                 vec![("address", address.to_string().into()), ("error", (*error).into())],
             ),
             Self::Ready => ("ready", "ready: every required token has been held once".into(), vec![]),
-            Self::Draining { signal } => {
-                ("draining", format!("{signal}: finishing what is in flight"), vec![("signal", (*signal).into())])
-            }
-            Self::Stopped { cut_off } => (
-                "stopped",
-                match cut_off {
-                    0 => "stopped; every exchange was finished".to_owned(),
-                    1 => "stopped; 1 connection was cut off".to_owned(),
-                    more => format!("stopped; {more} connections were cut off"),
+            Self::Draining { signal, connections } => (
+                "draining",
+                match connections {
+                    1 => format!("{signal}: finishing what is in flight, on 1 connection"),
+                    more => format!("{signal}: finishing what is in flight, on {more} connections"),
                 },
-                vec![("cut_off", (*cut_off).into())],
+                vec![("signal", (*signal).into()), ("connections", (*connections).into())],
+            ),
+            Self::Stopped { found, cut } => (
+                "stopped",
+                match (found.all(), cut.all()) {
+                    (0, 0) => "stopped; every exchange was finished".to_owned(),
+                    (_, 0) => format!("stopped; every exchange was finished: {}", counted(*found)),
+                    (_, 1) => format!("stopped; {} was cut off", counted(*cut)),
+                    (_, _) => format!("stopped; {} were cut off", counted(*cut)),
+                },
+                vec![("in_flight", found.all().into()), ("cut_off", cut.all().into())],
             ),
             Self::TokenAsked { token, credential, why } => (
                 "token_asked",

@@ -22,9 +22,17 @@ fn every(mut see: impl FnMut(Event<'_>)) {
         error: "Cannot assign requested address (os error 99)",
     });
     see(Event::Ready);
-    see(Event::Draining { signal: "SIGTERM" });
-    for cut_off in [0, 1, 3] {
-        see(Event::Stopped { cut_off });
+    for connections in [1, 3] {
+        see(Event::Draining { signal: "SIGTERM", connections });
+    }
+    let under_way = |requests, websockets, tunnels| UnderWay { requests, websockets, tunnels };
+    for (found, cut) in [
+        (under_way(0, 0, 0), under_way(0, 0, 0)),
+        (under_way(7, 2, 1), under_way(0, 0, 0)),
+        (under_way(7, 2, 1), under_way(1, 0, 0)),
+        (under_way(7, 2, 1), under_way(0, 2, 1)),
+    ] {
+        see(Event::Stopped { found, cut });
     }
     see(Event::TokenAsked { token: "orders", credential: "reports", why: "a planned renewal" });
     for recovered in [None, Some((4, seconds(123)))] {

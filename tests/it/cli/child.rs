@@ -24,7 +24,7 @@ pub(crate) struct Child {
 
 /// How it ended and all that it said.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     /// `None` when a signal ended it.
     pub(super) code: Option<i32>,
     pub(super) out: String,
@@ -122,7 +122,7 @@ impl Child {
     }
 
     /// Waits for its end, by itself. What it said holds no secret and no token.
-    pub(super) async fn ended(self) -> Ended {
+    pub(crate) async fn ended(self) -> Ended {
         let ended = self.ended_with_token().await;
         ended.is_clean();
         ended
@@ -157,13 +157,13 @@ impl Drop for Child {
 
 impl Ended {
     /// The exit code, or a failure that shows everything.
-    pub(super) fn with(self, code: i32) -> Self {
+    pub(crate) fn with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }
 
     /// Standard error holds each of these.
-    pub(super) fn says(self, texts: &[&str]) -> Self {
+    pub(crate) fn says(self, texts: &[&str]) -> Self {
         for text in texts {
             assert!(self.err.contains(text), "no {text:?} in {}", self.err);
         }

@@ -49,7 +49,7 @@ async fn a_second_signal_ends_it_at_once() {
         child.signal(Signal::TERM);
         child.until_err("\"event\":\"draining\"").await;
         child.signal(Signal::INT);
-        child.ended().await.with(0).says(&["1 connection was cut off"]);
+        child.ended().await.with(0).says(&["1 request was cut off"]);
     }
 }
 

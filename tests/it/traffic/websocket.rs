@@ -525,12 +525,120 @@ async fn an_app_that_leaves_before_the_answer_takes_the_upstream_with_it() {
     assert!(has_ended(&mut api).await);
 }
 
+/// A frame, with a mask of `0xFF` from a client.
+fn frame(first: u8, is_clients: bool, payload: &[u8]) -> Vec<u8> {
+    let length = match payload.len() {
+        short @ 0..=125 => vec![u8::try_from(short).unwrap()],
+        long => [&[126], &u16::try_from(long).unwrap().to_be_bytes()[..]].concat(),
+    };
+    let mask = if is_clients { 0xFF } else { 0 };
+    let mut frame = [&[first][..], &length].concat();
+    if is_clients {
+        frame[1] |= 0x80;
+        frame.extend([mask; 4]);
+    }
+    frame.extend(payload.iter().map(|byte| byte ^ mask));
+    frame
+}
+
+async fn send(stream: &mut TcpStream, bytes: &[u8]) {
+    in_time(stream.write_all(bytes)).await.unwrap();
+}
+
+async fn hears(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut heard = vec![0; bytes.len()];
+    in_time(stream.read_exact(&mut heard)).await.unwrap();
+    assert!(heard == bytes, "{} and not {}", heard.escape_ascii(), bytes.escape_ascii());
+}
+
+/// "Going away", for a client.
+const FAREWELL: [u8; 4] = [0x88, 2, 0x03, 0xE9];
+
+/// The same for a server, with whatever mask.
+async fn hears_farewell(stream: &mut TcpStream) {
+    let mut heard = [0; 8];
+    in_time(stream.read_exact(&mut heard)).await.unwrap();
+    let [first, second, a, b, _, _, x, y] = heard;
+    assert_eq!([first, second & 0x7F, x ^ a, y ^ b], FAREWELL, "{heard:x?}");
+    assert_eq!(second & 0x80, 0x80, "a client masks what it says");
+}
+
+#[tokio::test]
+async fn at_the_end_both_sides_are_told_to_close_where_a_message_ends() {
+    for workers in [1, 2] {
+        let (rig, upstream) = rig_with_top(&format!("workers: {workers}\nshutdown: {{timeout: 1h}}")).await;
+        let (mut app, mut api) = opened(&rig, &upstream).await;
+        let large = vec![b'x'; 60_000];
+        for (frame, is_apps) in [
+            (frame(0x82, true, &large), true),
+            (frame(0x82, false, &large), false),
+            // The first half of a message, compressed; and half of a frame.
+            (frame(0x41, true, b"hel"), true),
+            (frame(0x82, false, &large)[..9].to_vec(), false),
+        ] {
+            let (from, to) = if is_apps { (&mut app, &mut api) } else { (&mut api, &mut app) };
+            tokio::join!(send(from, &frame), hears(to, &frame));
+        }
+        let Rig { proxy, provider, api: _api, .. } = rig;
+        let said = proxy.log();
+        let address = proxy.address;
+        let ended = tokio::spawn(proxy.end());
+        while TcpStream::connect(address).await.is_ok() {
+            moment(5).await;
+        }
+        // All of the message that is on its way comes first, and what belongs between its frames.
+        for rest in [frame(0x89, true, b"?"), frame(0x80, true, b"lo")] {
+            send(&mut app, &rest).await;
+            hears(&mut api, &rest).await;
+        }
+        hears_farewell(&mut api).await;
+        // With what is no more to be passed on right behind.
+        send(&mut api, &[&frame(0x82, false, &large)[9..], &frame(0x81, false, b"more")].concat()).await;
+        hears(&mut app, &frame(0x82, false, &large)[9..]).await;
+        hears(&mut app, &FAREWELL).await;
+        send(&mut api, &frame(0x88, false, &FAREWELL[2..])).await;
+        send(&mut app, &[frame(0x81, true, b"more"), frame(0x88, true, &FAREWELL[2..])].concat()).await;
+        assert!(has_ended(&mut app).await && has_ended(&mut api).await);
+        assert_eq!(in_time(ended).await.unwrap().cut_off, 0);
+        let said = said.lock().unwrap().clone();
+        assert!(said.contains("every exchange was finished: 1 WebSocket"), "{said}");
+        drop(provider);
+    }
+}
+
+#[tokio::test]
+async fn a_farewell_of_their_own_is_not_said_twice() {
+    let (rig, upstream) = rig_with_top("shutdown: {timeout: 1h}").await;
+    let (mut app, mut api) = opened(&rig, &upstream).await;
+    let (mut deaf, mut dumb) = opened(&rig, &upstream).await;
+    let own = frame(0x88, true, &1000_u16.to_be_bytes());
+    send(&mut app, &own).await;
+    hears(&mut api, &own).await;
+    let ended = tokio::spawn(rig.proxy.end());
+    // The app's crosses ours, and so does the API's answer to it.
+    hears(&mut app, &FAREWELL).await;
+    send(&mut api, &frame(0x88, false, &1000_u16.to_be_bytes())).await;
+    assert!(has_ended(&mut app).await && has_ended(&mut api).await);
+    // Whoever does not answer is not waited for until the timeout.
+    hears(&mut deaf, &FAREWELL).await;
+    hears_farewell(&mut dumb).await;
+    assert!(has_ended(&mut deaf).await && has_ended(&mut dumb).await);
+    assert_eq!(in_time(ended).await.unwrap().cut_off, 0);
+}
+
+/// What they say is no WebSocket's, so that there is no place between two messages.
 #[tokio::test]
 async fn a_drain_waits_for_it_and_then_cuts_it_off() {
     for top in ["shutdown: {timeout: 300ms}", "workers: 2\nshutdown: {timeout: 300ms}"] {
         let (rig, upstream) = rig_with_top(top).await;
         let (mut app, mut api) = opened(&rig, &upstream).await;
         let (mut done, mut other) = opened(&rig, &upstream).await;
+        for (one, two) in [(&mut app, &mut api), (&mut done, &mut other)] {
+            say(one, "hello").await;
+            assert_eq!(hear(two, 5).await, "hello");
+            say(two, "hello").await;
+            assert_eq!(hear(one, 5).await, "hello");
+        }
         let Rig { proxy, provider, api: _api, .. } = rig;
         let said = proxy.log();
         let ended = tokio::spawn(proxy.end());
