@@ -74,7 +74,8 @@ async fn hear(number: u64, response: ResponseFuture, books: Arc<Books>) {
             books.answered(number);
         }
         // RFC 9113, 6.8: a GOAWAY in good order names the last stream that was looked at. This is none of those, and the
-        // API's log is asked whether that is true.
+        // API's log is asked whether that is true. It happens where this process is slow: h2 acknowledges a GOAWAY first,
+        // and then sends the requests that it was given before.
         Err(error) if error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR) => {
             books.late();
         }

@@ -154,8 +154,8 @@ async fn hold<F: Future<Output = ()> + Send + 'static>(what: &str, clients: impl
     let lost = books.lost.lock().unwrap();
     report(&format!(
         "{what}: {rounds} SIGTERMs at {:.0} requests a second: {} sent, {} answered, {} lost, {unanswered} asked and not \
-         answered; {} behind the end of their connection, {} connects found nobody; ended in {:.2} s on average, {:.2} s \
-         at most; {:.1} s",
+         answered; {} behind the end of their connection or told to be unprocessed, {} connects found nobody; ended in \
+         {:.2} s on average, {:.2} s at most; {:.1} s",
         sum(&rates) / rates.len() as f64,
         books.sent.load(Ordering::Relaxed),
         answered.len(),
