@@ -368,3 +368,30 @@ async fn callers_come_and_keep_their_passwords() {
     stage.put(&with(rig, &["two"])).await;
     assert_eq!((status("one:first").await, status("two:third").await), (401, 200));
 }
+
+/// Apps read what they trust once: an authority that is made anew would be a stranger to those that run.
+#[tokio::test]
+async fn another_host_to_intercept_needs_a_restart_and_one_that_is_known_does_not() {
+    let with = |rig: &Rig, hosts: &[&str]| {
+        let folder = rig.folder.path("ca").display().to_string();
+        let own = |host: &&str| {
+            format!(
+                "  - {{name: {host}, match: {{path: /{host}}}, upstream: 'https://{host}', token: main, intercept: true}}\n"
+            )
+        };
+        let own: String = hosts.iter().map(own).collect();
+        format!("{}{own}intercept: {{ca_dir: '{folder}'}}\n", routes(rig, &["x"]))
+    };
+    let stage = Stage::new(|rig| with(rig, &[])).await;
+    let rig = &stage.rig;
+    stage.put(&with(rig, &["one.test", "two.test"])).await;
+    rig.proxy.until_said("reloaded; routes: +one.test +two.test; also intercept").await;
+    let pem = std::fs::read(rig.folder.path("ca/ca.pem")).unwrap();
+    stage.put(&with(rig, &["two.test"])).await;
+    stage.put(&with(rig, &["two.test", "one.test"])).await;
+    let line = stage.refused(&with(rig, &["two.test", "three.test"])).await;
+    assert!(line.contains("the local authority that is in use is for other hosts"), "{line}");
+    assert_eq!(std::fs::read(rig.folder.path("ca/ca.pem")).unwrap(), pem, "apps trust it still");
+    let elsewhere = with(rig, &["two.test", "one.test"]).replace("/ca'", "/other'");
+    assert!(stage.refused(&elsewhere).await.contains("`intercept.ca_dir` cannot change"));
+}
