@@ -136,7 +136,8 @@ impl Failure {
             },
             Self::OwnCredential => Row {
                 told: told(
-                    "the app sends a credential of its own, and the route says `authorization: reject`; take it out of the                      app, or let `authorization: replace` drop it",
+                    "the app sends a credential of its own, and the route says `authorization: reject`; take it out of \
+                     the app, or let `authorization: replace` drop it",
                 ),
                 ..row(
                     S::FORBIDDEN,
@@ -441,5 +442,43 @@ impl Failure {
 impl From<NoToken> for Failure {
     fn from(missing: NoToken) -> Self {
         Self::NoToken(missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A text that is broken off in the source has no indentation in it.
+    #[test]
+    fn what_is_told_is_one_sentence_without_gaps() {
+        let missing = NoToken { token: "main".into(), retry_after: SOON };
+        for failure in [
+            Failure::BadRequest("it is malformed"),
+            Failure::AmbiguousHost("two of them"),
+            Failure::BadPath("dots"),
+            Failure::HostNotOurs,
+            Failure::WebOrigin,
+            Failure::OwnCredential,
+            Failure::CallerUnknown { header: header::AUTHORIZATION },
+            Failure::CallerUnknown { header: header::PROXY_AUTHORIZATION },
+            Failure::NotAllowed("no rule"),
+            Failure::NoRoute,
+            Failure::Foreign,
+            Failure::NoTunnel("no tunnel"),
+            Failure::NoToken(missing),
+            Failure::Upstream(Fault::Overloaded),
+            Failure::Upstream(Fault::Loop),
+            Failure::Unanswered,
+            Failure::BadUpstream("no HTTP"),
+            Failure::Overloaded(Full::Queue),
+            Failure::Overloaded(Full::Late),
+            Failure::Internal,
+        ] {
+            let row = failure.row();
+            for text in [Some(row.title), Some(&*row.detail), row.told.as_deref()].into_iter().flatten() {
+                assert!(!text.contains("  ") && !text.contains('\n'), "{text:?}");
+            }
+        }
     }
 }
