@@ -16,6 +16,7 @@ use super::way::{self, Place};
 use super::{Failed, Round, clock};
 use crate::outbound::{AddressGuard, Destinations};
 use crate::rules::{RouteId, RouteSettings};
+use crate::secret::Secret;
 use crate::wire::authority::Authority;
 use crate::wire::challenge::{Item, items};
 use crate::wire::fault::{Fault, TlsFault};
@@ -101,7 +102,7 @@ fn judge(round: &mut Round<'_>, begun: Begun, asked: &Asked<'_>) {
     let (status, report) = (head.status, &mut *round.report);
     let http = if *version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
     let answered = format!("the API answers {} by {http}", status.as_u16());
-    let challenge = Challenge::of(&head.headers);
+    let challenge = Challenge::of(&head.headers, token.map(|token| &token.token));
     let says = token.and_then(|token| token.says.as_deref());
     let says =
         says.map_or_else(|| "it is opaque, so the API has to ask the provider about it".to_owned(), str::to_owned);
@@ -230,7 +231,8 @@ struct Challenge {
 }
 
 impl Challenge {
-    fn of(headers: &HeaderMap) -> Self {
+    /// `token` is what the request carried: an API may repeat it.
+    fn of(headers: &HeaderMap, token: Option<&Secret<String>>) -> Self {
         let (mut found, mut basic, mut other) = (Self::default(), false, false);
         for line in headers.get_all(header::WWW_AUTHENTICATE) {
             for item in items(&String::from_utf8_lossy(line.as_bytes())) {
@@ -244,7 +246,10 @@ impl Challenge {
                             "scope" => &mut found.scope,
                             _ => continue,
                         };
-                        place.get_or_insert_with(|| value.to_owned());
+                        place.get_or_insert_with(|| match token {
+                            Some(token) => without(value, token.expose()),
+                            None => value.to_owned(),
+                        });
                     }
                 }
             }
@@ -254,5 +259,53 @@ impl Challenge {
 
     fn is(&self, error: &str) -> bool {
         self.error.as_deref().is_some_and(|one| one.eq_ignore_ascii_case(error))
+    }
+}
+
+/// The beginning of a text, without the token or pieces of it: "the token eyJ… has expired" is what some APIs say, and what
+/// doctor prints is sent around.
+fn without(text: &str, token: &str) -> String {
+    /// No more than this is shown anyway.
+    const MOST: usize = 300;
+    /// Shorter pieces are words, and give nothing away.
+    const PIECE: usize = 12;
+    let text: Vec<char> = text.chars().take(MOST).collect();
+    let is_its = |piece: &[char]| token.contains(&piece.iter().collect::<String>());
+    let piece = PIECE.min(token.chars().count()).max(1);
+    let (mut told, mut rest) = (String::new(), &text[..]);
+    while let Some((first, behind)) = rest.split_first() {
+        if rest.len() < piece || !is_its(&rest[..piece]) {
+            told.push(*first);
+            rest = behind;
+            continue;
+        }
+        let end = (piece..=rest.len()).take_while(|end| is_its(&rest[..*end])).last().unwrap_or(piece);
+        told.push_str("[token]");
+        rest = &rest[end..];
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_an_api_repeats_is_left_out_and_so_is_a_part_of_it() {
+        const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhIn0.c2lnbmF0dXJl";
+        for (text, expected) in [
+            ("no audience", "no audience"),
+            (TOKEN, "[token]"),
+            (&format!("the token {TOKEN} has expired"), "the token [token] has expired"),
+            (&format!("t={}, cut", &TOKEN[..20]), "t=[token], cut"),
+            (&format!("{}...{}", &TOKEN[..14], &TOKEN[30..]), "[token]...[token]"),
+            (&format!("\u{e9}{TOKEN}\u{e9}"), "\u{e9}[token]\u{e9}"),
+            ("https://graph.example.com/User.Read", "https://graph.example.com/User.Read"),
+        ] {
+            assert_eq!(without(text, TOKEN), expected);
+        }
+        assert_eq!(without("the token s3 is old", "s3"), "the token [token] is old");
+        assert_eq!(without(&"x".repeat(100_000), TOKEN).len(), 300);
+        assert_eq!(without("", "") + &without("a", ""), "a");
     }
 }

@@ -509,6 +509,27 @@ async fn an_api_that_does_not_take_the_token() {
 }
 
 #[tokio::test]
+async fn an_api_that_repeats_the_token_has_it_not_printed() {
+    let stage = Stage::new().await;
+    stage.provider.script().always(Answer::edit(|answer| {
+        answer.insert("access_token".into(), "opaque-canary-token-of-36-characters".into());
+    }));
+    for challenge in [
+        "Bearer error=\"invalid_token\", error_description=\"opaque-canary-token-of-36-characters is unknown\"",
+        "Bearer error_description=\"unknown: opaque-canary-token-o\"",
+        "Bearer error=insufficient_scope, scope=\"opaque-canary-token-of-36-characters\"",
+    ] {
+        stage.api.script().always(Answer::status(401).header("www-authenticate", challenge));
+        for json in [&[][..], &["--json"]] {
+            let file = stage.file();
+            let ended = bearerd(&[&["doctor", "--config", &file], json].concat(), &[]).await.with(1);
+            assert!(ended.out.contains("[token]"), "{ended:#?}");
+            assert!(!ended.out.contains("canary") && !ended.err.contains("canary"), "{ended:#?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_request_keeps_to_the_routes_rules() {
     let stage = Stage::new().await;
     let allowed = |rules: &str| {
