@@ -21,5 +21,5 @@ pub mod worker;
 pub use door::Door;
 pub use listener::{Acceptor, Address, Bound, ConnectionLimit, Listener};
 pub use settings::{Limits, ListenAddress, ListenSettings, UnixSocket};
-pub use unix::owners;
+pub use unix::{answers, owners};
 pub use worker::{Live, Worker};

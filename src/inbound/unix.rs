@@ -86,7 +86,10 @@ fn clear(path: &Path) -> Result<(), BindFault> {
 }
 
 /// Whether somebody listens. Never waits: one whose queue is full listens all the same.
-fn answers(path: &Path) -> Result<bool, BindFault> {
+///
+/// # Errors
+/// Who asks may not know.
+pub fn answers(path: &Path) -> Result<bool, BindFault> {
     let asking = socket(AddressFamily::UNIX, SocketType::STREAM, None).map_err(io::Error::from)?;
     ioctl_fionbio(&asking, true).map_err(io::Error::from)?;
     match connect(&asking, &SocketAddrUnix::new(path).map_err(io::Error::from)?) {

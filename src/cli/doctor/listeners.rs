@@ -2,13 +2,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::Round;
 use super::report::{Begun, Report, begin};
 use crate::cli::health;
-use crate::inbound::{ListenAddress, ListenSettings, UnixSocket, owners};
+use crate::inbound::{ListenAddress, ListenSettings, UnixSocket, answers, owners};
 use crate::outbound::AddressGuard;
 
 /// An instance on the same machine answers at once.
@@ -104,21 +103,27 @@ fn by_unix(report: &mut Report, begun: Begun, socket: &UnixSocket, runs: bool) {
         return;
     }
     match socket.path.symlink_metadata() {
-        Ok(there) if !std::os::unix::fs::FileTypeExt::is_socket(&there.file_type()) => {
+        // That the folder takes it, the configuration's check has seen.
+        Err(_) => return report.ok(begun, "free"),
+        Ok(there) if std::os::unix::fs::FileTypeExt::is_socket(&there.file_type()) => {}
+        Ok(_) => {
             let cure = "move it away, or choose another path for the socket";
             report.fail(begun, "something is there that is no socket", cure);
+            return;
         }
-        Ok(_) if UnixStream::connect(&socket.path).is_ok() => match runs {
-            true => report.ok(begun, OURS),
-            false => {
-                let cure = format!(
-                    "`ss -lxp src {}` shows whose it is: end that, or choose another path",
-                    socket.path.display()
-                );
-                report.fail(begun, "another program listens there", cure);
-            }
-        },
-        // What a dead process left is replaced; and that the folder takes it, the configuration's check has seen.
-        Ok(_) | Err(_) => report.ok(begun, "free"),
+    }
+    match answers(&socket.path) {
+        Ok(true) if runs => report.ok(begun, OURS),
+        Ok(true) => {
+            let cure =
+                format!("`ss -lxp src {}` shows whose it is: end that, or choose another path", socket.path.display());
+            report.fail(begun, "another program listens there", cure);
+        }
+        // What a dead process left is replaced.
+        Ok(false) => report.ok(begun, "free"),
+        Err(fault) => {
+            let cure = "run doctor as bearerd's user; if that may not look either, choose another path";
+            report.fail(begun, fault.to_string(), cure);
+        }
     }
 }

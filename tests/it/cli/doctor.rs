@@ -6,6 +6,8 @@ use bearerd::demo::answer::Answer;
 use bearerd::demo::api::{self, Api};
 use bearerd::demo::certs::Ca;
 use bearerd::demo::steps::Step;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -605,6 +607,28 @@ async fn a_unix_socket_needs_a_folder() {
     says(&doctor(&stage).await.with(0), "ok", "listener", &["app.sock: free"]);
     std::fs::write(format!("{at}/app.sock"), "").unwrap();
     says(&doctor(&stage).await.with(1), "FAIL", "listener", &["no socket", "choose another path"]);
+}
+
+/// A blocking connect waits until somebody accepts.
+#[tokio::test]
+async fn a_program_that_listens_and_does_not_accept_keeps_doctor_not_waiting() {
+    let stage = Stage::new().await;
+    let at = stage.at("app.sock");
+    change(&stage, "listen: [127.0.0.1:0]", &format!("listen: ['unix:{at}']"));
+    let address = SocketAddrUnix::new(&at).unwrap();
+    let new = || socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+    let busy = new();
+    bind(&busy, &address).unwrap();
+    listen(&busy, 0).unwrap();
+    let mut waiting = Vec::new();
+    let full = loop {
+        waiting.push(new());
+        if let Err(error) = connect(waiting.last().unwrap(), &address) {
+            break error;
+        }
+    };
+    assert_eq!(full, Errno::AGAIN);
+    says(&doctor(&stage).await.with(1), "FAIL", "listener", &["another program listens there"]);
 }
 
 #[tokio::test]
