@@ -377,7 +377,8 @@ impl Event<'_> {
 
     pub fn line(&self) -> Line {
         let (event, message, fields): (_, String, Vec<(&'static str, Value)>) = match self {
-            Self::ConfigWarning { text } => ("config_warning", (*text).to_owned(), vec![]),
+            // On a screen its hint has a line of its own.
+            Self::ConfigWarning { text } => ("config_warning", text.replace("\n  ", "; "), vec![]),
             Self::Listening { name, address, tls } => (
                 "listening",
                 format!("{name} listens on {address}{}", if *tls { ", with TLS" } else { "" }),

@@ -1,5 +1,8 @@
 //! What `run` says: events on standard error, of the level and in the format that were asked for, and nothing else.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -70,6 +73,14 @@ async fn a_warning_of_the_configuration_is_an_event() {
     let line: Value = serde_json::from_str(ended.err.lines().next().unwrap()).unwrap();
     assert_eq!((&line["event"], &line["level"]), (&"config_warning".into(), &"warn".into()));
     assert!(line["message"].as_str().unwrap().contains("did you mean `BEARERD_UPSTREAM`?"), "{line}");
+
+    // One that has a hint is one line as well.
+    std::fs::set_permissions(stage.at("secret"), Permissions::from_mode(0o644)).unwrap();
+    let running = super::stage::Running::of(Child::spawn(&["run", "--config", &stage.file()], &[])).await;
+    let ended = running.child.end_by(Signal::TERM).await.with(0);
+    let line: Value = serde_json::from_str(ended.err.lines().next().unwrap()).unwrap();
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("; hint: ") && !message.contains('\n'), "{line}");
 }
 
 #[tokio::test]
