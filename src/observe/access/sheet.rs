@@ -30,6 +30,9 @@ const PIPE_PAGE: usize = 4 * 1024;
 /// How long a pipe that is full is waited for before somebody asks whether that still makes sense.
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
+/// Why lines are lost that a pipe did not take.
+pub(super) const UNREAD: &str = "nobody reads it";
+
 /// An open access log.
 #[derive(Debug)]
 pub struct Sheet {
@@ -167,7 +170,7 @@ impl Open {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             if self.is_pipe && !self.wait(waits).map_err(|error| (written, error))? {
-                return Err((written, io::Error::other("nobody reads it")));
+                return Err((written, io::Error::other(UNREAD)));
             }
             match self.file.write(rest) {
                 Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
@@ -198,7 +201,8 @@ fn is_unread(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error())
 }
 
-fn count(lines: &[u8]) -> u64 {
+/// Lines in a text.
+pub(super) fn count(lines: &[u8]) -> u64 {
     lines.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 

@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use super::Entry;
-use super::sheet::{Lost, Sheet};
+use super::sheet::{self, Lost, Sheet, UNREAD};
 use crate::observe::event::Event;
 use crate::observe::log::Log;
 
@@ -47,7 +47,8 @@ impl Writer {
         let (queue, entries) = mpsc::sync_channel(ROOM);
         let leaves = Arc::<AtomicBool>::default();
         let (finished, done) = oneshot::channel();
-        let pen = Pen { entries, sheet, losses, leaves: Arc::clone(&leaves), gives_up: Cell::new(None) };
+        let pen =
+            Pen { entries, sheet, losses, leaves: Arc::clone(&leaves), gives_up: Cell::new(None), gave_up: false };
         let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             pen.run();
             // Nobody may wait for it.
@@ -83,6 +84,8 @@ struct Pen {
     leaves: Arc<AtomicBool>,
     /// When a pipe that nobody reads is waited for no longer.
     gives_up: Cell<Option<Instant>>,
+    /// It was not read by then: what is left is lost, and counted while somebody waits to hear of it.
+    gave_up: bool,
 }
 
 impl Pen {
@@ -109,6 +112,9 @@ impl Pen {
     }
 
     fn write(&mut self, lines: &[u8]) {
+        if self.gave_up {
+            return self.losses.lost(sheet::count(lines), UNREAD);
+        }
         let (leaves, gives_up) = (&self.leaves, &self.gives_up);
         let waits = || {
             if !leaves.load(Ordering::Relaxed) {
@@ -121,7 +127,10 @@ impl Pen {
         };
         match self.sheet.write(lines, waits) {
             Ok(()) => self.losses.tell_if_due(),
-            Err(Lost { lines, why }) => self.losses.lost(lines, &why),
+            Err(Lost { lines, why }) => {
+                self.gave_up = self.gives_up.get().is_some_and(|then| Instant::now() >= then);
+                self.losses.lost(lines, &why);
+            }
         }
     }
 }
