@@ -3,11 +3,12 @@
 //! Binds to loopback only. Must never know what is served.
 
 use std::future::{self, Future};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -71,6 +72,10 @@ impl Listener {
     }
 }
 
+/// A program that somebody is starting holds our descriptors, too, until it runs: a port that was closed is in use for so
+/// much longer.
+const HELD: Duration = Duration::from_secs(5);
+
 /// A service and the address where it can be reached, now or again.
 pub(super) struct Host<S> {
     service: Arc<S>,
@@ -113,7 +118,17 @@ impl<S: Service> Host<S> {
 
     pub(super) async fn restart(&self) -> Result<(), Error> {
         self.stop().await;
-        let listener = Listener::bind(self.addr.port())?;
+        let begun = Instant::now();
+        let listener = loop {
+            match Listener::bind(self.addr.port()) {
+                Err(Error::Listen { source, .. })
+                    if source.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < HELD =>
+                {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                bound => break bound?,
+            }
+        };
         let tls = held(&self.tls).clone();
         let server = Server::start(listener.socket, tls, self.http2, self.service.clone(), self.counts.clone());
         *held(&self.server) = Some(server);
