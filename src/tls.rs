@@ -3,8 +3,10 @@
 //! Must never know who dials whom, nor who listens.
 
 pub mod certificate;
+mod named;
 mod noted;
 
+pub use named::named;
 pub use noted::{Noted, noting};
 
 use std::collections::HashMap;

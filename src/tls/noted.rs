@@ -6,13 +6,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::{TlsError, TlsSettings, client_config, crypto, roots};
+use super::named::Verdict;
+use super::{TlsError, TlsSettings, client_config};
 
 /// What a server did in the first handshake with the configuration that came with this.
 #[derive(Debug, Default)]
@@ -40,7 +41,7 @@ impl Noted {
 pub fn noting(settings: &TlsSettings) -> Result<(ClientConfig, Arc<Noted>), TlsError> {
     let mut config = client_config(settings)?;
     let noted = Arc::new(Noted::default());
-    let verdict = WebPkiServerVerifier::builder_with_provider(roots(settings)?, crypto()).build()?;
+    let verdict = Verdict::new(settings)?;
     config.dangerous().set_certificate_verifier(Arc::new(Noting { verdict, noted: Arc::clone(&noted) }));
     let own = Arc::clone(&config.client_auth_cert_resolver);
     config.client_auth_cert_resolver = Arc::new(Asked { own, noted: Arc::clone(&noted) });
@@ -49,7 +50,7 @@ pub fn noting(settings: &TlsSettings) -> Result<(ClientConfig, Arc<Noted>), TlsE
 
 #[derive(Debug)]
 struct Noting {
-    verdict: Arc<WebPkiServerVerifier>,
+    verdict: Verdict,
     noted: Arc<Noted>,
 }
 

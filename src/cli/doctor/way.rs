@@ -367,16 +367,12 @@ fn why_no_tls(fault: Fault, noted: &Noted, place: &Place<'_>) -> (String, String
             format!(
                 "its certificate is for {}, and not for {}",
                 leaf.map_or_else(|| "nobody".to_owned(), names),
-                place.probe.name().to_str()
+                place.tls.server_name.as_ref().unwrap_or(place.probe.name()).to_str()
             ),
-            match place.is_of_a_token() {
-                // The token client checks the URL's own host, whatever else is written.
-                true => "write the host that the certificate is for into `token_url` or `issuer`".to_owned(),
-                false => format!(
-                    "write the host that the certificate is for; if this is the right server under another name, say \
-                     that name in `tls.server_name` of {whose}"
-                ),
-            },
+            format!(
+                "write the host that the certificate is for; if this is the right server under another name, say that \
+                 name in `tls.server_name` of {whose}"
+            ),
         ),
         Fault::Tls(TlsFault::Expired) => {
             let since = match leaf.map(life) {

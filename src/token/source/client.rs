@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::SourceError;
 use crate::secret::Fingerprint;
-use crate::tls::{ClientConfigs, TlsSettings};
+use crate::tls::{ClientConfigs, TlsSettings, named};
 use crate::token::grant::What;
 use crate::token::settings::{Proof, Settings};
 
@@ -89,7 +89,7 @@ fn client(settings: &Settings, tls: rustls::ClientConfig) -> Result<Client, Sour
     let plain = settings.endpoint.issuer().is_some_and(is_plain)
         || settings.endpoint.token_url().is_some_and(|url| is_plain(url.as_str()));
     let mut builder = Client::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(named(tls, &settings.tls)?)
         .no_proxy()
         .redirect(Policy::none())
         .https_only(!plain)

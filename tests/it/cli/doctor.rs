@@ -260,7 +260,7 @@ async fn certificates_that_are_not_believed() {
 
     stage.provider.restart_with(stage.ca.misnamed_server().unwrap()).await.unwrap();
     let ended = doctor(&stage).await.with(1);
-    let texts = ["token main", "is for `somebody-else.invalid`, and not for localhost", "into `token_url` or `issuer`"];
+    let texts = ["token main", "is for `somebody-else.invalid`, and not for localhost", "write the host"];
     says(&ended, "FAIL", "tls", &texts);
 
     stage.provider.restart_with(Ca::new().unwrap().server(&["localhost"]).unwrap()).await.unwrap();
@@ -284,6 +284,20 @@ async fn a_certificate_for_another_name_has_a_cure_that_works() {
     let (before, after) = usual.rsplit_once("ca.pem}").unwrap();
     stage.folder.write("bearerd.yaml", &format!("{before}ca.pem, server_name: somebody-else.invalid}}{after}"));
     doctor(&stage).await.with(0);
+}
+
+#[tokio::test]
+async fn a_providers_certificate_for_another_name_has_the_same_cure() {
+    let stage = Stage::new().await;
+    stage.provider.restart_with(stage.ca.misnamed_server().unwrap()).await.unwrap();
+    let ended = doctor(&stage).await.with(1);
+    says(&ended, "FAIL", "tls", &["token main", "is for `somebody-else.invalid`", "`tls.server_name` of token main"]);
+    for (name, code) in [("another.invalid", 1), ("somebody-else.invalid", 0)] {
+        let named = stage.usual().replacen("ca.pem}", &format!("ca.pem, server_name: {name}}}"), 1);
+        stage.folder.write("bearerd.yaml", &named);
+        doctor(&stage).await.with(code);
+        bearerd(&["token", "--claims", "--config", &stage.file()], &[]).await.with(code);
+    }
 }
 
 #[tokio::test]
