@@ -134,7 +134,9 @@ impl Reloader {
                 // Mending any of them may mend it, and what runs is read from the others.
                 files.extend(watched.iter().cloned());
             }
-            if files != watched {
+            // What was read without waiting for it to settle may go back to what it was, which the watch would take for no
+            // change. Looking once more is enough.
+            if files != watched || why != Cause::Doubt {
                 // The old watch ends first: the new one wakes who looks after both.
                 drop(changed);
                 changed = work.parts.files.watch(seen(&files));
@@ -194,14 +196,24 @@ impl Work {
                 return false;
             }
         };
+        let now = &self.parts.now;
+        let access_log = (now.access_log != compiled.access_log)
+            .then(|| compiled.access_log.as_ref().map(Sheet::open).transpose())
+            .transpose();
+        let access_log = match access_log {
+            Ok(access_log) => access_log,
+            Err(error) => {
+                self.refuse(vec![AppError::from(error).to_string()], cause);
+                self.forget_all_of(&compiled);
+                return false;
+            }
+        };
+        // Nothing refuses it from here on.
         let was_refused = self.refused.take().is_some();
         let changes = Changes::between(&self.parts.now, &compiled);
         if changes.is_empty() {
-            let given_up = self.next.take().map(|next| next.compiled);
-            if let Some(given_up) = &given_up {
-                self.forget_all_of(given_up);
-            }
-            if cause == Cause::Wish || was_refused || given_up.is_some() {
+            let gave_up = self.give_up();
+            if cause == Cause::Wish || was_refused || gave_up {
                 self.parts.observer.tell(&Event::ReloadUnchanged);
                 self.note(ReloadOutcome::Unchanged, None);
             }
@@ -219,16 +231,6 @@ impl Work {
             return true;
         }
         let Reloader { now, files, observer, .. } = &self.parts;
-        let access_log = (now.access_log != compiled.access_log)
-            .then(|| compiled.access_log.as_ref().map(Sheet::open).transpose())
-            .transpose();
-        let access_log = match access_log {
-            Ok(access_log) => access_log,
-            Err(error) => {
-                self.refuse(vec![AppError::from(error).to_string()], cause);
-                return false;
-            }
-        };
         compiled.registry.start(None, observer, files);
         // Before the first of them comes: a password may be a command's to print.
         let passwords = if compiled.shares_clients(now) {
@@ -274,7 +276,18 @@ impl Work {
         }
     }
 
+    /// Leaves a plan that waits; whether there was one.
+    fn give_up(&mut self) -> bool {
+        let given_up = self.next.take().map(|next| next.compiled);
+        if let Some(given_up) = &given_up {
+            self.forget_all_of(given_up);
+        }
+        given_up.is_some()
+    }
+
     fn refuse(&mut self, problems: Vec<String>, cause: Cause) {
+        // It is not what is written any more.
+        self.give_up();
         // That it is wrong in the same way still is no news, unless somebody wants to know.
         if cause != Cause::Wish && self.refused.as_ref() == Some(&problems) {
             return;

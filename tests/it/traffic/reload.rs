@@ -244,6 +244,47 @@ async fn a_bad_configuration_leaves_the_old_one_serving_and_says_so_everywhere()
 }
 
 #[tokio::test]
+async fn a_plan_that_waits_is_given_up_when_what_is_written_is_bad() {
+    let stage = Stage::new(|rig| routes(rig, &["x"])).await;
+    let rig = &stage.rig;
+    let latch = Latch::new();
+    rig.provider.script().push(Answer::edit(|_| {}).held_by(&latch));
+    let asked = rig.provider.count();
+    let other = "tokens:\n  main:\n{main}  other:\n{main}    refresh: {timeout: 20s}\n";
+    stage.write(&(routes(rig, &["x", "y"]) + other)).await;
+    rig.provider.wait_for(asked + 1, PATIENCE).await.unwrap();
+    stage.refused(&(routes(rig, &["x", "y"]) + "workers: many\n")).await;
+    latch.open();
+    let metrics = rig.proxy.page("/metrics").await;
+    assert!(!metrics.text().contains("token=\"other\""), "{}", metrics.text());
+    stage.put(&routes(rig, &["x", "z"])).await;
+    assert_eq!((rig.get("/y").await.status, stage.times(" reloaded; ")), (404, 1));
+}
+
+#[tokio::test]
+async fn what_is_put_back_as_it_was_is_noticed() {
+    let stage = Stage::new(|rig| routes(rig, &["x"])).await;
+    let file = stage.rig.folder.path("bearerd.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    stage.wish.send(()).await.unwrap();
+    stage.rig.proxy.until_said(" not reloaded").await;
+    stage.rig.folder.replace("bearerd.yaml", &text);
+    stage.rig.proxy.until_said("the configuration is the one that is in force").await;
+    assert!(stage.metric("bearerd_config_last_reload_successful 1").await);
+}
+
+#[tokio::test]
+async fn an_access_log_that_cannot_be_written_is_told_once() {
+    let stage = Stage::new(|rig| routes(rig, &["x"])).await;
+    let rig = &stage.rig;
+    let line = stage.refused(&(routes(rig, &["x"]) + "access_log: /nowhere/at/all\n")).await;
+    assert!(line.contains("access_log: `/nowhere/at/all`"), "{line}");
+    stage.put(&routes(rig, &["x", "y"])).await;
+    assert_eq!(stage.times(" not reloaded"), 1, "{}", rig.proxy.said());
+}
+
+#[tokio::test]
 async fn what_cannot_change_is_refused_by_name_and_whole() {
     let stage = Stage::new(|rig| routes(rig, &["x"]) + "listen: [{name: app, address: '127.0.0.1:0'}]\n").await;
     let rig = &stage.rig;
