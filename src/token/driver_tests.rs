@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
@@ -14,7 +14,7 @@ use super::driver::Driver;
 use super::grant::{AskError, Code, Grant, What};
 use super::machine::{Generation, Machine};
 use super::policy::Refresh;
-use super::slot::{Bought, Ear, Reader, Slot};
+use super::slot::{Bought, Driven, Ear, Reader, Slot};
 use super::source::Source;
 use crate::clock::Now;
 use crate::life::Readiness;
@@ -93,6 +93,8 @@ struct Rig {
     rotate: watch::Sender<()>,
     lines: Arc<Mutex<String>>,
     driver: JoinHandle<()>,
+    /// What is gone is not waited for.
+    _driven: Arc<Driven>,
 }
 
 impl Rig {
@@ -135,8 +137,9 @@ impl Rig {
             bought: Bought::default(),
         };
         let driver = tokio::spawn(driver.run());
-        let reader = Reader::new(Arc::clone(&slot), "Bearer", Weak::new());
-        Self { source, reader, slot, observer, readiness, rotate, lines, driver }
+        let driven = Arc::default();
+        let reader = Reader::new(Arc::clone(&slot), "Bearer", Arc::downgrade(&driven));
+        Self { source, _driven: driven, reader, slot, observer, readiness, rotate, lines, driver }
     }
 
     fn asked(&self) -> usize {
