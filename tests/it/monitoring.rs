@@ -35,9 +35,6 @@ fn expressions(value: &Value, found: &mut String) {
     }
 }
 
-/// A program that knows no reloads tells nothing of them, and the rules about them are silent.
-const OPTIONAL: [&str; 1] = ["bearerd_config_"];
-
 #[test]
 fn every_metric_of_the_rules_and_the_dashboard_is_one_of_the_page() {
     // `docs/metrics.md` is held to the program by a test of its own.
@@ -47,8 +44,7 @@ fn every_metric_of_the_rules_and_the_dashboard_is_one_of_the_page() {
     for (file, text) in [("alerts.yaml", read("deploy/prometheus/alerts.yaml")), ("bearerd.json", dashboard)] {
         let used = metrics(&text);
         assert!(used.len() > 15, "{file}: {used:?}");
-        let is_optional = |name: &str| OPTIONAL.iter().any(|part| name.starts_with(part));
-        let unknown: Vec<_> = used.difference(&page).filter(|name| !is_optional(name)).collect();
+        let unknown: Vec<_> = used.difference(&page).collect();
         assert!(unknown.is_empty(), "{file} speaks of {unknown:?}, which docs/metrics.md does not have");
     }
 }
