@@ -67,8 +67,8 @@ const NONE: u64 = u64::MAX;
 
 /// How long a connection stays when it is to end and nothing is under way on it. Whoever is busy makes a request within
 /// that time, is answered, and learns with the answer that it was the last; so what ends without a word are connections
-/// that nobody was about to use (RFC 9112, 9.5). Longer would help only apps that ask less than twice a second, and a process whose apps keep idle
-/// connections takes as long to end, of the two seconds that a kubelet may leave it.
+/// that nobody was about to use (RFC 9112, 9.5). Longer would help only apps that ask less than twice a second, and a
+/// process whose apps keep idle connections takes as long to end, of the two seconds that a kubelet may leave it.
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The same over HTTP/2, where an app is told (GOAWAY) and asked whether it has heard (PING), and the connection ends at
