@@ -63,20 +63,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// The stream of the next request whose end has come; `None` at the end of the connection.
     pub(super) async fn request(&mut self) -> Option<u32> {
         loop {
-            let mut head = [0; 9];
-            self.stream.read_exact(&mut head).await.ok()?;
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-            let (kind, flags) = (head[3], head[4]);
-            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            let mut payload = vec![0; length];
-            self.stream.read_exact(&mut payload).await.ok()?;
-            match kind {
-                SETTINGS if flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]).await,
-                PING if flags & ACK == 0 && self.answers_pings => self.send(PING, ACK, 0, &payload).await,
-                HEADERS | DATA if flags & END_STREAM != 0 => return Some(stream),
-                _ => {}
+            let (kind, flags, stream) = self.frame().await?;
+            if matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 {
+                return Some(stream);
             }
         }
+    }
+
+    /// Waits until all that was sent so far has been read. No request may be on its way.
+    async fn is_read(&mut self) {
+        self.send(PING, 0, 0, &[7; 8]).await;
+        while !matches!(self.frame().await.unwrap(), (PING, flags, _) if flags & ACK != 0) {}
+    }
+
+    /// The kind of the next frame, its flags and its stream. What is to be acknowledged is.
+    async fn frame(&mut self) -> Option<(u8, u8, u32)> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let (kind, flags) = (head[3], head[4]);
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let mut payload = vec![0; length];
+        self.stream.read_exact(&mut payload).await.ok()?;
+        match kind {
+            SETTINGS if flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]).await,
+            PING if flags & ACK == 0 && self.answers_pings => self.send(PING, ACK, 0, &payload).await,
+            _ => {}
+        }
+        Some((kind, flags, stream))
     }
 
     /// 200 without a body.
@@ -207,8 +221,7 @@ async fn a_connection_that_said_goodbye_takes_nothing_new_and_ends_what_it_has()
     let mut frames = next(&upstream).await;
     let stream = frames.request().await.unwrap();
     frames.go_away(stream, NO_ERROR).await;
-    // A sign that it was read: ours is answered behind it.
-    frames.send(PING, 0, 0, &[7; 8]).await;
+    in_time(frames.is_read()).await;
     let new = asks(&rig, POST, "ab").await;
     let mut second = next(&upstream).await;
     let other = second.request().await.unwrap();
