@@ -49,10 +49,20 @@ impl Files {
         Self(groups)
     }
 
-    /// Watches `paths` until the receiver is dropped; it is marked as changed whenever a content did.
+    /// Watches `paths` until the receiver is dropped; it is marked as changed whenever a content did. A file that is gone
+    /// did not change: what it held stays in force.
     pub fn watch(&self, paths: impl IntoIterator<Item = PathBuf>) -> watch::Receiver<()> {
+        self.group(paths, false)
+    }
+
+    /// The same for whoever has to know of a file that is gone, too: one that stays away for 2 s did change.
+    pub fn watch_and_miss(&self, paths: impl IntoIterator<Item = PathBuf>) -> watch::Receiver<()> {
+        self.group(paths, true)
+    }
+
+    fn group(&self, paths: impl IntoIterator<Item = PathBuf>, is_missed: bool) -> watch::Receiver<()> {
         let (changed, receiver) = watch::channel(());
-        let files: Vec<_> = paths.into_iter().map(Watched::new).collect();
+        let files: Vec<_> = paths.into_iter().map(|path| Watched::new(path, is_missed)).collect();
         if !files.is_empty() {
             // An error is the end of the runtime.
             let _ = self.0.send(Group { files, changed });
@@ -233,9 +243,12 @@ struct Watched {
     /// Where something happens if something happens to it.
     directories: Vec<PathBuf>,
     wants_look: bool,
+    /// Whether that it is gone is a change.
+    is_missed: bool,
+    /// `None` if it was not there.
     told: Option<Content>,
     /// What was seen since and is not told yet, and when it was seen first.
-    pending: Option<(Content, Instant)>,
+    pending: Option<(Option<Content>, Instant)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,30 +259,34 @@ struct Content {
 }
 
 impl Watched {
-    fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf, is_missed: bool) -> Self {
         let path = std::path::absolute(&path).unwrap_or(path);
-        Self { told: Content::of(&path), directories: directories(&path), path, wants_look: true, pending: None }
+        let (told, directories) = (Content::of(&path), directories(&path));
+        Self { path, directories, wants_look: true, is_missed, told, pending: None }
     }
 
     /// Whether its content is another than the one that was told about, and settled.
     fn look(&mut self, now: Instant) -> bool {
-        // A file that is gone for a moment is being replaced; what it held stays in force.
-        let Some(content) = Content::of(&self.path) else {
-            self.pending = None;
-            return false;
-        };
-        if self.told.as_ref().is_some_and(|told| told.digest == content.digest) {
-            self.told = Some(content);
+        let content = Content::of(&self.path);
+        // A file that is gone for a moment is being replaced.
+        if content.is_none() && !self.is_missed {
             self.pending = None;
             return false;
         }
-        let swapped = self.told.as_ref().is_none_or(|told| told.inode != content.inode);
+        let digest = |content: &Option<Content>| content.as_ref().map(|content| content.digest);
+        if digest(&self.told) == digest(&content) {
+            self.told = content;
+            self.pending = None;
+            return false;
+        }
+        let inode = |content: &Option<Content>| content.as_ref().map(|content| content.inode);
+        let swapped = content.is_some() && inode(&self.told) != inode(&content);
         let since = match &self.pending {
             Some((pending, since)) if *pending == content => *since,
             Some(_) | None => now,
         };
         if swapped || now >= since + QUIET {
-            self.told = Some(content);
+            self.told = content;
             self.pending = None;
             return true;
         }
@@ -415,6 +432,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_stays_away_is_told_to_whoever_misses_it_and_when_it_is_back() {
+        let directory = Directory::new();
+        let path = directory.0.join("secret");
+        std::fs::write(&path, "one").unwrap();
+        let files = files();
+        let (mut kept, mut missed) = (files.watch([path.clone()]), files.watch_and_miss([path.clone()]));
+
+        // As editors do it: away, and there again.
+        std::fs::rename(&path, directory.0.join("secret~")).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        std::fs::write(&path, "one").unwrap();
+        tokio::time::sleep(QUIET + Duration::from_millis(500)).await;
+        assert!(!missed.has_changed().unwrap(), "it was away for a moment, and holds what it held");
+
+        std::fs::remove_file(&path).unwrap();
+        assert!(told(&mut missed).await >= Duration::from_millis(1_900), "it may come back");
+        assert!(!kept.has_changed().unwrap(), "what it held stays in force");
+        std::fs::write(directory.0.join("next"), "one").unwrap();
+        std::fs::rename(directory.0.join("next"), &path).unwrap();
+        told(&mut missed).await;
+        assert!(!kept.has_changed().unwrap());
+        std::fs::write(directory.0.join("next"), "two").unwrap();
+        std::fs::rename(directory.0.join("next"), &path).unwrap();
+        told(&mut kept).await;
+    }
+
+    #[tokio::test]
     async fn a_directory_that_is_made_anew_is_watched_again() {
         let directory = Directory::new();
         let inner = directory.0.join("inner");
@@ -483,7 +527,7 @@ mod tests {
     fn only_what_happens_where_a_file_is_concerns_it() {
         let directory = Directory::new();
         let root = directory.0.canonicalize().unwrap();
-        let file = Watched::new(root.join("secrets/secret"));
+        let file = Watched::new(root.join("secrets/secret"), false);
         for (place, concerns) in [("", true), ("secrets", true), ("secrets/secret", false), ("../other", false)] {
             let place = if place.is_empty() { root.clone() } else { root.join(place) };
             let touched = Touched { everything: false, places: [place.clone()].into() };

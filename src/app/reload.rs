@@ -107,7 +107,7 @@ impl Reloader {
             watched.clear();
         }
         let mut work = Work { parts: self, next: None, refused: None };
-        let mut changed = work.parts.files.watch(seen(&watched));
+        let mut changed = work.parts.files.watch_and_miss(seen(&watched));
         let mut cause = repeatable.then_some(Cause::Doubt);
         loop {
             let why = match cause.take() {
@@ -139,7 +139,7 @@ impl Reloader {
             if files != watched || why != Cause::Doubt {
                 // The old watch ends first: the new one wakes who looks after both.
                 drop(changed);
-                changed = work.parts.files.watch(seen(&files));
+                changed = work.parts.files.watch_and_miss(seen(&files));
                 watched = files;
                 cause = Some(Cause::Doubt);
             }

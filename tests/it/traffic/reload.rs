@@ -274,6 +274,33 @@ async fn what_is_put_back_as_it_was_is_noticed() {
     assert!(stage.metric("bearerd_config_last_reload_successful 1").await);
 }
 
+/// The next restart would fail, so nobody should have to ask.
+#[tokio::test]
+async fn a_file_that_is_deleted_is_noticed_and_that_it_is_back_too() {
+    let stage = Stage::new(|rig| routes(rig, &["x"])).await;
+    let rig = &stage.rig;
+    let asked = rig.provider.count();
+    for (refusals, name) in ["bearerd.yaml", "secret"].into_iter().enumerate() {
+        let path = rig.folder.path(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        eventually("it is missed", || stage.times(" not reloaded") > refusals).await;
+        let line = rig.proxy.said().lines().rfind(|line| line.contains(" not reloaded")).unwrap().to_owned();
+        assert!(line.contains(name) && line.contains("does not exist"), "{line}");
+        assert!(stage.metric("bearerd_config_last_reload_successful 0").await);
+        let last = stage.status().await["configuration"]["last_reload"].clone();
+        assert_eq!(last["outcome"], "refused");
+        assert!(last["why"].as_str().unwrap().contains("does not exist"), "{last}");
+        assert_eq!(rig.get("/x").await.status, 200);
+        rig.folder.replace(name, &text);
+        let as_it_was = "the configuration is the one that is in force";
+        eventually("it is back", || stage.times(as_it_was) > refusals).await;
+        assert!(stage.metric("bearerd_config_last_reload_successful 1").await);
+    }
+    assert_eq!((stage.times(" not reloaded"), stage.times(": a secret file changed")), (2, 0), "{}", rig.proxy.said());
+    assert_eq!(rig.provider.count(), asked);
+}
+
 #[tokio::test]
 async fn an_access_log_that_cannot_be_written_is_told_once() {
     let stage = Stage::new(|rig| routes(rig, &["x"])).await;
