@@ -212,6 +212,7 @@ pub(super) struct Metrics {
     pub(super) lost_lines: Counter,
     reloads: Family<ReloadLabels, Counter>,
     last_reload: (Gauge, Seconds),
+    reload_waits: Gauge,
 }
 
 impl Metrics {
@@ -228,6 +229,7 @@ impl Metrics {
             lost_lines: Counter::default(),
             reloads: Family::default(),
             last_reload: <(Gauge, Seconds)>::default(),
+            reload_waits: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register_collector(Box::new(metrics.routes.clone()));
@@ -258,6 +260,11 @@ impl Metrics {
             "config_last_reload_successful",
             "0 when the configuration as it is now was refused, and an older one serves",
             metrics.last_reload.0.clone(),
+        );
+        registry.register(
+            "config_waiting",
+            "1 while a configuration that is fine waits for a token, and an older one serves",
+            metrics.reload_waits.clone(),
         );
         registry.register(
             "config_last_reload_timestamp_seconds",
@@ -338,6 +345,7 @@ impl Metrics {
         self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
         self.last_reload.0.set(i64::from(outcome != ReloadOutcome::Refused));
         self.last_reload.1.set(since_1970(at));
+        self.reload_waits.set(i64::from(outcome == ReloadOutcome::Waiting));
     }
 
     pub(super) fn refused(&self, reason: Reason) {

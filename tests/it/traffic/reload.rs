@@ -190,11 +190,13 @@ async fn the_old_token_serves_until_the_new_one_is_there() {
     let last = stage.status().await["configuration"]["last_reload"].clone();
     assert_eq!((&last["outcome"], &last["why"]), (&"waiting".into(), &"it waits for the first token of `main`".into()));
     assert_eq!(rig.proxy.page("/readyz").await.status, 200, "what runs is as ready as it was");
+    assert!(stage.metric("bearerd_config_waiting 1").await);
     latch.open();
     rig.proxy.until_said("reloaded; routes: +y ~x; tokens: ~main").await;
     assert_eq!((app.get("/x").await.status, app.get("/y").await.status), (200, 200));
     assert_ne!(super::last(rig).token_fingerprint, old);
     assert_eq!(rig.provider.count(), asked + 1, "one token request");
+    assert!(stage.metric("bearerd_config_waiting 0").await);
 }
 
 #[tokio::test]
@@ -253,7 +255,9 @@ async fn a_plan_that_waits_is_given_up_when_what_is_written_is_bad() {
     let other = "tokens:\n  main:\n{main}  other:\n{main}    refresh: {timeout: 20s}\n";
     stage.write(&(routes(rig, &["x", "y"]) + other)).await;
     rig.provider.wait_for(asked + 1, PATIENCE).await.unwrap();
+    assert!(stage.metric("bearerd_config_waiting 1").await);
     stage.refused(&(routes(rig, &["x", "y"]) + "workers: many\n")).await;
+    assert!(stage.metric("bearerd_config_waiting 0").await);
     latch.open();
     let metrics = rig.proxy.page("/metrics").await;
     assert!(!metrics.text().contains("token=\"other\""), "{}", metrics.text());
