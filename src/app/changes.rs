@@ -90,7 +90,7 @@ impl fmt::Display for Names {
     }
 }
 
-/// `routes: +a -b ~c; tokens: ~orders; limits`: come, gone, changed.
+/// `routes: +a -b ~c; tokens: ~orders; also limits`: come, gone, changed.
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
@@ -100,7 +100,8 @@ impl fmt::Display for Changes {
             }
         }
         if !self.others.is_empty() {
-            parts.push(format!("also {}", self.others.join(", ")));
+            let also = if parts.is_empty() { "" } else { "also " };
+            parts.push(format!("{also}{}", self.others.join(", ")));
         }
         f.write_str(&parts.join("; "))
     }
@@ -120,6 +121,8 @@ mod tests {
         assert_eq!(routes.to_string(), "+d -b ~c");
         let changes = Changes { routes, others: vec!["limits", "log"], ..Changes::default() };
         assert_eq!(changes.to_string(), "routes: +d -b ~c; also limits, log");
+        let others = Changes { others: vec!["log", "shutdown"], ..Changes::default() };
+        assert_eq!(others.to_string(), "log, shutdown");
         assert!(!changes.is_empty() && Changes::default().is_empty());
         let many: Vec<_> = (0..12).map(|number| number.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();

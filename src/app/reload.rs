@@ -312,6 +312,7 @@ impl Work {
             let text = format!("the access log goes on where it went: {error}");
             parts.observer.tell(&Event::ConfigWarning { text: &text });
         }
+        compiled.registry.put_in_force();
         let connections = compiled.live.limits.connections;
         if parts.now.live.limits.connections != connections {
             parts.capacity.allow(connections, &parts.observer);

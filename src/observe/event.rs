@@ -57,6 +57,8 @@ pub enum Event<'a> {
         /// `None` if the next one is under way already.
         next: Option<Duration>,
         usable_for: Option<Duration>,
+        /// Whether requests may need it; not while a new configuration waits that has it.
+        in_force: bool,
     },
     /// The budget is spent, and a token is needed that it leaves no request for.
     BudgetSpent {
@@ -335,7 +337,9 @@ impl Event<'_> {
     pub fn level(&self) -> Level {
         match self {
             Self::TaskPanicked { .. } | Self::Refused { reason: Reason::Internal, .. } => Level::Error,
-            Self::TokenFailed { usable_for: None, next: Some(_), .. } | Self::BudgetSpent { .. } => Level::Error,
+            Self::TokenFailed { usable_for: None, next: Some(_), in_force: true, .. } | Self::BudgetSpent { .. } => {
+                Level::Error
+            }
             Self::ConfigWarning { .. }
             | Self::ListenSkipped { .. }
             | Self::TokenFailed { .. }
@@ -442,7 +446,7 @@ impl Event<'_> {
                     ("failed_for_seconds", granted.recovered.map_or(0.0, |(_, lasted)| lasted.as_secs_f64()).into()),
                 ],
             ),
-            Self::TokenFailed { token, credential, why, cure, next, usable_for } => (
+            Self::TokenFailed { token, credential, why, cure, next, usable_for, in_force } => (
                 "token_failed",
                 format!(
                     "{token}: no token as {credential}: {why}; {}; {}{}",
@@ -451,6 +455,7 @@ impl Event<'_> {
                         None => "trying again at once".into(),
                     },
                     match (usable_for, next) {
+                        _ if !in_force => "only the new configuration needs it, and waits".into(),
                         (Some(left), _) => format!("the one that is held serves for {} more", rounded(*left)),
                         (None, Some(_)) => "requests that need it get 503".into(),
                         (None, None) => "requests that need it wait".into(),
@@ -463,6 +468,7 @@ impl Event<'_> {
                     ("why", (*why).into()),
                     ("hint", cure.map_or(Value::Null, Into::into)),
                     ("next_seconds", next.unwrap_or_default().as_secs_f64().into()),
+                    ("in_force", (*in_force).into()),
                     ("usable_seconds", usable_for.unwrap_or_default().as_secs_f64().into()),
                 ],
             ),
@@ -609,7 +615,11 @@ impl Event<'_> {
                 ),
                 vec![("listener", (*listener).into()), ("why", (*why).into())],
             ),
-            Self::Reloaded { what } => ("reloaded", format!("reloaded; {what}"), vec![("what", (*what).into())]),
+            Self::Reloaded { what } => {
+                // What has a name of its own, such as `routes: `, needs no mark before it.
+                let mark = if what.contains(": ") { ';' } else { ':' };
+                ("reloaded", format!("reloaded{mark} {what}"), vec![("what", (*what).into())])
+            }
             Self::ReloadUnchanged => {
                 ("reload_unchanged", "the configuration is the one that is in force; nothing changes".into(), vec![])
             }

@@ -52,8 +52,18 @@ fn every(mut see: impl FnMut(Event<'_>)) {
         [(Some(seconds(20)), None), (Some(seconds(20)), Some(seconds(840))), (None, Some(seconds(840))), (None, None)]
     {
         let cure = usable_for.map(|_| "compare `client_id` and `client_secret` with the provider's");
-        see(Event::TokenFailed { token: "orders", credential: "reports", why, cure, next, usable_for });
+        see(Event::TokenFailed { token: "orders", credential: "reports", why, cure, next, usable_for, in_force: true });
     }
+    let (cure, next) = (None, Some(seconds(20)));
+    see(Event::TokenFailed {
+        token: "orders",
+        credential: "reports",
+        why,
+        cure,
+        next,
+        usable_for: None,
+        in_force: false,
+    });
     see(Event::BudgetSpent { token: "orders", next: seconds(600) });
     for rejected in [true, false] {
         see(Event::CredentialSwitched { rejected, token: "orders", from: "reports", to: "reports-2" });
@@ -94,6 +104,7 @@ fn every(mut see: impl FnMut(Event<'_>)) {
         why: "/etc/bearerd/egress.key: there is no private key in it",
     });
     see(Event::Reloaded { what: "routes: +new -gone ~changed; tokens: ~orders; also limits" });
+    see(Event::Reloaded { what: "limits, shutdown" });
     see(Event::ReloadUnchanged);
     see(Event::ReloadRefused {
         problems: &[

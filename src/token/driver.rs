@@ -250,6 +250,7 @@ impl<S: Source> Driver<S> {
             cure: error.cure.as_deref(),
             next,
             usable_for: left.filter(|left| !left.is_zero()),
+            in_force: self.slot.is_in_force(),
         });
         self.answered(Answer {
             at: now.wall,

@@ -96,6 +96,7 @@ impl Registry {
             });
             let credentials = names(&settings.credentials);
             let slot = Arc::new(Slot::new(Arc::clone(&name), settings.wait, &settings.refresh, credentials));
+            slot.put_in_force(earlier.is_empty());
             match TokenEndpoint::new(settings, configs) {
                 Ok(endpoint) => Ok(Arc::new(Entry {
                     endpoint: Arc::new(endpoint),
@@ -168,6 +169,13 @@ impl Registry {
                 bought: inherited.as_ref().map_or_else(Bought::default, |inherited| inherited.bought),
             };
             driven.runs(tokio::spawn(driver.run()).abort_handle());
+        }
+    }
+
+    /// Requests come to its tokens from now on, if it is after another.
+    pub fn put_in_force(&self) {
+        for entry in &self.entries {
+            entry.slot.put_in_force(true);
         }
     }
 

@@ -145,6 +145,7 @@ pub(super) struct Slot {
     nudges: Nudges,
     /// How many requests had to wait for a token request.
     waits: AtomicU64,
+    in_force: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -168,7 +169,17 @@ impl Slot {
             used: AtomicBool::new(false),
             nudges: Nudges::default(),
             waits: AtomicU64::new(0),
+            in_force: AtomicBool::new(true),
         }
+    }
+
+    /// Whether requests may need it; not while a plan waits that has it.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.in_force.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn put_in_force(&self, is_in_force: bool) {
+        self.in_force.store(is_in_force, Ordering::Relaxed);
     }
 
     /// Builds a token's header values. `None` if a scheme and the token make no header value.

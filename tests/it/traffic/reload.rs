@@ -51,9 +51,10 @@ impl Stage {
 
     /// The same, and waits until it is in force.
     async fn put(&self, document: &str) {
-        let before = self.times(" reloaded; ");
+        let times = || self.times(" reloaded; ") + self.times(" reloaded: ");
+        let before = times();
         self.write(document).await;
-        eventually("it is in force", || self.times(" reloaded; ") > before).await;
+        eventually("it is in force", || times() > before).await;
     }
 
     /// The same for one that is not to be.
@@ -263,6 +264,26 @@ async fn a_plan_that_waits_is_given_up_when_what_is_written_is_bad() {
     assert!(!metrics.text().contains("token=\"other\""), "{}", metrics.text());
     stage.put(&routes(rig, &["x", "z"])).await;
     assert_eq!((rig.get("/y").await.status, stage.times(" reloaded; ")), (404, 1));
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_token_that_fails_is_true_while_its_plan_waits_and_when_it_is_in_force() {
+    let stage = Stage::new(|rig| routes(rig, &["x"])).await;
+    let rig = &stage.rig;
+    // One that never comes, and is not waited for, and one that comes at the second try.
+    let nowhere = stage.token.replace(&rig.provider.token_url().to_string(), "https://127.0.0.1:1/token");
+    let tokens = format!("tokens:\n  main:\n{{main}}  never:\n{nowhere}    required: false\n  late:\n{{main}}");
+    rig.provider.script().push(Answer::status(503));
+    stage.write(&(routes(rig, &["x", "y"]) + &tokens)).await;
+    for token in ["never", "late"] {
+        let failed = format!("{token}: no token as");
+        eventually("it failed", || stage.times(&failed) > 0).await;
+        let line = rig.proxy.said().lines().find(|line| line.contains(&failed)).unwrap().to_owned();
+        assert!(line.contains("only the new configuration needs it, and waits"), "{line}");
+        assert!(line.to_lowercase().contains("warn"), "{line}");
+    }
+    rig.proxy.until_said("reloaded; routes: +y; tokens: +never +late").await;
+    rig.proxy.until_said("requests that need it get 503").await;
 }
 
 #[tokio::test]
