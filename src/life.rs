@@ -233,9 +233,13 @@ impl Ledger {
         self.cutting.store(true, Ordering::Relaxed);
     }
 
+    pub fn is_cutting(&self) -> bool {
+        self.cutting.load(Ordering::Relaxed)
+    }
+
     /// One of them has ended.
     pub fn end(&self, kind: Kind) {
-        if self.cutting.load(Ordering::Relaxed) {
+        if self.is_cutting() {
             self.cut[kind as usize].fetch_add(1, Ordering::Relaxed);
         }
     }

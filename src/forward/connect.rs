@@ -27,7 +27,7 @@ enum To {
 impl Forward {
     /// Answers a CONNECT over HTTP/1. There is always an answer, and the connection ends with every one but 200.
     pub async fn connect(&self, arrival: &Arrival, head: &Parts) -> Response<Reply> {
-        let mut exchange = Exchange::new(self.observer.clone(), head, arrival);
+        let mut exchange = Exchange::new(self, head, arrival);
         if exchange.trail().is_on() {
             exchange.traced(TraceId::of(&head.headers));
         }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 
+use super::Forward;
+use crate::life::Ledger;
 use crate::observe::access::{Tally, Trail};
 use crate::observe::event::Asked;
 use crate::observe::reason::Reason;
@@ -18,12 +20,14 @@ use crate::wire::authority::Authority;
 use crate::wire::form::Target;
 use crate::wire::trace::TraceId;
 
-/// nginx's code for an app that went away before it had its answer; no server sends it.
-const APP_GONE: u16 = 499;
+/// nginx's code for an app that went away before it had its answer; no server sends it. One that was cut off had none
+/// either, and its reason tells them apart.
+const UNANSWERED: u16 = 499;
 
 /// Recorded when it is dropped.
 pub(super) struct Exchange {
     observer: Observer,
+    ledger: Arc<Ledger>,
     route: Option<Arc<Route>>,
     /// A tunnel's, which has no route.
     tunnel: Option<RouteMetrics>,
@@ -50,7 +54,8 @@ pub(super) struct Carried {
 }
 
 impl Exchange {
-    pub(super) fn new(observer: Observer, head: &Parts, arrival: &Arrival) -> Self {
+    pub(super) fn new(forward: &Forward, head: &Parts, arrival: &Arrival) -> Self {
+        let observer = forward.observer.clone();
         let mut trail = observer.trail();
         trail.note(|entry| {
             entry.came(arrival.asked(Asked::default()));
@@ -59,6 +64,7 @@ impl Exchange {
         Self {
             trail,
             observer,
+            ledger: Arc::clone(&forward.ledger),
             route: None,
             tunnel: None,
             method: head.method.clone(),
@@ -217,10 +223,12 @@ fn known(method: &Method) -> &'static str {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let status = self.status.map_or(APP_GONE, |status| status.as_u16());
-        self.observer.exchange(self.metrics(), known(&self.method), status, self.reason, self.begun.elapsed());
+        let status = self.status.map_or(UNANSWERED, |status| status.as_u16());
+        // What is still there when the end has come was cut off by us, whoever else could be thought to have left.
+        let reason = self.reason.or_else(|| self.ledger.is_cutting().then_some(Reason::Draining));
+        self.observer.exchange(self.metrics(), known(&self.method), status, reason, self.begun.elapsed());
         let mut trail = std::mem::take(&mut self.trail);
-        trail.note(|entry| (entry.status, entry.reason) = (Some(status), self.reason));
+        trail.note(|entry| (entry.status, entry.reason) = (Some(status), reason));
         self.observer.leave(trail);
     }
 }

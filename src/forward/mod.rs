@@ -29,7 +29,7 @@ pub use self::reply::Reply;
 use self::reply::{Relayed, Source};
 pub use self::upgrade::{Next, Upgrade};
 use crate::clock::Now;
-use crate::life::contained;
+use crate::life::{Ledger, contained};
 use crate::observe::Observer;
 use crate::observe::access::{Phase, Trail};
 use crate::outbound::{Outbound, Outgoing, Prepared, SendError, Unsealed};
@@ -57,6 +57,8 @@ pub struct Forward {
     /// Whether a trace is begun where a request belongs to none.
     pub tracing: bool,
     pub clock: fn() -> Now,
+    /// Knows whether what ends is cut off.
+    pub ledger: Arc<Ledger>,
 }
 
 /// How a request that may be made is answered.
@@ -80,7 +82,7 @@ impl Forward {
         // An app may have sent ahead what it means for a WebSocket; unless there is one, nothing behind the request is
         // to be read as another.
         let ends = handshake.is_some();
-        let mut exchange = Exchange::new(self.observer.clone(), &head, arrival);
+        let mut exchange = Exchange::new(self, &head, arrival);
         body.count(exchange.tally());
         if self.tracing {
             let random = || (fastrand::u128(..), fastrand::u64(..));

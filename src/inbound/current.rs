@@ -55,6 +55,7 @@ impl Current {
                 via: Arc::clone(&before.via),
                 tracing: live.tracing,
                 clock: before.clock,
+                ledger: Arc::clone(&before.ledger),
             }
         };
         self.0.replace(Self::new(live, forward).0.into_inner());

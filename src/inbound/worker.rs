@@ -229,7 +229,15 @@ async fn live(
     let Seed { live, observer, via, upstreams, drain, control } = seed;
     let Live { routes, destinations, tracing, .. } = Live::clone(&live);
     let outbound = Outbound::new(&routes, destinations, upstreams, control);
-    let forward = Forward { routes, outbound, observer: observer.clone(), via, tracing, clock: Now::read };
+    let forward = Forward {
+        routes,
+        outbound,
+        observer: observer.clone(),
+        via,
+        tracing,
+        clock: Now::read,
+        ledger: Arc::clone(&ledger),
+    };
     let current = Rc::new(Current::new(&live, forward));
     drop(live);
     let world = Rc::new(World { current: Rc::clone(&current), drain, ledger, observer: observer.clone() });

@@ -54,6 +54,45 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
+async fn what_was_cut_off_is_told_from_what_an_app_left() {
+    let stage = Stage::new().await;
+    let log = stage.folder.path("access.log");
+    for hurried in [false, true] {
+        let timeout = if hurried { "1h" } else { "100ms" };
+        stage.configure(&format!("access_log: {}\nshutdown: {{timeout: {timeout}}}\n", log.display()));
+        let running = stage.run(&[]).await.ready().await;
+        stage.api.log().clear();
+        let held = || Answer::Held(Latch::new(), Box::new(Answer::Serve));
+        stage.api.script().push(held());
+        let mut leaver = App::connect(running.address).await;
+        leaver.send(leaver.head("GET /left HTTP/1.1")).await;
+        stage.api.log().wait_for(1, PATIENCE).await.unwrap();
+        drop(leaver);
+        let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+        crate::support::eventually("the line of who left", || lines().contains("/left")).await;
+        stage.api.script().push(held());
+        let mut app = App::connect(running.address).await;
+        app.send(app.head("GET /cut HTTP/1.1")).await;
+        stage.api.log().wait_for(2, PATIENCE).await.unwrap();
+        let mut child = running.child;
+        child.signal(Signal::TERM);
+        child.until_err("\"event\":\"draining\"").await;
+        if hurried {
+            child.signal(Signal::TERM);
+        }
+        child.ended().await.with(0).says(&["1 request was cut off"]);
+        let told: Vec<_> = lines()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .map(|line| (line["path"].clone(), line["status"].clone(), line["reason"].clone()))
+            .collect();
+        let of = |path: &str, reason: serde_json::Value| (path.into(), 499.into(), reason);
+        assert_eq!(told, [of("/left", serde_json::Value::Null), of("/cut", "draining".into())]);
+        std::fs::remove_file(&log).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn nothing_in_flight_is_nothing_cut_off() {
     let stage = Stage::new().await;
     stage.configure("workers: 2\nshutdown: {delay: 1h}\n");
