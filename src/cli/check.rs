@@ -6,11 +6,13 @@ use std::time::SystemTime;
 use clap::ArgMatches;
 
 use super::doctor::certificate::{SOON, day};
+use super::run::hint_of_log;
 use super::{Failed, complain, load, print};
 use crate::config::files::why;
 use crate::config::{Disk, Files as _, Plan, redacted};
 use crate::inbound::listener::BindFault;
 use crate::inbound::{ListenAddress, owners};
+use crate::observe::access::{Sheet, SheetError};
 use crate::outbound::Destinations;
 use crate::rules::RouteId;
 use crate::tls::{ClientConfigs, Protocols, TlsSettings, certificate, certificates, server_config};
@@ -27,6 +29,12 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     if let Some(why) = no_authority(&loaded.plan) {
         complain(&format!("warning: intercept.ca_dir: {why}, so `run` would not start here"));
     }
+    if let Some(SheetError { path, error }) = no_access_log(&loaded.plan) {
+        complain(&format!(
+            "warning: access_log: `{path}` cannot be written to: {error}, so `run` would not start here{}",
+            hint_of_log(&error)
+        ));
+    }
     files(&loaded.plan)?;
     for certificate in expiring(&loaded.plan, SystemTime::now()) {
         complain(&format!("warning: {certificate}"));
@@ -41,6 +49,11 @@ fn strangers(plan: &Plan) -> impl Iterator<Item = (&str, BindFault)> {
         ListenAddress::Unix(socket) => owners(socket).err().map(|fault| (&*listener.name, fault)),
         ListenAddress::Localhost(_) | ListenAddress::At(_) => None,
     })
+}
+
+/// Why the access log cannot be opened here, if so. It is not made, since `run` may be another user's.
+pub(super) fn no_access_log(plan: &Plan) -> Option<SheetError> {
+    Sheet::could_open(plan.access_log.as_ref()?).err()
 }
 
 /// Why the local authority could not be kept where it is to be, if a route needs it: the folder, or what it would be made

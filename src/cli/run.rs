@@ -78,7 +78,7 @@ fn failed(error: &AppError) -> Failed {
                 }
             }
         }
-        AppError::AccessLog(sheet) => Failed::Configuration(format!("error: {error}{}", cure_of_log(&sheet.error))),
+        AppError::AccessLog(sheet) => Failed::Configuration(format!("error: {error}{}", hint_of_log(&sheet.error))),
         AppError::Listener { .. }
         | AppError::Token(_)
         | AppError::Route { .. }
@@ -115,18 +115,23 @@ fn cure(bind: &BindError) -> &'static str {
     }
 }
 
-fn cure_of_log(error: &io::Error) -> &'static str {
+pub(super) fn hint_of_log(error: &io::Error) -> String {
+    cure_of_log(error).map_or_else(String::new, |cure| format!("\n  hint: {cure}"))
+}
+
+/// What to do about an access log that cannot be opened.
+pub(super) fn cure_of_log(error: &io::Error) -> Option<&'static str> {
     const CURES: [(io::ErrorKind, &str); 4] = [
-        (io::ErrorKind::NotFound, "\n  hint: make its folder first, for the user that bearerd runs as"),
+        (io::ErrorKind::NotFound, "make its folder first, for the user that bearerd runs as"),
         (
             io::ErrorKind::PermissionDenied,
-            "\n  hint: the file, or the folder that it is made in, must be this user's to write to; systemd does it with \
+            "the file, or the folder that it is made in, must be this user's to write to; systemd does it with \
              `LogsDirectory=`; `access_log: stdout` needs no file",
         ),
-        (io::ErrorKind::ReadOnlyFilesystem, "\n  hint: mount a volume there, or write `access_log: stdout`"),
-        (io::ErrorKind::IsADirectory, "\n  hint: name a file in it"),
+        (io::ErrorKind::ReadOnlyFilesystem, "mount a volume there, or write `access_log: stdout`"),
+        (io::ErrorKind::IsADirectory, "name a file in it"),
     ];
-    CURES.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, cure)| cure)
+    CURES.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, cure)| *cure)
 }
 
 /// SIGHUP, as a wish for the configuration to be read again. Without a handler it would be the end.

@@ -24,9 +24,10 @@ use tokio::time::Instant;
 
 use self::report::{Blame, Report, begin, spell};
 use self::token::Granted;
-use super::run::on_its_own;
+use super::run::{cure_of_log, on_its_own};
 use super::{Failed, check, loaded, refused};
 use crate::config::{Loaded, Plan, Problem};
+use crate::observe::access::AccessLog;
 use crate::tls::ClientConfigs;
 
 /// A configuration of a dozen routes whose peers all hang is told within this time. What is not looked at by then is
@@ -104,6 +105,16 @@ async fn examine(plan: Plan, report: &mut Report) -> Result<(), Failed> {
         Round { report, configs: ClientConfigs::default(), ways: way::Ways::default(), until: Instant::now() + WHOLE };
     secrets::look(&mut round, &plan).await;
     certificate::look(&mut round, &plan);
+    if let Some(AccessLog::File(path)) = &plan.access_log {
+        let begun = begin("access_log", path.display().to_string());
+        match check::no_access_log(&plan) {
+            None => round.report.ok(begun, "can be written to"),
+            Some(wrong) => {
+                let cure = cure_of_log(&wrong.error).unwrap_or("name another file, or write `access_log: stdout`");
+                round.report.fail(begun, format!("cannot be written to: {}", wrong.error), cure);
+            }
+        }
+    }
     let Plan { tokens, routes, listeners, admin, health, .. } = plan;
     let mut granted: BTreeMap<Arc<str>, Result<Granted, Blame>> = BTreeMap::new();
     for settings in tokens {

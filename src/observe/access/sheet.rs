@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
 
 use super::AccessLog;
 
@@ -88,6 +88,29 @@ impl Sheet {
             },
         };
         Ok(Self { path, open, looked: Instant::now(), torn: false })
+    }
+
+    /// Whether `open` would succeed, as far as can be seen without making or opening anything: whoever reads a pipe
+    /// would take that for its end.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn could_open(to: &AccessLog) -> Result<(), SheetError> {
+        let AccessLog::File(path) = to else { return Ok(()) };
+        Self::could_write(path).map_err(|error| SheetError { path: path.display().to_string(), error })
+    }
+
+    fn could_write(path: &Path) -> io::Result<()> {
+        match std::fs::metadata(path) {
+            Ok(there) if there.is_dir() => Err(rustix::io::Errno::ISDIR.into()),
+            Ok(_) => Ok(access(path, Access::WRITE_OK)?),
+            // It would be made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                Ok(access(folder.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK)?)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// How many bytes of whole lines are worth one write.
@@ -280,6 +303,22 @@ mod tests {
         std::fs::write(folder.log(), "").unwrap();
         assert_eq!(write(&mut sheet, "5\n"), None);
         assert_eq!(folder.read(), "5\n");
+    }
+
+    #[test]
+    fn whether_it_could_be_opened_is_seen_without_opening_it() {
+        let folder = Folder::new();
+        let both = |path: PathBuf| {
+            let to = AccessLog::File(path);
+            let seen = Sheet::could_open(&to).map_err(|error| error.to_string());
+            (seen, Sheet::open(&to).map(|_| ()).map_err(|error| error.to_string()))
+        };
+        assert!(Sheet::could_open(&AccessLog::File(folder.log())).is_ok() && !folder.log().exists());
+        std::fs::write(folder.0.join("file"), "").unwrap();
+        for name in ["none/x.log", "", "file/x.log", "access.log", "file"] {
+            let (seen, opened) = both(folder.0.join(name));
+            assert_eq!((seen.is_ok(), &seen), (name == "access.log" || name == "file", &opened), "{name}");
+        }
     }
 
     #[test]

@@ -73,7 +73,19 @@ async fn a_file_that_cannot_be_written_is_a_mistake_in_the_configuration() {
         stage.configure(&format!("access_log: '{to}'\n"));
         let told = format!("error: access_log: `{to}` cannot be written to: {why}");
         bearerd(&["run", "--config", &stage.file()], &[]).await.with(78).silent().says(&[&told, cure]);
+        // Which is seen before, by `check` as a doubt: it may look at another machine's configuration.
+        let told = format!("access_log: `{to}` cannot be written to: {why}");
+        bearerd(&["check", "--config", &stage.file()], &[]).await.with(0).says(&["warning: ", &told, cure]);
+        let ended = bearerd(&["doctor", "--config", &stage.file()], &[]).await.with(1);
+        let line = ended.out.lines().find(|line| line.starts_with("FAIL  access_log")).unwrap();
+        assert!(line.contains(why) && ended.out.contains(&format!("hint: {cure}")), "{ended:?}");
     }
+    // Neither makes it.
+    stage.configure(&format!("access_log: '{}'\n", stage.at("access.log")));
+    assert!(!bearerd(&["check", "--config", &stage.file()], &[]).await.with(0).err.contains("access_log"));
+    let ended = bearerd(&["doctor", "--config", &stage.file()], &[]).await.with(0);
+    assert!(ended.out.contains("access.log: can be written to"), "{ended:?}");
+    assert!(!stage.folder.path("access.log").exists());
 }
 
 #[tokio::test]
