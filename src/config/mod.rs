@@ -139,6 +139,12 @@ fn read(sources: &Sources<'_>, overlay: &Overlay, report: &mut Report) -> (Origi
         }
     };
     match std::str::from_utf8(&seen.bytes) {
+        Ok(text) if text.trim().is_empty() && !overlay.names_upstream() => {
+            let complaint =
+                Complaint::new("the file is empty").hint("`bearerd init PROVIDER` prints one to begin with");
+            report.problems.push(Problem::new(Place::WholeFile(path.into()), &Path::default(), complaint));
+            (origin, None)
+        }
         Ok(text) => {
             let tree = yaml::parse(&Arc::from(path), text, &mut report.problems);
             (origin, tree)

@@ -300,7 +300,18 @@ impl Walk<'_> {
         };
         let complaint = Complaint::new(format!("expected {}, found {found}", expected(shape)));
         let example = shape.get("x-example").and_then(Json::as_str);
-        let hint = example.map(|example| format!("write it as in `{example}`"));
+        // `key value` is a string.
+        let is_colonless = |text: &str| {
+            text.split_once(char::is_whitespace).is_some_and(|(key, _)| shape.keys().any(|known| known == key))
+        };
+        let hint = match &node.value {
+            Value::Scalar(Scalar { text, style: Style::Plain }) if is_colonless(text) => {
+                Some(String::from("is a `:` missing? Write `key: value`, with a colon and a space"))
+            }
+            Value::Scalar(_) | Value::List(_) | Value::Map(_) => {
+                example.map(|example| format!("write it as in `{example}`"))
+            }
+        };
         self.wrong(&node.place, Complaint { hint, ..complaint })
     }
 }

@@ -251,9 +251,12 @@ fn provider_url(text: &str) -> Result<Url, Complaint> {
         return Err(Complaint::new("a URL has no spaces"));
     }
     let wrong = || Complaint::new("not a URL").hint("write the whole of it: `https://id.example.com/…`");
-    let url = Url::parse(text).map_err(|_| wrong())?;
+    let bare = || Complaint::new("not a URL").hint("write the scheme too: `https://id.example.com/…`");
+    let has_scheme = text.contains("://");
+    let url = Url::parse(text).map_err(|_| if has_scheme { wrong() } else { bare() })?;
     if !matches!(url.scheme(), "https" | "http") {
-        return Err(Complaint::new("the scheme is not `https`"));
+        // To `Url`, `localhost:1/x` has the scheme `localhost`.
+        return Err(if has_scheme { Complaint::new("the scheme is not `https`") } else { bare() });
     }
     // What `Url` repairs, such as `https:id.example.com` or a short IP address, stands differently in the text.
     let (_, rest) = text.split_once("://").ok_or_else(wrong)?;

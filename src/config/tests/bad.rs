@@ -99,7 +99,13 @@ fn yaml_that_is_none_has_its_place() {
     told("a: b: c\n", &["1:5: not valid YAML: mapping values are not allowed in this context"]);
     told("[a, b]\n", &["1:1: expected a map, found a list"]);
     told("just text\n", &["1:1: expected a map, found a string"]);
-    told("", &["1:1: `routes` is missing"]);
+    for empty in ["", "\n \n"] {
+        let told = Given::document(empty).load().unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "/etc/bearerd/config.yaml: the file is empty\n  hint: `bearerd init PROVIDER` prints one to begin with"
+        );
+    }
     told("# nothing\n", &["1:1: `routes` is missing"]);
     told(
         &format!("{}---\nlisten: x\n", good_document()),
@@ -754,4 +760,18 @@ fn what_restricts_nothing_or_can_be_gone_round_is_warned_of() {
             "3:39: callers.clients[0].cert_san: no listener asks for certificates, so nobody can prove this",
         ],
     );
+    // Where a listener is not known, neither is what it asks for.
+    for listen in [
+        "[{address: 'unix:/run/x.sock', tls: {cert_file: /away, key_file: /away, client_ca_file: /away}}]",
+        "[{address: 'unix:x.sock', tls: {client_ca_file: /away}}]",
+        "[{address: 'unix:/run/x.sock', mode: often}]",
+        "[localhost:0, {address: 'unix:'}]",
+    ] {
+        let text = format!(
+            "{}callers: {{clients: [{{name: a, uid: 7, cert_san: x.corp}}]}}\nlisten: {listen}\n",
+            good_document()
+        );
+        let problems = Given::document(&text).load().unwrap_err();
+        assert_eq!(super::lines(&problems.warnings), [""; 0], "{listen}");
+    }
 }

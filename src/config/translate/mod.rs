@@ -63,6 +63,7 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
         limits,
     } = document;
     let names = listeners::names(&listen.0);
+    let entries = listen.0.len();
     let (listeners, admin, health) =
         listeners::translate(&mut scribe, listen.0, admin.on(), health.on(), !callers.clients.is_empty());
     let tokens = tokens::translate(&mut scribe, tokens);
@@ -71,7 +72,10 @@ pub fn translate(document: Document, written: &Written<'_>, files: BTreeSet<Path
     let tunnels = tunnels::translate(&mut scribe, &tunnel.0, &routes);
     let ca_dir = tunnels::ca_dir(&mut scribe, intercept.ca_dir, &routes);
     let callers = callers::translate(&mut scribe, callers);
-    callers::warn_of_the_unprovable(&mut scribe, &callers, &listeners);
+    // What is wrong with one may hide how it could be proved there.
+    if listeners.len() == entries && !scribe.any_bad_at_or_below("listen") {
+        callers::warn_of_the_unprovable(&mut scribe, &callers, &listeners);
+    }
     Plan {
         listeners,
         admin,
@@ -183,6 +187,13 @@ impl Scribe<'_> {
     /// Whether one of these keys below `path` was wrong, so that nothing can be said about its absence.
     fn any_bad(&self, path: &Path, keys: &[&str]) -> bool {
         keys.iter().any(|key| self.is_bad(&path.with(*key)))
+    }
+
+    /// Whether something was wrong with the value of this key at the root, or anywhere in it.
+    fn any_bad_at_or_below(&self, key: &str) -> bool {
+        let below =
+            |path: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        self.written.bad.iter().any(|path| below(path))
     }
 
     fn tls(&mut self, path: &Path, tls: Tls) -> TlsSettings {

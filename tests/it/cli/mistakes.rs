@@ -17,7 +17,7 @@ routes:
 ";
 
 /// What is written instead of what, the place, and words of the message.
-const MISTAKES: [(&str, &str, &str, &[&str]); 36] = [
+const MISTAKES: [(&str, &str, &str, &[&str]); 38] = [
     ("    client_id", "\tclient_id", "4:", &["not valid YAML", "YAML takes no tabs"]),
     ("    client_id", "   client_id", "5:", &["not valid YAML", "same column"]),
     ("client_id: app", "client_id app", "6:", &["not valid YAML"]),
@@ -68,7 +68,19 @@ const MISTAKES: [(&str, &str, &str, &[&str]); 36] = [
     ("token: a", "token: a\n    path: /v2", "10:5: routes[0].path: ", &["did you mean `match: {path: …}`?"]),
     ("localhost:4280", "{address: '0.0.0.0:1', allow_remote: true}", "1:32: listen.allow_remote: ", &["write `tls: {"]),
     ("routes:", "tunnel: ['*']\nroutes:", "7:10: tunnel[0]: ", &["not for every host", "`*.example.com:443`"]),
-    ("https://id.example.com/token", "id.example.com", "4:16: tokens.a.token_url: ", &["not a URL", "write the whole"]),
+    (
+        "https://id.example.com/token",
+        "id.example.com",
+        "4:16: tokens.a.token_url: ",
+        &["not a URL", "write the scheme"],
+    ),
+    ("https://id.example.com/token", "localhost:1/x", "4:16: tokens.a.token_url: ", &["not a URL", "the scheme too"]),
+    (
+        "upstream: https://api.example.com\n    token: a",
+        "upstream https://api.example.com",
+        "8:5: routes[0]: ",
+        &["expected a map, found a string", "is a `:` missing?"],
+    ),
 ];
 
 /// The same for what is taken and hardly meant: told, and no reason not to run.
