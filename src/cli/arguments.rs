@@ -181,11 +181,14 @@ pub(super) fn command(secrets: Secrets) -> Command {
         .after_help(
             "Example:\n  bearerd completions bash > ~/.local/share/bash-completion/completions/bearerd\n  \
              bearerd completions zsh > ~/.zfunc/_bearerd   # with fpath+=~/.zfunc before compinit\n  \
-             bearerd completions fish > ~/.config/fish/completions/bearerd.fish",
+             bearerd completions fish > ~/.config/fish/completions/bearerd.fish\n  \
+             # where a folder is not there yet, first: mkdir -p ~/.local/share/bash-completion/completions",
         );
-    let man = Command::new(COMMANDS[10])
-        .about("Print the manual page")
-        .after_help("Example:\n  bearerd man > ~/.local/share/man/man1/bearerd.1\n  bearerd man | man -l -");
+    let man = Command::new(COMMANDS[10]).about("Print the manual page").after_help(
+        "Example:\n  bearerd man | man -l -\n  mkdir -p ~/.local/share/man/man1\n  \
+             bearerd man > ~/.local/share/man/man1/bearerd.1\n  \
+             MANPATH=~/.local/share/man: man bearerd   # with ~/.local/bin in PATH, man-db needs no MANPATH",
+    );
     Command::new("bearerd")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Puts a fresh OAuth 2.0 bearer token on every request of an app that knows nothing of OAuth")
