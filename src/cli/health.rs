@@ -32,7 +32,7 @@ use crate::tls;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest answer names every token that is waited for.
-const MOST: usize = 64 * 1024;
+pub(super) const MOST: usize = 64 * 1024;
 
 /// What a page that lives says at `/livez`.
 pub(super) const ALIVE: &str = "ok\n";
@@ -80,7 +80,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failed> {
     let at = &listener.addresses;
     let path = if matches.get_flag("ready") { "/readyz" } else { "/livez" };
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(async { tokio::time::timeout(TIMEOUT, ask(&listener, path)).await });
+    let answer = runtime.block_on(async { tokio::time::timeout(TIMEOUT, ask(&listener, path, MOST)).await });
     match answer {
         Ok(Ok((true, text))) => print(&text),
         Ok(Ok((false, text))) => Err(Failed::Because(text.trim_end().replace('\n', ", "))),
@@ -122,22 +122,22 @@ pub(super) fn whom_to_ask(
     }
 }
 
-/// Whether the answer is 200, and its text.
-pub(super) async fn ask(listener: &ListenSettings, path: &str) -> anyhow::Result<(bool, String)> {
+/// Whether the answer is 200, and its text, of which more than `most` bytes are an error.
+pub(super) async fn ask(listener: &ListenSettings, path: &str, most: usize) -> anyhow::Result<(bool, String)> {
     let has_tls = listener.tls.is_some();
     match &listener.addresses {
-        ListenAddress::Unix(socket) => over(UnixStream::connect(&socket.path).await?, has_tls, path).await,
+        ListenAddress::Unix(socket) => over(UnixStream::connect(&socket.path).await?, has_tls, path, most).await,
         ListenAddress::Localhost(port) => {
             let both: [SocketAddr; 2] = [(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()];
-            over(TcpStream::connect(&both[..]).await?, has_tls, path).await
+            over(TcpStream::connect(&both[..]).await?, has_tls, path, most).await
         }
-        ListenAddress::At(address) => over(TcpStream::connect(dialled(*address)).await?, has_tls, path).await,
+        ListenAddress::At(address) => over(TcpStream::connect(dialled(*address)).await?, has_tls, path, most).await,
     }
 }
 
-async fn over(stream: impl Io, has_tls: bool, path: &str) -> anyhow::Result<(bool, String)> {
+async fn over(stream: impl Io, has_tls: bool, path: &str, most: usize) -> anyhow::Result<(bool, String)> {
     if !has_tls {
-        return get(stream, path).await;
+        return get(stream, path, most).await;
     }
     let config = ClientConfig::builder_with_provider(tls::crypto())
         .with_safe_default_protocol_versions()?
@@ -145,16 +145,16 @@ async fn over(stream: impl Io, has_tls: bool, path: &str) -> anyhow::Result<(boo
         .with_custom_certificate_verifier(Arc::new(Whoever))
         .with_no_client_auth();
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
-    get(TlsConnector::from(Arc::new(config)).connect(name, stream).await?, path).await
+    get(TlsConnector::from(Arc::new(config)).connect(name, stream).await?, path, most).await
 }
 
-async fn get(stream: impl Io, path: &str) -> anyhow::Result<(bool, String)> {
+async fn get(stream: impl Io, path: &str, most: usize) -> anyhow::Result<(bool, String)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::get(path).header(header::HOST, "localhost").body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let fine = response.status().is_success();
-    let body = Limited::new(response.into_body(), MOST).collect().await.map_err(anyhow::Error::from_boxed)?;
+    let body = Limited::new(response.into_body(), most).collect().await.map_err(anyhow::Error::from_boxed)?;
     Ok((fine, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
 }
 

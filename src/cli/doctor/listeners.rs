@@ -4,14 +4,20 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::Round;
-use super::report::{Begun, Report, begin};
+use super::report::{Begun, Report, begin, tame};
 use crate::cli::health;
 use crate::inbound::{ListenAddress, ListenSettings, UnixSocket, answers, owners};
+use crate::observe::ReloadOutcome;
 use crate::outbound::AddressGuard;
 
 /// An instance on the same machine answers at once.
 const ANSWER: Duration = Duration::from_secs(3);
+
+/// A `/status` of several thousand routes.
+const STATUS: usize = 16 * 1024 * 1024;
 
 /// As `run` would guard them; a port that is free to choose is none yet.
 pub(super) fn guard(
@@ -42,31 +48,71 @@ pub(super) async fn look(
     health: Option<ListenSettings>,
 ) {
     let pages: Vec<ListenSettings> = admin.iter().chain(&health).cloned().collect();
-    let runs = match health::whom_to_ask(admin, health) {
-        Ok(page) => {
-            let asking = tokio::time::timeout(ANSWER, health::ask(&page, "/livez")).await;
-            matches!(asking, Ok(Ok((true, text))) if text == health::ALIVE)
-        }
-        Err(_) => false,
+    let running = match health::whom_to_ask(admin, health) {
+        Ok(page) => Running::at(page).await,
+        Err(_) => None,
     };
     for listener in listeners.iter().chain(&pages) {
         let (name, at) = (&listener.name, listener.addresses.to_string());
         // One without a name is called as it is written.
         let begun = begin("listener", if **name == at { at } else { format!("{name} at {at}") });
         match &listener.addresses {
-            ListenAddress::Unix(socket) => by_unix(round.report, begun, socket, runs),
+            ListenAddress::Unix(socket) => by_unix(round.report, begun, socket, running.as_ref()),
             address @ (ListenAddress::At(_) | ListenAddress::Localhost(_)) => {
-                by_tcp(round.report, begun, address, runs);
+                by_tcp(round.report, begun, address, running.as_ref());
             }
         }
     }
 }
 
-const OURS: &str = "a bearerd that runs with this configuration has it";
+/// A bearerd that runs. Whose configuration it has, nobody can tell from here.
+struct Running {
+    /// Where it was asked.
+    at: ListenAddress,
+    /// Why it did not take the configuration that it last read.
+    refused: Option<String>,
+}
+
+impl Running {
+    async fn at(page: ListenSettings) -> Option<Self> {
+        let ask = |path, most| tokio::time::timeout(ANSWER, health::ask(&page, path, most));
+        let is_there = matches!(ask("/livez", health::MOST).await, Ok(Ok((true, text))) if text == health::ALIVE);
+        if !is_there {
+            return None;
+        }
+        // `health` has no such page.
+        let refused = match ask("/status", STATUS).await {
+            Ok(Ok((true, text))) => refusal(&text),
+            Ok(Ok((false, _)) | Err(_)) | Err(_) => None,
+        };
+        Some(Self { at: page.addresses, refused })
+    }
+
+    /// Tells that it has the address, and where it was asked, what it said.
+    fn tell(&self, report: &mut Report, begun: Begun, has: impl FnOnce(&ListenAddress) -> bool) {
+        const OURS: &str = "a running bearerd has it";
+        match self.refused.as_ref().filter(|_| has(&self.at)) {
+            None => report.ok(begun, OURS),
+            Some(why) => report.warn(
+                begun,
+                format!("{OURS}, and goes on as before: it refused the configuration that is written: {}", tame(why)),
+                "do what it says; `/status` has it whole, as `last_reload`",
+            ),
+        }
+    }
+}
+
+/// Of a `/status` that says that its last reload was refused: why.
+fn refusal(status: &str) -> Option<String> {
+    let status: Value = serde_json::from_str(status).ok()?;
+    let last = status.get("configuration")?.get("last_reload")?;
+    let is_refused = last.get("outcome")?.as_str()? == ReloadOutcome::Refused.as_str();
+    is_refused.then(|| last.get("why")?.as_str().map(str::to_owned))?
+}
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "what has no cure of its own has no arm of its own")]
-fn by_tcp(report: &mut Report, begun: Begun, address: &ListenAddress, runs: bool) {
-    let wrong = addresses(address).into_iter().find_map(|address| match TcpListener::bind(address) {
+fn by_tcp(report: &mut Report, begun: Begun, whole: &ListenAddress, running: Option<&Running>) {
+    let wrong = addresses(whole).into_iter().find_map(|address| match TcpListener::bind(address) {
         Ok(_) => None,
         // A machine without IPv6 is fine with `localhost`.
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && address.ip() == Ipv6Addr::LOCALHOST => None,
@@ -74,8 +120,10 @@ fn by_tcp(report: &mut Report, begun: Begun, address: &ListenAddress, runs: bool
     });
     let Some((address, error)) = wrong else { return report.ok(begun, "free") };
     match error.kind() {
-        io::ErrorKind::AddrInUse if runs => report.ok(begun, OURS),
         io::ErrorKind::AddrInUse => {
+            if let Some(running) = running {
+                return running.tell(report, begun, |at| at == whole);
+            }
             let cure = format!(
                 "`ss -ltnp 'sport = :{}'` shows whose it is: end that, or choose another address in `listen`, `admin` or \
                  `health`",
@@ -96,7 +144,7 @@ fn by_tcp(report: &mut Report, begun: Begun, address: &ListenAddress, runs: bool
     }
 }
 
-fn by_unix(report: &mut Report, begun: Begun, socket: &UnixSocket, runs: bool) {
+fn by_unix(report: &mut Report, begun: Begun, socket: &UnixSocket, running: Option<&Running>) {
     if let Err(fault) = owners(socket) {
         let cure = "write its number where names are not known, as in an image without `/etc/passwd`";
         report.fail(begun, fault.to_string(), cure);
@@ -113,8 +161,11 @@ fn by_unix(report: &mut Report, begun: Begun, socket: &UnixSocket, runs: bool) {
         }
     }
     match answers(&socket.path) {
-        Ok(true) if runs => report.ok(begun, OURS),
         Ok(true) => {
+            if let Some(running) = running {
+                let has = |at: &ListenAddress| matches!(at, ListenAddress::Unix(at) if at.path == socket.path);
+                return running.tell(report, begun, has);
+            }
             let cure =
                 format!("`ss -lxp src {}` shows whose it is: end that, or choose another path", socket.path.display());
             report.fail(begun, "another program listens there", cure);

@@ -200,17 +200,22 @@ pub(super) fn spell(time: Duration) -> String {
 
 /// What a peer said, fit for a terminal: not too long, and without what could steer one.
 pub(super) fn shown(text: &str) -> String {
+    format!("`{}`", tame(text).replace('`', "\u{fffd}"))
+}
+
+/// The same without quotation marks, of what has its own.
+pub(super) fn tame(text: &str) -> String {
     /// The longest name of a host.
     const MOST: usize = 253;
     /// What turns the direction of writing round, or is not seen at all, is no control character to Unicode.
     const UNSEEN: [std::ops::RangeInclusive<char>; 4] =
         ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{206f}', '\u{feff}'..='\u{feff}'];
-    let unseen = |c: char| c.is_control() || c == '`' || UNSEEN.iter().any(|range| range.contains(&c));
+    let unseen = |c: char| c.is_control() || UNSEEN.iter().any(|range| range.contains(&c));
     let mut shown: String = text.chars().take(MOST).map(|c| if unseen(c) { '\u{fffd}' } else { c }).collect();
     if text.chars().count() > MOST {
         shown.push('…');
     }
-    format!("`{shown}`")
+    shown
 }
 
 #[cfg(test)]

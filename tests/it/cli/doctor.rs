@@ -607,8 +607,18 @@ async fn a_port_that_is_taken_and_one_that_is_ours() {
         .replace("listen: [127.0.0.1:0]\nadmin: 127.0.0.1:0", &format!("listen: ['{app}']\nadmin: '{admin}'"));
     stage.folder.write("own.yaml", &own);
     let ended = bearerd(&["doctor", "--config", &stage.at("own.yaml")], &[]).await.with(0);
-    says(&ended, "ok", "listener", &["a bearerd that runs with this configuration has it"]);
+    says(&ended, "ok", "listener", &["a running bearerd has it"]);
     assert!(!ended.out.contains("free"), "{}", ended.out);
+
+    // Which says, if so, that it did not take what it read last.
+    stage.folder.replace("bearerd.yaml", &stage.usual().replace("client_id: ", "client_ids: "));
+    let mut running = running;
+    running.child.signal(rustix::process::Signal::HUP);
+    running.child.until_err("\"event\":\"reload_refused\"").await;
+    let ended = bearerd(&["doctor", "--config", &stage.at("own.yaml")], &[]).await.with(0);
+    says(&ended, "ok", "listener", &["a running bearerd has it"]);
+    let refused = "it refused the configuration that is written: ";
+    says(&ended, "warn", "listener", &["admin at", "a running bearerd has it", refused, "client_ids", "/status"]);
 }
 
 #[tokio::test]
