@@ -271,7 +271,7 @@ async fn what_is_said_of_a_token_that_fails_is_true_while_its_plan_waits_and_whe
     let stage = Stage::new(|rig| routes(rig, &["x"])).await;
     let rig = &stage.rig;
     // One that never comes, and is not waited for, and one that comes at the second try.
-    let nowhere = stage.token.replace(&rig.provider.token_url().to_string(), "https://127.0.0.1:1/token");
+    let nowhere = stage.token.replace(&rig.provider.token_url(), "https://127.0.0.1:1/token");
     let tokens = format!("tokens:\n  main:\n{{main}}  never:\n{nowhere}    required: false\n  late:\n{{main}}");
     rig.provider.script().push(Answer::status(503));
     stage.write(&(routes(rig, &["x", "y"]) + &tokens)).await;
