@@ -153,10 +153,10 @@ const tile = (name, peak, figure, aside, chart) => el('div', { class: 'tile' },
   el('h4', {}, name, peak && el('small', {}, `peak ${peak}`)),
   el('p', { class: 'figure' }, figure), el('p', { class: 'soft' }, aside), chart);
 
-function reasons(counted) {
+function reasons(counted, configuration) {
   const sorted = Object.entries(counted ?? {}).sort(([, a], [, b]) => b - a);
   return sorted.length > 0 && el('ul', { class: 'reasons' }, sorted.map(([word, times]) => el('li', { 'data-key': word },
-    el('b', {}, `${words.number(times)} × `, el('code', {}, word)), ' ', prose(words.reason(word)))));
+    el('b', {}, `${words.number(times)} × `, el('code', {}, word)), ' ', prose(words.reason(word, configuration)))));
 }
 
 function routeCard(route, status, step) {
@@ -179,7 +179,7 @@ function routeCard(route, status, step) {
           history && charts.latency(history, latency)),
         tile('Connections', history && words.number(charts.most(history.connections)), words.number(open), busy.filter(Boolean).join(' · ') || 'none in flight',
           history && charts.connections(history))),
-    reasons(route.reasons));
+    reasons(route.reasons, status.configuration));
 }
 
 export function routes(status) {
@@ -209,7 +209,7 @@ export function refused(status, now) {
     table('How often, since the start', [
       ['Reason', ([word]) => el('code', {}, word)],
       ['Times', ([, times]) => words.number(times)],
-      ['What it means, and what to do', ([word]) => prose(words.reason(word))],
+      ['What it means, and what to do', ([word]) => prose(words.reason(word, status.configuration))],
     ], sorted, 'totals'),
     last.length > 0 && long('The last ones', [
       ['When', ({ at }) => time(at, now)],
@@ -223,7 +223,7 @@ const RELOADS = {
   applied: ['ok', 'ok', 'applied'],
   unchanged: ['ok', 'ok', 'nothing had changed'],
   refused: ['warn', 'warn', 'refused, the one before serves'],
-  waiting: ['note', 'asking', 'waiting'],
+  waiting: ['warn', 'asking', 'waiting, the one before serves'],
 };
 
 export function configuration(status, now) {

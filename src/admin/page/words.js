@@ -26,7 +26,7 @@ export const REASONS = {
 };
 
 /** A reason that this page does not know is of a newer bearerd. */
-export const reason = (word) => REASONS[word] ?? 'This page does not know the reason; the log says more.';
+export const reason = (word, configuration) => here(REASONS[word] ?? 'This page does not know the reason; the log says more.', configuration);
 
 const whole = new Intl.NumberFormat('en');
 const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
@@ -73,6 +73,17 @@ export function clock(at, now) {
 
 /** A word that a shell takes as it stands. */
 const quoted = (word) => (/^[\w.:/@%+,=[\]-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+/** Where bearerd looks unless it is told. */
+const USUAL = '/etc/bearerd/config.yaml';
+/** Origins that are no file. */
+const NO_FILES = ['flags and environment', 'as it was given'];
+
+/** A text whose commands name the configuration that this bearerd has, where they would not find it. */
+function here(text, { origin } = {}) {
+  if (!origin || origin === USUAL || NO_FILES.includes(origin)) return text;
+  return text.replace(/`bearerd (check|doctor)`/g, (line, command) => `\`bearerd ${command} --config ${quoted(origin)}\``);
+}
 
 /** A line to type that makes a first request of a route. */
 export function trial({ match = {} }, listeners = []) {
@@ -189,12 +200,32 @@ function ofRoute(route, status, now) {
   };
 }
 
-function ofReload(reload) {
-  if (reload?.outcome === 'refused') {
+/** What is wrong with a configuration that is right, but for the bearerd that runs. */
+const RESTART = /cannot change while bearerd runs|needs a restart|; restart /;
+
+function ofReload({ outcome, why } = {}) {
+  const lines = (why ?? '').split('\n').filter(Boolean);
+  const told = lines.map((line) => `${line.replace(/\.$/, '')}. `).join('');
+  if (outcome === 'waiting') {
+    return {
+      level: 'warn',
+      sentence: 'A change of the configuration waits for a token; the one before serves.',
+      todo: `${exactly(why)}Once it comes, the change is in force. If it does not, \`bearerd doctor\` goes through its provider; `
+        + 'correct the change, or take it back.',
+    };
+  }
+  if (outcome === 'refused' && lines.some((line) => RESTART.test(line))) {
+    return {
+      level: 'warn',
+      sentence: 'The changed configuration was refused: it needs a restart. The one before keeps serving.',
+      todo: `${lines.map((line) => exactly(line.replace(/; restart .*/, ''))).join('')}Restart bearerd for it, or take the change back.`,
+    };
+  }
+  if (outcome === 'refused') {
     return {
       level: 'warn',
       sentence: 'The changed configuration was refused; the one before keeps serving.',
-      todo: `${reload.why ? `${reload.why.replace(/\.?$/, '.')} ` : ''}\`bearerd check\` tells all that is wrong with it.`,
+      todo: `${told}\`bearerd check\` tells all that is wrong with it.`,
     };
   }
   return null;
@@ -257,9 +288,11 @@ export function verdict(status, lost, now = Date.now()) {
     ofPhase(status),
     ...(status.tokens ?? []).map((token) => ofToken(token, time)),
     ...(status.routes ?? []).map((route) => ofRoute(route, status, time)),
-    ofReload(status.configuration?.last_reload),
+    ofReload(status.configuration?.last_reload ?? {}),
     atTheDoor(status, time),
-  ].filter(Boolean).sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
+  ].filter(Boolean)
+    .map((one) => ({ ...one, todo: here(one.todo, status.configuration) }))
+    .sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
   const top = found[0] && found[0].level !== 'aside' ? found.shift() : allWell(status, time);
   return { ...top, also: found };
 }
