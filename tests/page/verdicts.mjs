@@ -33,8 +33,22 @@ const CASES = [
   ['expired in an outage', ({ tokens: [orders] }) => { fails(orders, UNREACHABLE, expired); }, 'bad',
     'Token `orders` has expired and there is no new one: the provider does not answer. Requests that need it get 503.',
     'bearerd asks again at 02:13:18.'],
-  ['no first token', ({ tokens: [orders] }) => { fails(orders, 'discovery at https://id.example failed: 500', none); }, 'bad',
+  ['no first token', ({ tokens: [orders] }) => { fails(orders, 'discovery at https://id.example failed: connection refused', none); }, 'bad',
     'Token `orders` could not be fetched yet: the provider does not answer. Requests that need it get 503.', 'bearerd doctor'],
+  ['a provider that fails itself', ({ tokens: [orders] }) => { fails(orders, 'the token endpoint answered 500 Internal Server Error', stale); }, 'warn',
+    'Token `orders` cannot be renewed: the provider is in trouble and answers 500. Requests keep working until 02:17:14.',
+    /^The token endpoint answered 500 Internal Server Error\. The provider was reached and is in trouble itself: (?!.*(doctor|from here))/],
+  ['a discovery that fails itself', ({ tokens: [orders] }) => {
+    fails(orders, 'discovery at https://id.example/.well-known/openid-configuration failed: the answer is 503 Service Unavailable', none);
+  }, 'bad', 'Token `orders` could not be fetched yet: the provider is in trouble and answers 503. Requests that need it get 503.',
+  'is in trouble itself'],
+  ['a discovery of another issuer', ({ tokens: [orders] }) => {
+    fails(orders, 'discovery at https://id.example failed: the document is of another issuer', none);
+  }, 'bad', 'Token `orders` could not be fetched yet: the provider’s discovery document is not usable. Requests that need it get 503.',
+  'See whether the configuration is what'],
+  ['an answer that is no token', ({ tokens: [orders] }) => { fails(orders, "the token endpoint's answer is not a JSON object", stale); }, 'warn',
+    'Token `orders` cannot be renewed: the provider’s answer is no token. Requests keep working until 02:17:14.',
+    /^The token endpoint's answer is not a JSON object\. See whether the configuration (?!.*from here)/],
   ['a secret that is gone', ({ tokens: [orders] }) => { fails(orders, 'the secret cannot be read: /run/x: not found', stale); }, 'warn',
     'Token `orders` cannot be renewed: its secret cannot be read. Requests keep working until 02:17:14.', 'Put the secret'],
   ['limited', ({ tokens: [orders] }) => {
@@ -106,6 +120,8 @@ const CASES = [
     'ok', 'Both tokens are fresh.', 'Turned away in the last five minutes: `web_origin`.'],
   ['draining', (s) => { s.phase = 'draining'; }, 'note',
     'bearerd is shutting down. It finishes what is in flight and takes nothing new.', 'who sent the signal'],
+  ['draining in trouble', (s) => { s.phase = 'lame_duck'; fails(s.tokens[0], UNREACHABLE, expired); }, 'note',
+    'bearerd is shutting down. It still takes requests.', 'Token `orders` has expired and there is no new one'],
 ];
 
 export function verdicts() {

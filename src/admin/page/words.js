@@ -100,11 +100,19 @@ const sum = (numbers) => (numbers ?? []).reduce((total, one) => total + (one ?? 
 const named = (token) => `token \`${token.name}\``;
 const Named = (token) => `Token \`${token.name}\``;
 
+/** The provider was reached, and has failed itself. */
+const IN_TROUBLE = /^(?:the token endpoint answered|discovery at \S+ failed: the answer is) (5\d\d)/;
+/** It was not, as far as one can tell. */
+const NO_ANSWER = /^the token endpoint (cannot be reached|did not answer)|^discovery at \S+ failed: (?!the answer|the document|it is no URL)/;
+
 /** What went wrong with the last token request, as a part of a sentence. */
 function why(token) {
   const what = token.last_error?.what ?? '';
   if (token.answers?.[0]?.outcome === 'limited') return 'the provider asks to be left alone for a while';
-  if (/cannot be reached|did not answer|^discovery at/.test(what)) return 'the provider does not answer';
+  const [, status] = what.match(IN_TROUBLE) ?? [];
+  if (status) return `the provider is in trouble and answers ${status}`;
+  if (NO_ANSWER.test(what)) return 'the provider does not answer';
+  if (/^discovery at/.test(what)) return 'the provider’s discovery document is not usable';
   if (/^the secret cannot be read/.test(what)) return 'its secret cannot be read';
   if (/^no assertion can be signed/.test(what)) return 'its key does not sign';
   return 'the provider’s answer is no token';
@@ -124,7 +132,9 @@ function next(token, now) {
 /** What to do about a provider that gives no token. */
 function cure(token, now) {
   const { what = '' } = token.last_error ?? {};
-  let todo = 'See whether the provider is up and can be reached from here: `bearerd doctor` goes through it.';
+  let todo = 'See whether the configuration is what the provider wants: `bearerd doctor` goes through it.';
+  if (NO_ANSWER.test(what) || !what) todo = 'See whether the provider is up and can be reached from here: `bearerd doctor` goes through it.';
+  if (IN_TROUBLE.test(what)) todo = 'The provider was reached and is in trouble itself: ask those who run it, or wait until it is well again.';
   if (/^the secret cannot be read/.test(what)) todo = 'Put the secret where the configuration says it is.';
   if (/^no assertion can be signed/.test(what)) todo = 'Put a key that fits in its place.';
   if (token.answers?.[0]?.outcome === 'limited') todo = 'Wait, and see who else uses up this client’s limit.';
@@ -285,7 +295,6 @@ export function verdict(status, lost, now = Date.now()) {
   if (!status) return { level: 'note', sentence: 'Asking bearerd how things are …', todo: '', also: [] };
   const time = Date.parse(status.now) || now;
   const found = [
-    ofPhase(status),
     ...(status.tokens ?? []).map((token) => ofToken(token, time)),
     ...(status.routes ?? []).map((route) => ofRoute(route, status, time)),
     ofReload(status.configuration?.last_reload ?? {}),
@@ -293,6 +302,9 @@ export function verdict(status, lost, now = Date.now()) {
   ].filter(Boolean)
     .map((one) => ({ ...one, todo: here(one.todo, status.configuration) }))
     .sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
+  // Who shuts down is not in trouble for what it ends.
+  const ending = ofPhase(status);
+  if (ending) return { ...ending, also: found };
   const top = found[0] && found[0].level !== 'aside' ? found.shift() : allWell(status, time);
   return { ...top, also: found };
 }
