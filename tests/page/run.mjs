@@ -104,6 +104,9 @@ const STORIES = {
     async also(page) {
       await has('expired: the card', card(page, 'orders'), /Expired.*no time left/);
       check('expired: the bar is full', await bar(page, 'orders').getAttribute('aria-valuenow') === '15', 'it is not');
+      const [label, mark] = await Promise.all(['.legend .until', '.life .margin'].map((what) => card(page, 'orders').locator(what).boundingBox()));
+      check('expired: the label ends at its mark', Math.abs(label.x + label.width - mark.x) < 2 && mark.width > 20, JSON.stringify([label, mark]));
+      await has('expired: what ready means', page.getByRole('region', { name: 'This bearerd' }), /Readyyesevery required token has been held once/);
       await has('expired: the route', page.getByRole('article', { name: 'Route orders' }), /\d+ × no_token There was no token/);
     },
   },
@@ -143,6 +146,7 @@ function older(status) {
     return { ...route, failed: sum, reasons: { no_token: sum }, statuses: { '2xx': route.requests - sum, '5xx': sum }, history: { ...route.history, failed } };
   });
   status.history = { ...history, until: status.now };
+  status.configuration.origin = lively().configuration.origin;
   status.refused.last = status.refused.last.filter(({ route }) => route);
   return status;
 }
@@ -334,6 +338,24 @@ async function edges(browser, { fresh, renewing }) {
   await has('a lively quarter: the reload', full.getByRole('region', { name: 'This bearerd' }), /Last reloadapplied/);
   await sound(full, 'a lively quarter');
   await full.context().close();
+
+  // Addresses stay whole where there is room for them.
+  const address = '[2001:db8:1234:5678:9abc:def0:1234:5678]:14280';
+  const far = (status) => {
+    const said = { ...lively(), version: status.version };
+    said.refused.last = ['127.0.0.1:4280', address].map((listener) => ({ at: said.now, reason: 'upstream_timeout', route: null, listener, what: 'a long story '.repeat(20), times: 3 }));
+    return said;
+  };
+  const wide = await open(browser, fresh.origin, { answer: far, viewport: { width: 1200, height: 900 } });
+  await has('long addresses: the page', wide.getByRole('table', { name: 'The last ones' }), address);
+  const lines = await wide.locator('[data-heading=Where]').evaluateAll((cells) => cells.map((cell) => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return new Set([...range.getClientRects()].map(({ top }) => top)).size;
+  }));
+  check('long addresses: each is on one line', lines.join() === '1,1', lines.join());
+  await sound(wide, 'long addresses');
+  await wide.context().close();
 
   // What moves does so only for those who do not mind.
   for (const [reducedMotion, moving] of [['no-preference', 1], ['reduce', 0]]) {

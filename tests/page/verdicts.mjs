@@ -1,6 +1,6 @@
 // The sentence at the top, tried without a browser: one lively fixture, and what is changed in it.
 import { readFileSync } from 'node:fs';
-import { reason, trial, verdict } from '../../src/admin/page/words.js';
+import { reason, readiness, seconds, trial, verdict, within } from '../../src/admin/page/words.js';
 import { check } from '../oidc-provider/rig.mjs';
 
 export const lively = () => JSON.parse(readFileSync(new URL('fixtures/lively.json', import.meta.url), 'utf8'));
@@ -137,6 +137,16 @@ export function verdicts() {
   check('verdict, an older bearerd', bare.sentence === 'Token `a` is fresh.', JSON.stringify(bare));
   const tls = reason('upstream_tls', { origin: '/srv/b.yaml' });
   check('a reason names the configuration, too', tls.includes('`bearerd doctor --config /srv/b.yaml`'), tls);
+  for (const [value, figure, bound] of [
+    [null, '–', 'within –'], [0, 'under 1 ms', 'in under 1 ms'], [0.0004, 'under 1 ms', 'in under 1 ms'], [0.0012, '1.2 ms', 'within 1.2 ms'], [0.25, '250 ms', 'within 250 ms'],
+  ]) check(`${value} seconds are ${figure}`, seconds(value) === figure && within(value) === bound, `${seconds(value)}, ${within(value)}`);
+  for (const [said, change] of [
+    ['every required token has been held once', {}], ['waits for a and b', { ready: false, waiting_for: ['a', 'b'] }],
+    ['bearerd is shutting down', { ready: false, phase: 'draining' }], [null, { tokens: [] }],
+  ]) {
+    const found = readiness({ ...lively(), ...change });
+    check(`ready means ${said}`, found === said, found);
+  }
   for (const [match, listener, line] of [
     [undefined, undefined, 'curl -i http://localhost:4280/'],
     [{ path: '/v2' }, { name: 'a', address: '127.0.0.1:4280' }, 'curl -i http://127.0.0.1:4280/v2/'],

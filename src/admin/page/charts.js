@@ -8,6 +8,9 @@ const BAR = { y: 23, height: 12, rx: 3 };
 /** A label at a mark that lies near an end stays within. */
 const anchor = (share) => (share < 0.2 ? 'start' : share > 0.8 ? 'end' : 'middle');
 
+/** As wide as the hatched end of the bar. */
+export const rest = ({ start, end, until }) => svg('svg', { 'aria-hidden': 'true', height: 1, width: percent((end - until) / (end - start)) });
+
 /** The life of a token from its issue to its end, with the renewal point, the margin and now. */
 export function life(token, now, state) {
   const { start, end, renew, until } = token;
@@ -28,8 +31,9 @@ export function life(token, now, state) {
     'aria-valuetext': said + planned,
   },
   svg('rect', { class: 'track', ...BAR, width: '100%' }),
-  svg('rect', { class: 'passed', ...BAR, width: percent(share(now)) }),
+  svg('rect', { class: 'passed', ...BAR, width: percent(Math.min(share(now), share(until))) }),
   svg('rect', { class: 'margin', ...BAR, rx: 0, x: percent(share(until)), width: percent(1 - share(until)) }),
+  svg('svg', { class: 'mark', x: percent(share(until)) }, svg('path', { class: 'until', d: 'M-.75 23H.75V42H-.75Z' })),
   renew && svg('svg', { class: 'mark', x: percent(share(renew)) },
     svg('path', { class: 'renew', d: 'M-5 16H5L0 22Z' }), svg('path', { class: 'renew-line', d: 'M0 22V35' }),
     svg('text', { y: 11, 'text-anchor': anchor(share(renew)) }, `renewal ${words.clock(renew, now)}`)),
@@ -81,8 +85,8 @@ function line(numbers, top, name) {
 /** The median and the slowest hundredth. */
 export function latency({ p50, p99 }, now) {
   const top = most(p99) || most(p50) || 1;
-  const label = `Latency in the last 15 minutes: half of the requests within ${words.seconds(now?.p50)}, `
-    + `99 of 100 within ${words.seconds(now?.p99)}; at worst 99 of 100 within ${words.seconds(top)}`;
+  const label = `Latency in the last 15 minutes: half of the requests ${words.within(now?.p50)}, `
+    + `99 of 100 ${words.within(now?.p99)}; at worst 99 of 100 ${words.within(top)}`;
   return frame(label, p50.length, line(p99, top, 'line-slow'), line(p50, top, 'line'));
 }
 

@@ -106,9 +106,10 @@ function tokenCard(token, now, passed) {
       el('p', { class: 'left' }, left > 0
         ? [el('b', {}, words.duration(left)), ' left'] : token.usable_until ? 'no time left' : 'no token in hand')),
     life && charts.life(life, now, onTime ? '' : token.state),
-    life && el('ul', { class: 'legend' },
-      el('li', {}, 'issued ', time(token.issued_at, now)),
-      el('li', {}, life.until > now ? 'usable until ' : 'over since ', time(token.usable_until, now))),
+    life && el('div', { class: 'legend' },
+      el('p', {}, 'issued ', time(token.issued_at, now)),
+      // It ends where the hatched end begins.
+      el('p', { class: 'until' }, life.until > now ? 'usable until ' : 'over since ', time(token.usable_until, now)), charts.rest(life)),
     el('div', { class: 'columns' },
       el('dl', { class: 'facts' },
         fact('Asks next', token.asking ? 'now: a request is under way' : atOnce || 'when a request needs it',
@@ -228,11 +229,11 @@ const RELOADS = {
 
 export function configuration(status, now) {
   const { origin, loaded_at: loaded, last_reload: reload } = status.configuration ?? {};
+  const ready = words.readiness(status);
   return el('dl', { class: 'card facts wide' },
     fact('Running', status.uptime_seconds !== undefined && ['for ', words.duration(status.uptime_seconds)],
       status.started_at && el('span', { class: 'soft block' }, 'since ', time(status.started_at, now))),
-    fact('Ready', status.ready ? 'yes' : 'no',
-      status.waiting_for?.length > 0 && el('span', { class: 'soft block' }, `waits for ${words.list(status.waiting_for)}`)),
+    fact('Ready', status.ready ? 'yes' : 'no', ready && el('span', { class: 'soft block' }, ready)),
     fact('Configuration', origin, loaded && el('span', { class: 'soft block' }, 'loaded ', time(loaded, now))),
     fact('Last reload', status.configuration && (reload
       ? [pill(...(RELOADS[reload.outcome] ?? ['note', 'none', reload.outcome])), el('span', { class: 'soft block' }, time(reload.at, now), reload.why && [': ', prose(reload.why)])]

@@ -52,8 +52,12 @@ export function seconds(value) {
   if (value === null || value === undefined) return '–';
   if (value >= 10) return duration(value);
   if (value >= 1) return `${value.toFixed(2)} s`;
+  if (value < 0.001) return 'under 1 ms';
   return value >= 0.01 ? `${Math.round(value * 1000)} ms` : `${(value * 1000).toFixed(1)} ms`;
 }
+
+/** The same as a bound. */
+export const within = (value) => seconds(value).replace(/^(under )?/, (under) => (under ? 'in under ' : 'within '));
 
 /** So many in a step of so many seconds. */
 export function rate(value, step) {
@@ -253,6 +257,13 @@ function atTheDoor(status, now) {
   const reasons = [...new Set(recent.map(({ reason: word }) => `\`${word}\``))];
   if (reasons.length === 0) return null;
   return { level: 'aside', sentence: `Turned away in the last five minutes: ${list(reasons)}.`, todo: 'What that means stands under “Refused”.' };
+}
+
+/** What readiness is about, which is not whether all is well. */
+export function readiness({ phase, waiting_for: waiting = [], tokens = [] }) {
+  if (waiting.length > 0) return `waits for ${list(waiting)}`;
+  if (phase && phase !== 'serving') return 'bearerd is shutting down';
+  return tokens.length > 0 ? 'every required token has been held once' : null;
 }
 
 function allWell(status, now) {
