@@ -30,7 +30,7 @@ pub struct TlsSettings {
     pub extra_ca_file: Option<PathBuf>,
     /// The client's certificate chain and its key, PEM.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name that the peer's certificate must carry and that is sent as SNI, if not the dialled one.
+    /// The name that the peer's certificate must carry, if not the dialled one. A route's is sent as SNI, too.
     pub server_name: Option<ServerName<'static>>,
 }
 

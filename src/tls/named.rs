@@ -10,6 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
+use super::noted::Noted;
 use super::{TlsError, TlsSettings, crypto, roots};
 
 /// Has the peer's certificate carry `server_name`, where there is one.
@@ -18,7 +19,7 @@ use super::{TlsError, TlsSettings, crypto, roots};
 /// A file of the settings cannot be read or is not what it should be.
 pub fn named(mut config: ClientConfig, settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
     if settings.server_name.is_some() {
-        config.dangerous().set_certificate_verifier(Arc::new(Verdict::new(settings)?));
+        config.dangerous().set_certificate_verifier(Arc::new(Verdict::new(settings, None)?));
     }
     Ok(config)
 }
@@ -28,12 +29,14 @@ pub fn named(mut config: ClientConfig, settings: &TlsSettings) -> Result<ClientC
 pub(super) struct Verdict {
     rustls: Arc<WebPkiServerVerifier>,
     name: Option<ServerName<'static>>,
+    /// Where what was shown is written down, believed or not.
+    noted: Option<Arc<Noted>>,
 }
 
 impl Verdict {
-    pub(super) fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
+    pub(super) fn new(settings: &TlsSettings, noted: Option<Arc<Noted>>) -> Result<Self, TlsError> {
         let rustls = WebPkiServerVerifier::builder_with_provider(roots(settings)?, crypto()).build()?;
-        Ok(Self { rustls, name: settings.server_name.clone() })
+        Ok(Self { rustls, name: settings.server_name.clone(), noted })
     }
 }
 
@@ -46,6 +49,9 @@ impl ServerCertVerifier for Verdict {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(noted) = &self.noted {
+            noted.is_shown([certificate].into_iter().chain(along));
+        }
         let name = self.name.as_ref().unwrap_or(dialled);
         self.rustls.verify_server_cert(certificate, along, name, ocsp, now)
     }

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::ResolvesClientCert;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConfig, SignatureScheme};
 
 use super::named::Verdict;
 use super::{TlsError, TlsSettings, client_config};
@@ -28,6 +27,11 @@ impl Noted {
         self.chain.get().map_or(&[], Vec::as_slice)
     }
 
+    /// The first chain is kept.
+    pub(super) fn is_shown<'a>(&self, chain: impl Iterator<Item = &'a CertificateDer<'a>>) {
+        let _ = self.chain.set(chain.map(|one| one.clone().into_owned()).collect());
+    }
+
     /// Whether it asked for a certificate of ours.
     pub fn asked_for_certificate(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
@@ -41,54 +45,11 @@ impl Noted {
 pub fn noting(settings: &TlsSettings) -> Result<(ClientConfig, Arc<Noted>), TlsError> {
     let mut config = client_config(settings)?;
     let noted = Arc::new(Noted::default());
-    let verdict = Verdict::new(settings)?;
-    config.dangerous().set_certificate_verifier(Arc::new(Noting { verdict, noted: Arc::clone(&noted) }));
+    let verdict = Verdict::new(settings, Some(Arc::clone(&noted)))?;
+    config.dangerous().set_certificate_verifier(Arc::new(verdict));
     let own = Arc::clone(&config.client_auth_cert_resolver);
     config.client_auth_cert_resolver = Arc::new(Asked { own, noted: Arc::clone(&noted) });
     Ok((config, noted))
-}
-
-#[derive(Debug)]
-struct Noting {
-    verdict: Verdict,
-    noted: Arc<Noted>,
-}
-
-impl ServerCertVerifier for Noting {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        along: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let chain = [certificate].into_iter().chain(along);
-        let _ = self.noted.chain.set(chain.map(|one| one.clone().into_owned()).collect());
-        self.verdict.verify_server_cert(certificate, along, name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verdict.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verdict.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verdict.supported_verify_schemes()
-    }
 }
 
 #[derive(Debug)]
