@@ -141,7 +141,7 @@ scope: okta.users.read   # granted under Okta API Scopes
         find_endpoint: "write `issuer: https://HOST/realms/REALM`, or `https://HOST/auth/realms/REALM` where the server \
                         still has the old prefix",
         token_path: "*/protocol/openid-connect/token",
-        issuer_path: "*/realms/*",
+        issuer_path: "*realms/*",
         init: "\
 token_url: https://HOST/realms/REALM/protocol/openid-connect/token   # /auth/realms/… on an older server
 client_id: CLIENT-ID

@@ -268,6 +268,15 @@ fn what_a_provider_refuses_is_a_problem_and_what_looks_strange_a_doubt() {
 }
 
 #[test]
+fn the_issuer_of_a_keycloak_may_have_the_old_prefix_or_none() {
+    for issuer in ["https://id.example/realms/main", "https://id.example/auth/realms/main"] {
+        let told = token("keycloak", &[SECRET[0], SECRET[1], &format!("issuer: {issuer}")]).warnings();
+        assert_eq!(told, [""; 0], "{issuer}");
+    }
+    assert_eq!(token("keycloak", &[SECRET[0], SECRET[1], "issuer: https://id.example/main"]).warnings().len(), 1);
+}
+
+#[test]
 fn a_problem_with_a_preset_names_it() {
     told(
         "google-sa",
