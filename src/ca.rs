@@ -30,7 +30,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use crate::tls::{Protocols, crypto};
+use crate::tls::{Protocols, crypto, system_certificates};
 use crate::wire::authority::Host;
 
 /// Apps read what they trust once, at their start: a life that is longer than any of them runs.
@@ -352,7 +352,7 @@ impl<'a> Folder<'a> {
         let own = fs::read_to_string(&path).map_err(|error| self.failed(CERTIFICATE, error))?;
         let ours = CertificateDer::from_pem_slice(own.as_bytes()).ok();
         let mut all = own.trim_end().to_owned() + "\n";
-        for root in rustls_native_certs::load_native_certs().certs {
+        for root in system_certificates() {
             // Where the system's roots are this bundle itself, it must not grow.
             if Some(&root) != ours.as_ref() && !is_one_of_ours(&root) {
                 all.push_str(&pem(&root));

@@ -260,7 +260,7 @@ fn the_bundle_is_the_authority_and_then_what_the_system_trusts() {
     let bundle = home.read(BUNDLE);
     assert!(bundle.starts_with(&home.read(CERTIFICATE)));
     let all = CertificateDer::pem_slice_iter(bundle.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
-    assert_eq!(all.len(), 1 + rustls_native_certs::load_native_certs().certs.len());
+    assert_eq!(all.len(), 1 + system_certificates().len());
 }
 
 #[test]

@@ -247,17 +247,20 @@ pub fn server_config(settings: &ServerTls, protocols: Protocols) -> Result<Serve
     Ok(ServerIdentity { config: Arc::new(config), not_after })
 }
 
-/// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), or Mozilla's where there are none, as in an image
-/// that holds nothing but bearerd. Read once.
+/// What the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), or what Mozilla does where it has nothing, as in an
+/// image that holds nothing but bearerd.
+pub fn system_certificates() -> Vec<CertificateDer<'static>> {
+    let certificates = rustls_native_certs::load_native_certs().certs;
+    if certificates.is_empty() { webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec() } else { certificates }
+}
+
+/// [`system_certificates`], read once.
 fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
         // A system's bundle may hold a certificate that rustls does not take; the rest counts.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
+        roots.add_parsable_certificates(system_certificates());
         Arc::new(roots)
     });
     Arc::clone(roots)

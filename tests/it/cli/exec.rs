@@ -72,6 +72,19 @@ async fn the_command_is_told_whom_to_trust_where_a_route_intercepts() {
     assert_eq!(curled, usize::from(has_curl), "{}", ended.err);
 }
 
+/// In an image that holds nothing but bearerd: what the app gets still trusts the world besides.
+#[tokio::test]
+async fn the_bundle_has_mozillas_roots_where_the_system_has_none() {
+    let stage = Stage::new().await;
+    let text = stage.usual().replace("    token: main\n", "    token: main\n    intercept: true\n");
+    stage.folder.write("bearerd.yaml", &format!("intercept: {{ca_dir: {}}}\n{text}", stage.at("ca")));
+    let script = r#"echo "ROOTS=$(grep -c BEGIN "$SSL_CERT_FILE")""#;
+    let file = stage.file();
+    let ended = bearerd(&exec(&file, &[], script), &[PATH, ("SSL_CERT_FILE", "/away")]).await.with(0);
+    let roots: usize = told(&ended.out, "ROOTS").unwrap().parse().unwrap();
+    assert!(roots > 100, "{roots}");
+}
+
 #[tokio::test]
 async fn the_command_gets_the_proxys_address_and_none_of_its_secrets() {
     let stage = Stage::new().await;
