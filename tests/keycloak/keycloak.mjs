@@ -33,28 +33,38 @@ export async function unpacked() {
   return home;
 }
 
-/** Starts it with the realm `acme`, whose `clients` are identifiers and secrets. */
-export async function start(home, { port, unusedPort, cert, key, caFile, life, clients }) {
+/**
+ * Starts it with the realm `acme`, whose `clients` are identifiers and secrets. `federated` are identifiers and the
+ * subjects that the tokens of the issuer `cluster` have for them.
+ */
+export async function start(home, { port, unusedPort, cert, key, caFile, life, clients, cluster, federated }) {
   const base = `https://127.0.0.1:${port}/auth`;
+  const client = (clientId, how) => ({
+    clientId,
+    protocol: 'openid-connect',
+    publicClient: false,
+    serviceAccountsEnabled: true,
+    standardFlowEnabled: false,
+    ...how,
+  });
   const realm = {
     realm: 'acme',
     enabled: true,
     accessTokenLifespan: life,
-    clients: Object.entries(clients).map(([clientId, secret]) => ({
-      clientId,
-      secret,
-      protocol: 'openid-connect',
-      clientAuthenticatorType: 'client-secret',
-      publicClient: false,
-      serviceAccountsEnabled: true,
-      standardFlowEnabled: false,
-    })),
+    clients: [
+      ...Object.entries(clients).map(([id, secret]) => client(id, { secret, clientAuthenticatorType: 'client-secret' })),
+      ...Object.entries(federated).map(([id, subject]) => client(id, {
+        clientAuthenticatorType: 'federated-jwt',
+        attributes: { 'jwt.credential.issuer': 'cluster', 'jwt.credential.sub': subject },
+      })),
+    ],
+    identityProviders: [{ alias: 'cluster', providerId: 'kubernetes', enabled: true, config: { issuer: cluster } }],
   };
   mkdirSync(join(home, 'data/import'), { recursive: true });
   writeFileSync(join(home, 'data/import/acme-realm.json'), JSON.stringify(realm));
   let said = '';
   const child = track(spawn(join(home, 'bin/kc.sh'), [
-    'start-dev', '--import-realm', '--cache=local', '--http-relative-path=/auth', '--http-host=127.0.0.1',
+    'start-dev', '--features=client-auth-federated,kubernetes-service-accounts', '--import-realm', '--cache=local', '--http-relative-path=/auth', '--http-host=127.0.0.1',
     // Development mode insists on a plain one too.
     `--http-port=${unusedPort}`, `--https-port=${port}`,
     `--https-certificate-file=${file('keycloak.pem', cert)}`,

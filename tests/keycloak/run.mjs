@@ -1,24 +1,39 @@
 // bearerd against Keycloak, the way a vendor runs it for its customers: the realm below the old `/auth` prefix, HTTP
 // Basic, access tokens that are older than the standard for them, and 401 `unauthorized_client` where others say
-// `invalid_client`. The full cycle: issue, renewal, a secret that is regenerated, the standby, and back.
+// `invalid_client`. The full cycle: issue, renewal, a secret that is regenerated, the standby, and back. Beside it a client
+// that has no secret: a Kubernetes service account's token is its credential, as in k8s/examples/federated-keycloak.
 //
 // BEARERD names the binary; the default is the debug build. README.md says how to run it.
 import { certificates, check, curl, eventually, file, freePorts, replace, serve, tell } from '../oidc-provider/rig.mjs';
 import {
   arrivals, atApi, judge, lastWords, secretForms, sidecar, start, status, tokensUsed, traffic,
 } from '../oidc-provider/sidecar.mjs';
+import { cluster } from './cluster.mjs';
 import * as keycloak from './keycloak.mjs';
 
 const IDS = ['reports', 'reports-2'];
 const [FIRST, STANDBY] = ['first', 'standby'].map((word) => `${word}+a/s%s:w=r d&~"x`);
+const FEDERATED = 'orders';
 const LIFE = 6;
+// The longest that Keycloak takes, and what the component asks the kubelet for.
+const ASSERTION_LIFE = 3_600;
 const PATIENCE = 20;
 
 async function story(home) {
   const [caFile, apiTls, serverTls] = await certificates('DNS:api.test', 'IP:127.0.0.1');
   const [port, unusedPort] = await freePorts(2);
   const clients = { [IDS[0]]: FIRST, [IDS[1]]: STANDBY };
-  const server = await keycloak.start(home, { port, unusedPort, caFile, life: LIFE, clients, ...serverTls });
+  const kubernetes = await cluster();
+  const server = await keycloak.start(home, {
+    port,
+    unusedPort,
+    caFile,
+    life: LIFE,
+    clients,
+    cluster: kubernetes.issuer,
+    federated: { [FEDERATED]: 'system:serviceaccount:shop:orders' },
+    ...serverTls,
+  });
   const { issuer } = server;
   const tokenUrl = `${issuer}/protocol/openid-connect/token`;
 
@@ -51,6 +66,14 @@ async function story(home) {
     secrets,
     token: { token_url: tokenUrl, auth: 'client_secret_basic', client_id: IDS[1], client_secret: { file: paths[1] } },
   });
+  const account = { namespace: 'shop', serviceAccount: 'orders', audience: issuer, life: ASSERTION_LIFE };
+  const tokenFile = file('service-account-token', kubernetes.token(account));
+  const federated = sidecar('federated', {
+    ...shared,
+    auth: 'client_assertion',
+    clients: [FEDERATED],
+    token: { provider: 'keycloak', issuer, client_id: FEDERATED, auth: 'client_assertion', assertion: { file: tokenFile } },
+  });
 
   /** Waits until the app's last request was made with a new token of that client, and says what /status says. */
   async function inUse(what, id, index, since) {
@@ -61,11 +84,13 @@ async function story(home) {
   }
 
   const began = Date.now();
-  await start([app, plain], { apiPort: api.port, caFile });
+  await start([app, plain, federated], { apiPort: api.port, caFile });
   let told = false;
-  const requests = [app, plain].map((each) => traffic(each, 6 * PATIENCE, () => told, 100));
+  const requests = [app, plain, federated].map((each) => traffic(each, 6 * PATIENCE, () => told, 100));
   try {
     await inUse('the current secret, renewed twice,', IDS[0], 0, 2);
+    // As the kubelet does it; the old one would be good for longer.
+    replace(tokenFile, kubernetes.token(account));
     const anew = await server.regenerate(IDS[0]);
     app.secrets.push(...secretForms(IDS[0], anew));
     await inUse('the standby', IDS[1], 1, tokensUsed(app));
@@ -80,6 +105,18 @@ async function story(home) {
   const seconds = (Date.now() - began) / 1000;
   await judge(app, { renewals: 4, seconds, refusals: 2 });
   await judge(plain, { renewals: 3, seconds });
+  await judge(federated, { renewals: 3, seconds });
+  // What is for another audience, or of another account, is nobody's credential.
+  for (const wrong of [{ audience: 'https://elsewhere.example' }, { serviceAccount: 'default' }]) {
+    const { stdout: answer } = await curl('--cacert', caFile, '-w', '\n%{http_code}', tokenUrl, '-d', new URLSearchParams({
+      grant_type: 'client_credentials',
+      client_id: FEDERATED,
+      client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+      client_assertion: kubernetes.token({ ...account, ...wrong }),
+    }).toString());
+    check(`Keycloak refuses a token with ${JSON.stringify(wrong)}`, /\n40[01]$/.test(answer), answer);
+  }
+  kubernetes.stop();
 }
 
 let home;
