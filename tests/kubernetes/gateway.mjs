@@ -82,26 +82,44 @@ function trial() {
   return where;
 }
 
+/** The variables that the Deployment sets, for the namespace `egress`. */
+function environment() {
+  const names = [...DEPLOYMENT.matchAll(/- name: (GATEWAY_\w+)\n +value: (.*)$/gm)];
+  const values = names.map(([, key, value]) => [key, value.replace('$(NAMESPACE)', 'egress')]);
+  return { PATH: process.env.PATH, ...Object.fromEntries(values) };
+}
+
+/** A configuration with folders of this rig's where the Deployment has its mounts, and the Secret's files in them. */
+function mounted(config, tls, files) {
+  const secrets = join(folder, 'secrets');
+  mkdirSync(secrets, { recursive: true });
+  for (const [key, value] of Object.entries(files)) writeFileSync(join(secrets, key), value);
+  return config.replaceAll('/run/secrets/bearerd-tls', tls).replaceAll('/run/secrets/bearerd', secrets);
+}
+
+/** What the chart makes of a user's part of a configuration is one. */
+async function chart(tls) {
+  const golden = read('tests/kubernetes/golden/chart-gateway-own.yaml');
+  const [, indented] = /config\.yaml: \|\n((?: {4}.*\n)+)/.exec(golden);
+  const text = mounted(indented.replace(/^ {4}/gm, ''), tls, { reports: 'three', 'reports-password': 'four' });
+  const run = bearerd(BINARY, ['check', '--config', file('chart.yaml', text)], environment());
+  const code = await run.ended;
+  check("bearerd takes the configuration that the chart makes of a user's", code === 0, run.output());
+}
+
 let started = 0;
 
-/** One replica: the configuration of the ConfigMap, in a folder where the Deployment's mounts are. */
+/** One replica, with the configuration of the ConfigMap. */
 async function replica({ proxy, ca }, tls) {
   const name = `replica ${started += 1}`;
   const [password, certificate, health, admin] = await freePorts(4);
-  const secrets = join(folder, 'secrets');
-  mkdirSync(secrets, { recursive: true });
   // What the README has users put into the Secret.
-  for (const [key, value] of Object.entries({
-    'invoices-client-secret': 'one', 'jobs-client-secret': 'two', 'billing-password': PASSWORD,
-  })) writeFileSync(join(secrets, key), value);
-  const mapped = CONFIG
-    .replaceAll('/run/secrets/bearerd-tls', tls).replaceAll('/run/secrets/bearerd', secrets)
+  const secret = { 'invoices-client-secret': 'one', 'jobs-client-secret': 'two', 'billing-password': PASSWORD };
+  const mapped = mounted(CONFIG, tls, secret)
     .replaceAll(':8443', `:${password}`).replaceAll(':8444', `:${certificate}`).replaceAll(':4282', `:${health}`)
     .replace(/^( +)(issuer|upstream): .*$/gm, `$&\n$1proxy: ${proxy}\n$1tls: {ca_file: ${ca}}`);
   const config = file(`${name}.yaml`, `${mapped}admin: 127.0.0.1:${admin}\n`);
-  const names = [...DEPLOYMENT.matchAll(/- name: (GATEWAY_\w+)\n +value: (.*)$/gm)];
-  const env = Object.fromEntries(names.map(([, key, value]) => [key, value.replace('$(NAMESPACE)', 'egress')]));
-  const running = bearerd(BINARY, ['run', '--config', config], { PATH: process.env.PATH, ...env });
+  const running = bearerd(BINARY, ['run', '--config', config], environment());
   const made = { name, password, certificate, health, running, ended: undefined };
   running.ended.then((code) => { made.ended = code; });
   made.probe = async (path) => {
@@ -317,6 +335,7 @@ async function story() {
   agreement();
   const place = await world();
   const tls = trial();
+  await chart(tls);
   const gateway = await replica(place, tls);
   await ready(gateway);
   await callers(gateway, place.state, tls);
