@@ -206,7 +206,9 @@ pub(super) fn command(secrets: Secrets) -> Command {
                 })
                 .mut_arg("admin", |arg| {
                     arg.help("Whether admin pages are served at all (off); the port is a free one anyway")
-                }),
+                })
+                // A command's has no kubelet.
+                .mut_arg("health", |arg| arg.hide(true)),
             demo,
             with_settings(check),
             with_settings(doctor),

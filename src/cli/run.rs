@@ -90,7 +90,7 @@ fn failed(error: &AppError) -> Failed {
 
 fn cure(bind: &BindError) -> &'static str {
     const TAKEN: &str = "\n  hint: another program has it, perhaps another bearerd; end that one, or choose another \
-                         address with `listen` (`--listen`), `admin` (`--admin`) or `health`";
+                         address with `listen` (`--listen`), `admin` (`--admin`) or `health` (`--health`)";
     let error = match &bind.error {
         BindFault::Taken => return TAKEN,
         BindFault::Occupied => return "\n  hint: move it away, or choose another path for the socket",

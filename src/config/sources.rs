@@ -203,6 +203,13 @@ pub const SETTINGS: &[Setting] = &[
         &[target(Of::Document, &["admin"])],
     ),
     setting(
+        "health",
+        "BEARERD_HEALTH",
+        "ADDRESS",
+        "Where the pages for a kubelet are served besides, such as 0.0.0.0:4282; off by default",
+        &[target(Of::Document, &["health"])],
+    ),
+    setting(
         "log-level",
         "BEARERD_LOG_LEVEL",
         "LEVEL",

@@ -40,6 +40,7 @@ fn every_setting_arrives() {
         .flag("ca-file", "/etc/bearerd/ca.pem")
         .flag("listen", "localhost:0, [::1]:9")
         .flag("admin", "off")
+        .flag("health", "0.0.0.0:4282")
         .flag("log-level", "trace")
         .good()
         .plan;
@@ -53,6 +54,7 @@ fn every_setting_arrives() {
     assert_eq!(token.tls, plan.routes[0].tls);
     assert!(token.tls.ca_file.is_some());
     assert_eq!((plan.listeners.len(), plan.admin), (2, None));
+    assert_eq!(plan.health.unwrap().addresses.to_string(), "0.0.0.0:4282");
 }
 
 #[test]
@@ -84,6 +86,22 @@ routes: [{name: default, upstream: 'https://file.example'}]
         .flag("token-url", "https://flag.example/t");
     assert!(
         matches!(&both.good().plan.tokens[0].endpoint, Endpoint::TokenUrl(url) if url.host_str() == Some("flag.example"))
+    );
+}
+
+#[test]
+fn the_health_port_is_switched_on_and_off_without_touching_the_file() {
+    let written = |health: &str| Given::document(&format!("{}health: {health}\n", good_document()));
+    let health = |given: Given| given.good().plan.health.map(|health| health.addresses.to_string());
+    assert_eq!(health(written("off").variable("BEARERD_HEALTH", "0.0.0.0:4282")).as_deref(), Some("0.0.0.0:4282"));
+    let flag = written("off").variable("BEARERD_HEALTH", "off").flag("health", "unix:/run/bearerd/health");
+    assert_eq!(health(flag).as_deref(), Some("unix:/run/bearerd/health"));
+    for off in ["off", "false"] {
+        assert_eq!(health(written("localhost:4282").variable("BEARERD_HEALTH", off)), None, "{off}");
+    }
+    assert_eq!(
+        written("off").variable("BEARERD_HEALTH", "4282").problems(),
+        ["environment BEARERD_HEALTH: health: not an address to listen on"]
     );
 }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::child::bearerd;
+use super::child::{Child, bearerd};
 use super::stage::{Running, Stage};
+use crate::support::App;
 
 /// The probe's configuration: the running one's, with the ports that were found.
 fn found(stage: &Stage, running: &Running, admin: bool) -> String {
@@ -42,6 +43,31 @@ async fn with_admin_off_it_asks_the_health_listener() {
     stage.folder.write("bearerd.yaml", &off.replace("health: 127.0.0.1:0", "health: off"));
     let ended = bearerd(&["health", "--config", &stage.file()], &[]).await.with(1).silent();
     ended.says(&["neither `admin` nor `health` is on"]);
+}
+
+#[tokio::test]
+async fn a_variable_opens_the_health_port_to_a_kubelet() {
+    let stage = Stage::new().await;
+    for file in [stage.usual(), stage.usual().replace("admin: 127.0.0.1:0", "admin: off\nhealth: off")] {
+        stage.folder.write("bearerd.yaml", &file);
+        let running = Child::spawn(&["run", "--config", &stage.file()], &[("BEARERD_HEALTH", "0.0.0.0:0")]);
+        let running = Running::of(running).await.ready().await;
+        let port = running.page("health").port();
+        // What a kubelet sends: the pod's address is the Host, and on some clusters a name.
+        for host in ["10.244.1.7:4282", "[fd00::7]:4282", "pod.example.com"] {
+            let mut probe = App::connect(([127, 0, 0, 1], port).into()).await;
+            probe.send(format!("GET /readyz HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kube-probe/1.37\r\n\r\n")).await;
+            assert_eq!(probe.answer().await.status, 200, "{host}");
+        }
+        let health = format!("0.0.0.0:{port}");
+        let (file, off) = (stage.file(), ("BEARERD_ADMIN", "off"));
+        for ready in [&["health"][..], &["health", "--ready"]] {
+            let arguments = [ready, &["--config", &file]].concat();
+            bearerd(&arguments, &[("BEARERD_HEALTH", &health), off]).await.with(0);
+        }
+        bearerd(&["health", "--health", &health, "--config", &file], &[off]).await.with(0);
+        running.child.end_by(Signal::TERM).await.with(0);
+    }
 }
 
 #[tokio::test]
