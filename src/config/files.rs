@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub bytes: Vec<u8>,
-    /// Whether every user of the machine may read it.
+    /// Whether every user of the machine may read it, as far as its mode says who may.
     pub world_readable: bool,
 }
 
@@ -50,7 +50,7 @@ impl Files for Disk {
         if bytes.len() > limit {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("is larger than {limit} bytes")));
         }
-        Ok(Seen { bytes, world_readable: world_readable(&metadata) })
+        Ok(Seen { bytes, world_readable: world_readable(&metadata) && !is_in_a_volume(path) })
     }
 
     fn folder(&self, path: &Path) -> io::Result<bool> {
@@ -85,6 +85,17 @@ fn world_readable(metadata: &std::fs::Metadata) -> bool {
 #[cfg(not(unix))]
 fn world_readable(_: &std::fs::Metadata) -> bool {
     false
+}
+
+/// Whether a kubelet wrote it. It keeps a volume's files in a folder such as `..2026_11_21_10_20_30.7`, to which `..data`
+/// leads (its atomic writer). Who may read them is decided by who mounts the volume: what is in it belongs to root, and
+/// without a right for everybody no other user could read it, whom it is for.
+fn is_in_a_volume(path: &Path) -> bool {
+    let Ok(real) = path.canonicalize() else { return false };
+    real.ancestors().skip(1).any(|folder| {
+        let is_hidden = folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
+        is_hidden && folder.with_file_name("..data").canonicalize().is_ok_and(|data| data == folder)
+    })
 }
 
 /// The files of this machine, and which of them were looked for.
@@ -174,6 +185,31 @@ mod tests {
         assert_eq!(told(&folder.0, 3), "is a directory");
         assert_eq!(told(&folder.0.join("nothing"), 3), "does not exist");
         assert_eq!(told(&file.join("below"), 3), "does not exist: part of its path is a file");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn who_may_read_a_kubelets_file_is_not_for_its_mode_to_say() {
+        use std::os::unix::fs::symlink;
+        let folder = Folder::new("volume");
+        let at = |name: &str| folder.0.join(name);
+        // What a kubelet leaves of a Secret with the keys `secret` and, by `items`, `sub/key`.
+        std::fs::create_dir_all(at("..2026_11_21_10_20_30.7/sub")).unwrap();
+        symlink("..2026_11_21_10_20_30.7", at("..data")).unwrap();
+        for (name, top) in [("secret", "secret"), ("sub/key", "sub")] {
+            std::fs::write(at("..data").join(name), "x").unwrap();
+            symlink(Path::new("..data").join(top), at(top)).unwrap();
+        }
+        symlink(at("secret"), at("elsewhere")).unwrap();
+        for name in ["secret", "sub/key", "elsewhere", "..data/secret"] {
+            assert!(!Disk.read(&at(name), 9, true).unwrap().world_readable, "{name}");
+        }
+        // Beside a volume, or in a folder that is only called like one's.
+        std::fs::create_dir(at("..other")).unwrap();
+        for name in ["plain", "..other/secret"] {
+            std::fs::write(at(name), "x").unwrap();
+            assert!(Disk.read(&at(name), 9, true).unwrap().world_readable, "{name}");
+        }
     }
 
     #[test]

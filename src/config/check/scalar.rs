@@ -264,8 +264,7 @@ impl Walk<'_> {
             Ok((taken, world_readable)) => {
                 if sensitive && world_readable && self.warned.insert(path.to_owned()) {
                     let what = format!("`{}` can be read by every user of this machine", path.display());
-                    let hint = "take the right away with `chmod o-r`; in Kubernetes set `defaultMode: 0440`";
-                    self.warn(place, Complaint::new(what).hint(hint));
+                    self.warn(place, Complaint::new(what).hint("take the right away with `chmod o-r`"));
                 }
                 Some(taken)
             }
