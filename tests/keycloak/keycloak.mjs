@@ -64,7 +64,7 @@ export async function start(home, { port, unusedPort, cert, key, caFile, life, c
   writeFileSync(join(home, 'data/import/acme-realm.json'), JSON.stringify(realm));
   let said = '';
   const child = track(spawn(join(home, 'bin/kc.sh'), [
-    'start-dev', '--features=client-auth-federated,kubernetes-service-accounts', '--import-realm', '--cache=local', '--http-relative-path=/auth', '--http-host=127.0.0.1',
+    'start-dev', '--import-realm', '--cache=local', '--http-relative-path=/auth', '--http-host=127.0.0.1',
     // Development mode insists on a plain one too.
     `--http-port=${unusedPort}`, `--https-port=${port}`,
     `--https-certificate-file=${file('keycloak.pem', cert)}`,
