@@ -150,6 +150,29 @@ async fn every_configuration_in_the_documents_loads() {
     assert!(seen >= 2, "{seen} examples");
 }
 
+/// With the files where pods have them.
+#[tokio::test]
+async fn every_configuration_for_kubernetes_loads() {
+    let folder = Folder::new();
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/examples");
+    let mut seen = 0;
+    for example in std::fs::read_dir(examples).unwrap() {
+        let example = example.unwrap().path().join("config.yaml");
+        // What the gateway's examples have is not here.
+        let Ok(text) = std::fs::read_to_string(&example) else { continue };
+        let text = ["/var/run/secrets/bearerd/", "/run/secrets/bearerd/"]
+            .iter()
+            .fold(filled(&text), |text, mounted| text.replace(mounted, "/run/secrets/"))
+            .replace("/run/bearerd/", &folder.path("").display().to_string());
+        folder.write("bearerd.yaml", &with_secrets(&text, &folder));
+        let file = folder.path("bearerd.yaml").display().to_string();
+        let checked = bearerd(&["check", "--config", &file], &[]).await.with(0);
+        assert_eq!(checked.err, "", "{}", example.display());
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen} examples");
+}
+
 #[tokio::test]
 async fn every_set_of_variables_in_the_documents_is_enough() {
     let folder = Folder::new();
