@@ -88,9 +88,10 @@ pub struct Document {
 pub struct Intercept {
     /// The folder that it is kept in: made at the first start with a route that intercepts, for these routes' hosts (and
     /// names below them) and nothing else. `ca.pem` is what the app trusts, `bundle.pem` the same with the system's
-    /// roots behind it, and `ca.key` is for nobody but bearerd. It is used again while it fits, and made anew when a
-    /// host was added or removed, or less than a year of its two is left: then apps have to read `ca.pem` again. A
-    /// bearerd with other hosts needs a folder of its own.
+    /// roots behind it, or Mozilla's where there are none, and `ca.key` is for nobody but bearerd. Nobody else may be
+    /// able to write there. It is used again while it fits, and made anew when a host was added or removed, or less than
+    /// a year of its two is left: then apps have to read `ca.pem` again. A bearerd with other hosts needs a folder of its
+    /// own.
     #[schemars(extend("default" = "/run/bearerd/ca", "format" = "new-folder"))]
     pub ca_dir: String,
 }
