@@ -51,6 +51,8 @@ func TestChartIsTheSameAsKustomize(t *testing.T) {
 			"--values", chart + "/ci/gateway.yaml", "--set", "gateway.tls.certManager=true",
 			"--set", "gateway.tls.clients.batch=spiffe://gateway/batch",
 		}},
+		{"inject/mutating-admission-policy", "bearerd-system", []string{"--values", chart + "/ci/injection.yaml"}},
+		{"inject/kyverno", "bearerd-system", []string{"--values", chart + "/ci/injection-kyverno.yaml"}},
 	} {
 		t.Run(one.folder, func(t *testing.T) {
 			expected := byName(t, rendered(t, k8s+"/"+one.folder), one.namespace)
@@ -80,6 +82,7 @@ func TestChartRefuses(t *testing.T) {
 		t.Skip("no HELM; run.mjs builds it")
 	}
 	for _, one := range []struct{ set, word string }{
+		{"injection.method=webhook", "/injection/method"},
 		{"image.digest=", "/image/digest"},
 		{"image.digest=v1.2.3", "/image/digest"},
 		{"image.tag=v1.2.3", "tag"},
@@ -97,5 +100,18 @@ func TestChartRefuses(t *testing.T) {
 				t.Errorf("it ends with %v, and says\n%s", err, said)
 			}
 		})
+	}
+}
+
+func TestChartKnowsTheFirstVersionOfMutatingAdmissionPolicy(t *testing.T) {
+	if os.Getenv("HELM") == "" {
+		t.Skip("no HELM; run.mjs builds it")
+	}
+	for version, good := range map[string]bool{"1.35": false, "1.36": true} {
+		arguments := []string{"template", "bearerd", chart, "--values", chart + "/ci/injection.yaml", "--kube-version", version}
+		said, err := exec.Command(os.Getenv("HELM"), arguments...).CombinedOutput()
+		if (err == nil) != good || !good && !strings.Contains(string(said), "injection.method: kyverno") {
+			t.Errorf("%s: it ends with %v, and says\n%s", version, err, said)
+		}
 	}
 }
