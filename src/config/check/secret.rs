@@ -158,6 +158,8 @@ impl Walk<'_> {
         }
         match self.outside.environment.get("CREDENTIALS_DIRECTORY").and_then(|folder| folder.to_str()) {
             Some(folder) if !folder.is_empty() => Some(Resolved::File([folder, name].iter().collect())),
+            // Who only asks after a service is not it, and systemd gave them nothing.
+            Some(_) | None if !self.outside.files.is_real() => Some(Resolved::File(name.into())),
             Some(_) | None => {
                 let complaint = Complaint::new("systemd gave no credentials: `CREDENTIALS_DIRECTORY` is not set");
                 let hint = "give the service `LoadCredential=NAME:PATH`, or use `{file: PATH}` where it is not \

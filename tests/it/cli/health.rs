@@ -134,3 +134,19 @@ async fn a_secret_that_is_gone_for_a_moment_is_not_the_instances_end() {
     bearerd(&["health", "--config", &file], &[]).await.with(0);
     running.child.end_by(Signal::TERM).await.with(0);
 }
+
+#[tokio::test]
+async fn secrets_that_only_the_instance_was_given_are_not_asked_for() {
+    let stage = Stage::new().await;
+    let running = stage.run(&[]).await.ready().await;
+    let text = std::fs::read_to_string(found(&stage, &running, true)).unwrap();
+    let secret = "{file: secret}";
+    assert!(text.contains(secret), "{text}");
+    for elsewhere in ["{systemd: client-secret}", "{env: GIVEN_BY_A_UNIT}"] {
+        stage.folder.write("elsewhere.yaml", &text.replace(secret, elsewhere));
+        let file = stage.at("elsewhere.yaml");
+        bearerd(&["health", "--ready", "--config", &file], &[]).await.with(0);
+        bearerd(&["check", "--config", &file], &[]).await.with(78);
+    }
+    running.child.end_by(Signal::TERM).await.with(0);
+}
