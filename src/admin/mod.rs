@@ -24,9 +24,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use self::configuration::{Attempt, Configuration};
 use crate::clock::Now;
 use crate::life::{DrainSignal, Phase, Readiness};
-use crate::observe::{Listening, Observer, Samples};
+use crate::observe::{Listening, Observer, Samples, TokenState};
 use crate::rules::callers::CHALLENGE;
 use crate::rules::{Arrival, Routes};
+use crate::token::machine::Cause;
 use crate::token::{Registry, Status};
 use crate::wire::form::Target;
 
@@ -70,6 +71,14 @@ impl Statuses {
     /// Ends whoever asks for them.
     pub fn end(&self) {
         self.0.end();
+    }
+
+    /// The names of those that have expired and that are to be replaced: one that nobody uses is not.
+    pub fn expired(&self, now: Now) -> Vec<Arc<str>> {
+        let is_wanted = |status: &Status| status.next_attempt_why != Some(Cause::Unused);
+        let expired =
+            self.at(now).into_iter().filter(|status| status.state == TokenState::Expired && is_wanted(status));
+        expired.map(|status| status.name).collect()
     }
 
     fn at(&self, now: Now) -> Vec<Status> {

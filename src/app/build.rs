@@ -9,10 +9,12 @@ use std::sync::Arc;
 use super::compiled::Compiled;
 use super::fixed::Fixed;
 use super::reload::Reload;
+use super::service::Service;
 use crate::ca::CaError;
 use crate::config::Plan;
+use crate::inbound::inherited::InheritedFault;
 use crate::inbound::listener::BindError;
-use crate::inbound::{self, Address, Door, ListenSettings};
+use crate::inbound::{self, Address, Door, Inherited, ListenSettings};
 use crate::life::{Latch, Readiness};
 use crate::observe::Observer;
 use crate::observe::access::{Sheet, SheetError};
@@ -32,6 +34,7 @@ pub struct Bound {
     /// What was read for it.
     pub(super) files: BTreeSet<PathBuf>,
     pub(super) reload: Option<Reload>,
+    pub(super) service: Service,
     pub(super) observer: Observer,
     pub(super) access_log: Option<Sheet>,
     pub(super) readiness: Readiness,
@@ -44,6 +47,8 @@ pub struct Bound {
 pub enum AppError {
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(transparent)]
+    Inherited(#[from] InheritedFault),
     #[error("listener `{listener}`: tls: {error}")]
     Listener {
         listener: Arc<str>,
@@ -72,11 +77,11 @@ pub enum AppError {
 }
 
 impl Bound {
-    /// Binds every socket and compiles every route.
+    /// Binds every socket that was not inherited, and compiles every route.
     ///
     /// # Errors
-    /// An address is taken, or a file that the configuration names is not what it should be.
-    pub fn new(plan: Plan, observer: Observer) -> Result<Self, AppError> {
+    /// An address is taken, an inherited socket is at none, or a file that the configuration names is not what it should be.
+    pub fn new(plan: Plan, mut inherited: Inherited, observer: Observer) -> Result<Self, AppError> {
         let access_log = plan.access_log.as_ref().map(Sheet::open).transpose()?;
         let (fixed, files) = (Fixed::of(&plan), plan.files.clone());
         let (mut doors, mut listeners) = (Vec::new(), Vec::new());
@@ -87,7 +92,7 @@ impl Bound {
                 let door = Door::new(settings, index, protocols);
                 let door = Arc::new(door.map_err(|error| AppError::Listener { listener: name, error })?);
                 doors.push(Arc::clone(&door));
-                Ok::<_, AppError>(inbound::Bound::all(&settings.addresses, &door, &observer)?)
+                Ok::<_, AppError>(inbound::Bound::all(&settings.addresses, &door, &mut inherited, &observer)?)
             };
             for (pages, settings) in [(&mut admin, &fixed.admin), (&mut health, &fixed.health)] {
                 if let Some(settings) = settings {
@@ -97,6 +102,7 @@ impl Bound {
             for (index, listener) in fixed.listeners.iter().enumerate() {
                 listeners.extend(bind(listener, index, Protocols::Either)?);
             }
+            inherited.all_claimed()?;
             Ok(destinations.guarded_by(AddressGuard::new(tcp(&listeners), [tcp(&admin), tcp(&health)].concat())))
         })?;
         let readiness = Readiness::default();
@@ -109,6 +115,7 @@ impl Bound {
             fixed,
             files,
             reload: None,
+            service: Service::default(),
             observer,
             access_log,
             beginning: readiness.block("the listeners".into()),
@@ -119,6 +126,11 @@ impl Bound {
     /// Has it put another configuration in force whenever there is one.
     pub fn reloading(self, reload: Reload) -> Self {
         Self { reload: Some(reload), ..self }
+    }
+
+    /// Has it tell a service manager how far it is.
+    pub fn telling(self, service: Service) -> Self {
+        Self { service, ..self }
     }
 
     /// Tells when every required token has been held, once it runs.

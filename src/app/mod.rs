@@ -12,7 +12,9 @@ mod pages;
 mod passwords;
 mod reload;
 mod run;
+mod service;
 
 pub use build::{AppError, Bound};
 pub use reload::{Reading, Reload};
 pub use run::Ended;
+pub use service::Service;

@@ -19,6 +19,7 @@ use super::compiled::{Compiled, Earlier, TUNNEL};
 use super::fixed::Fixed;
 use super::passwords::Passwords;
 use super::run::Capacity;
+use super::service::Service;
 use crate::admin::{Admin, Attempt, Shown, Statuses};
 use crate::config::{Plan, Shutdown};
 use crate::files::Files;
@@ -89,6 +90,8 @@ pub(super) struct Reloader {
     pub(super) shutdown: watch::Sender<Shutdown>,
     /// Keeps the passwords of what runs.
     pub(super) passwords: JoinSet<()>,
+    /// Whoever asks for a reload may wait for its end.
+    pub(super) service: Arc<Service>,
 }
 
 /// A reloader at work.
@@ -106,6 +109,7 @@ impl Reloader {
         if !repeatable {
             watched.clear();
         }
+        let service = Arc::clone(&self.service);
         let mut work = Work { parts: self, next: None, refused: None };
         let mut changed = work.parts.files.watch_and_miss(seen(&watched));
         let mut cause = repeatable.then_some(Cause::Doubt);
@@ -128,9 +132,20 @@ impl Reloader {
             let why = if wishes.try_recv().is_ok() { Cause::Wish } else { why };
             changed.mark_unchanged();
             let reading = Arc::clone(&read);
-            // A panic was told by the runtime, and what runs goes on.
-            let Ok(Reading { outcome, mut files }) = spawn_blocking(move || reading()).await else { continue };
-            if !work.weigh(outcome, why).await {
+            if why == Cause::Wish {
+                service.reloading().await;
+            }
+            let weighed = match spawn_blocking(move || reading()).await {
+                Ok(Reading { outcome, files }) => Some((files, work.weigh(outcome, why).await)),
+                // A panic was told by the runtime, and what runs goes on.
+                Err(_) => None,
+            };
+            // One that waits for its tokens is decided about, and may wait for longer than anybody else does.
+            if why == Cause::Wish {
+                service.reloaded().await;
+            }
+            let Some((mut files, is_fine)) = weighed else { continue };
+            if !is_fine {
                 // Mending any of them may mend it, and what runs is read from the others.
                 files.extend(watched.iter().cloned());
             }

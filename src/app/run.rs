@@ -47,6 +47,7 @@ impl Bound {
             fixed,
             files: read,
             reload,
+            service,
             observer,
             access_log,
             readiness,
@@ -55,6 +56,7 @@ impl Bound {
         observer.log_access(access_log)?;
         let (now, fixed) = (Arc::new(compiled), Arc::new(fixed));
         let drain = DrainSignal::default();
+        let service = Arc::new(service);
 
         let teller = observer.clone();
         let files = Arc::new(Files::new(move |error| teller.tell(&Event::FilesUnwatched { error })));
@@ -104,6 +106,7 @@ impl Bound {
             complete = passwords.read() => { passwords_kept.spawn(passwords.keep(changed, complete)); }
             // Nothing is in flight yet.
             signal = stopped(&mut stop) => {
+                service.stopping(Duration::ZERO).await;
                 observer.tell(&Event::Draining { signal, connections: 0 });
                 observer.tell(&Event::Stopped { found: UnderWay::default(), cut: UnderWay::default() });
                 return Ok(Ended { cut_off: 0 });
@@ -155,21 +158,34 @@ impl Bound {
                 capacity,
                 shutdown,
                 passwords: passwords_kept,
+                service: Arc::clone(&service),
             };
             reloader.spawn(parts.run(reload, read));
         }
 
-        let told = announce(readiness, observer.clone());
+        let sentence = || sentence(&readiness, &shown);
+        if let Err(error) = service.ready(sentence()).await {
+            let text = format!("the service manager cannot be told that bearerd is ready (`NOTIFY_SOCKET`): {error}");
+            observer.tell(&Event::ConfigWarning { text: &text });
+        }
+        let mut watchdog = JoinSet::new();
+        watchdog.spawn({
+            let (service, workers) = (Arc::clone(&service), Arc::clone(&workers));
+            async move { service.watch(|| all_answer(Arc::clone(&workers))).await }
+        });
+        let told = announce(&readiness, &observer);
         let signal = tokio::select! {
             biased;
             signal = stopped(&mut stop) => signal,
             never = told => match never {},
+            never = service.keep(sentence, readiness.ready()) => match never {},
         };
         observer.tell(&Event::Draining { signal, connections: limit.open() });
         drain.enter(Phase::LameDuck);
         // Whoever is to end needs nothing new.
         reloader.shutdown().await;
         let shutdown = *last_shutdown.borrow();
+        service.stopping(shutdown.delay + shutdown.timeout).await;
         let hurried = tokio::select! {
             _ = stopped(&mut stop) => true,
             () = tokio::time::sleep(shutdown.delay) => false,
@@ -184,6 +200,7 @@ impl Bound {
         }
         // Traffic ends before the tokens that it carries, and the pages last.
         acceptors.shutdown().await;
+        watchdog.shutdown().await;
         let ledgers: Vec<_> = workers.iter().map(Worker::ledger).collect();
         drop(workers);
         shown.shown.load().tokens.end();
@@ -201,7 +218,7 @@ impl Bound {
 
 fn listening(observer: &Observer, bound: &inbound::Bound) {
     let (name, address) = (&bound.door.name, &bound.address.to_string());
-    observer.tell(&Event::Listening { name, address, tls: bound.door.has_tls() });
+    observer.tell(&Event::Listening { name, address, tls: bound.door.has_tls(), inherited: bound.inherited });
 }
 
 fn place(bound: &inbound::Bound) -> Place {
@@ -270,8 +287,36 @@ async fn stopped(stop: &mut mpsc::Receiver<&'static str>) -> &'static str {
     }
 }
 
+/// Whether every worker's loop turns.
+async fn all_answer(workers: Arc<Vec<Worker>>) -> bool {
+    for worker in &*workers {
+        if !worker.answers().await {
+            return false;
+        }
+    }
+    true
+}
+
+/// How it is, for a service manager's one line.
+fn sentence(readiness: &Readiness, shown: &Admin) -> String {
+    const MOST: usize = 5;
+    let some = |names: Vec<Arc<str>>| match names.len().saturating_sub(MOST) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..MOST].join(", ")),
+    };
+    let pending = readiness.pending();
+    if !pending.is_empty() {
+        return format!("Waiting for {}", some(pending));
+    }
+    let expired = shown.shown.load().tokens.expired(Now::read());
+    if !expired.is_empty() {
+        return format!("Waiting for a new token, since the last has expired: {}", some(expired));
+    }
+    "Ready".to_owned()
+}
+
 /// Says once that it is ready, and then waits for ever.
-async fn announce(readiness: Readiness, observer: Observer) -> std::convert::Infallible {
+async fn announce(readiness: &Readiness, observer: &Observer) -> std::convert::Infallible {
     readiness.ready().await;
     observer.tell(&Event::Ready);
     std::future::pending().await

@@ -24,6 +24,7 @@ use crate::demo::log::Log as Entries;
 use crate::demo::provider::{self, Provider};
 use crate::demo::seen::Seen;
 use crate::demo::tap::{Tap, Tapped, header};
+use crate::inbound::Inherited;
 use crate::observe::Observer;
 use crate::observe::log::{Format, Level, Log, LogSettings};
 
@@ -90,7 +91,7 @@ impl Stage {
         folder.write("client-secret", &secret)?;
         let proxy = |admin_port| {
             folder.write("bearerd.yaml", &configuration(&provider, &api, admin_port))?;
-            Ok::<_, Failed>(Bound::new(folder.plan()?, Observer::new(told_log())))
+            Ok::<_, Failed>(Bound::new(folder.plan()?, Inherited::default(), Observer::new(told_log())))
         };
         let proxy = match proxy(ADMIN_PORT)? {
             // Taken, most likely by a bearerd at work.

@@ -28,7 +28,7 @@ use crate::app::harden::Limits;
 use crate::ca;
 use crate::config::sources::DEFAULT;
 use crate::config::{Plan, Shutdown};
-use crate::inbound::{ListenAddress, ListenSettings};
+use crate::inbound::{Inherited, ListenAddress, ListenSettings};
 use crate::observe::access::AccessLog;
 use crate::observe::event::Event;
 use crate::observe::log::Level;
@@ -46,7 +46,8 @@ const NOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 /// What systemd tells the process that it starts: where its secrets are and where to say that it is ready. None of it is
-/// meant for a child; nor is `LISTEN_*`, which says which descriptors are its sockets (`sd_listen_fds`).
+/// meant for a child; nor is `LISTEN_*`, which says which descriptors are its sockets (`sd_listen_fds`), nor `WATCHDOG_*`,
+/// which says how often it has to show that it lives.
 const FROM_SYSTEMD: [&str; 2] = ["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"];
 
 /// Programs on this machine are reached without a proxy, by any name that they have on loopback.
@@ -73,7 +74,7 @@ async fn around(matches: &ArgMatches, hardened: io::Result<()>, limits: &Limits)
     let leads_by_connect = loaded.plan.intercepts() || !loaded.plan.tunnels.is_empty();
     // The command may be elsewhere by the time that it looks.
     let ca_dir = loaded.plan.intercepts().then(|| std::path::absolute(&loaded.plan.ca_dir)).transpose()?;
-    let (bound, observer) = bind(loaded, hardened)?;
+    let (bound, observer) = bind(loaded, Inherited::default(), hardened)?;
     for text in notes.iter().chain(&place.note) {
         observer.tell(&Event::ConfigWarning { text });
     }
@@ -222,7 +223,7 @@ fn command(matches: &ArgMatches) -> Result<Command, Failed> {
 /// and a bearerd somewhere below it would ask for tokens in our name.
 fn is_withheld(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with("BEARERD_") || name.starts_with("LISTEN_") || FROM_SYSTEMD.contains(&&*name)
+    ["BEARERD_", "LISTEN_", "WATCHDOG_"].iter().any(|start| name.starts_with(start)) || FROM_SYSTEMD.contains(&&*name)
 }
 
 /// What the command is told, in both cases of letters where programs disagree on it.

@@ -10,9 +10,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use super::{Failed, check, load, loaded};
-use crate::app::{AppError, Bound, Reading, Reload};
+use crate::app::{AppError, Bound, Reading, Reload, Service};
 use crate::config::files::Noted;
 use crate::config::{Loaded, Origin, Problem};
+use crate::inbound::Inherited;
+use crate::inbound::inherited::InheritedFault;
 use crate::inbound::listener::{Address, BindError, BindFault};
 use crate::observe::Observer;
 use crate::observe::event::Event;
@@ -20,7 +22,11 @@ use crate::observe::log::Log;
 
 /// `hardened` says whether this process's memory is its own.
 pub(super) fn run(matches: &ArgMatches, hardened: io::Result<()>) -> Result<(), Failed> {
-    on_its_own(Builder::new_current_thread().enable_all().build()?, |runtime| run_on(runtime, matches, hardened))
+    // There is one thread yet, and there has to be.
+    let inherited = Inherited::take();
+    on_its_own(Builder::new_current_thread().enable_all().build()?, |runtime| {
+        run_on(runtime, matches, hardened, inherited)
+    })
 }
 
 /// Ends the runtime with what it was for. Merely dropped it would wait for its blocking threads, and so for a name
@@ -31,25 +37,40 @@ pub(super) fn on_its_own<T>(runtime: Runtime, work: impl FnOnce(&Runtime) -> T) 
     outcome
 }
 
-fn run_on(runtime: &Runtime, matches: &ArgMatches, hardened: io::Result<()>) -> Result<(), Failed> {
+fn run_on(
+    runtime: &Runtime,
+    matches: &ArgMatches,
+    hardened: io::Result<()>,
+    inherited: Result<Inherited, InheritedFault>,
+) -> Result<(), Failed> {
     let _context = runtime.enter();
     // Before anything else: as PID 1, a process without a handler cannot be asked to end.
     let stop = signals()?;
     let wishes = hangups()?;
     let first = load(matches)?;
     let origin = first.origin.clone();
-    let (bound, _) = bind(first, hardened)?;
+    let inherited = inherited.map_err(|fault| failed(&fault.into()))?;
+    let (bound, observer) = bind(first, inherited, hardened)?;
+    let service = Service::of(|name| std::env::var_os(name)).unwrap_or_else(|error| {
+        let text = format!("`NOTIFY_SOCKET` leads nowhere, so the service manager is told nothing: {error}");
+        observer.tell(&Event::ConfigWarning { text: &text });
+        Service::default()
+    });
     let repeatable = is_repeatable(&origin);
     let told = origin.to_string();
     let matches = matches.clone();
     let read = move || if repeatable { read_again(&matches) } else { cannot_be_read_again(&origin) };
     let reload = Reload { origin: told, repeatable, read: Arc::new(read), wishes };
-    runtime.block_on(bound.reloading(reload).run(stop))?;
+    runtime.block_on(bound.reloading(reload).telling(service).run(stop))?;
     Ok(())
 }
 
 /// Says what there is to say about the configuration, and binds what it names. Needs a runtime.
-pub(super) fn bind(loaded: Loaded, hardened: io::Result<()>) -> Result<(Bound, Observer), Failed> {
+pub(super) fn bind(
+    loaded: Loaded,
+    inherited: Inherited,
+    hardened: io::Result<()>,
+) -> Result<(Bound, Observer), Failed> {
     check::files(&loaded.plan)?;
     let observer = Observer::new(Log::stderr(loaded.plan.log));
     if let Err(error) = hardened {
@@ -62,7 +83,7 @@ pub(super) fn bind(loaded: Loaded, hardened: io::Result<()>) -> Result<(Bound, O
     for text in check::expiring(&loaded.plan, SystemTime::now()) {
         observer.tell(&Event::ConfigWarning { text: &text });
     }
-    let bound = Bound::new(loaded.plan, observer.clone()).map_err(|error| failed(&error))?;
+    let bound = Bound::new(loaded.plan, inherited, observer.clone()).map_err(|error| failed(&error))?;
     Ok((bound, observer))
 }
 
@@ -72,11 +93,16 @@ fn failed(error: &AppError) -> Failed {
         AppError::Bind(bind) => {
             let told = format!("{error}{}", cure(bind));
             match bind.error {
-                BindFault::NoUser(_) | BindFault::NoGroup(_) => Failed::Configuration(format!("error: {told}")),
+                BindFault::NoUser(_) | BindFault::NoGroup(_) | BindFault::GivenOtherwise { .. } => {
+                    Failed::Configuration(format!("error: {told}"))
+                }
                 BindFault::Taken | BindFault::Occupied | BindFault::NotGiven(_) | BindFault::System(_) => {
                     Failed::Because(told)
                 }
             }
+        }
+        AppError::Inherited(fault) => {
+            Failed::Configuration(format!("error: {error}\n  hint: {}", cure_of_inherited(fault)))
         }
         AppError::AccessLog(sheet) => Failed::Configuration(format!("error: {error}{}", hint_of_log(&sheet.error))),
         AppError::Listener { .. }
@@ -100,6 +126,10 @@ fn cure(bind: &BindError) -> &'static str {
         BindFault::NotGiven(_) => {
             return "\n  hint: `owner` takes root; `group` takes root, or a user that is in the group";
         }
+        BindFault::GivenOtherwise { .. } => {
+            return "\n  hint: have `SocketMode=`, `SocketUser=` and `SocketGroup=` of the socket unit say the same as `mode`, \
+                    `owner` and `group`";
+        }
         BindFault::System(error) => error,
     };
     match (error.kind(), &bind.address) {
@@ -112,6 +142,19 @@ fn cure(bind: &BindError) -> &'static str {
             "\n  hint: the folder, and a socket that is there already, must be this user's to write to"
         }
         _ => "",
+    }
+}
+
+fn cure_of_inherited(fault: &InheritedFault) -> String {
+    match fault {
+        InheritedFault::Unclaimed { address, .. } => format!(
+            "write `{address}` as the address of `listen`, `admin` or `health`, or take its `ListenStream=` out of the socket \
+             unit; a listener at `localhost` takes 127.0.0.1 and ::1"
+        ),
+        InheritedFault::Kind(_) | InheritedFault::System(..) => {
+            "have the socket unit say `ListenStream=` with an address and a port, or with a path, and `Accept=no`"
+                .to_owned()
+        }
     }
 }
 

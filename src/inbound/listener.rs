@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::door::Door;
+use super::inherited::Inherited;
 use super::linger;
 use super::settings::ListenAddress;
 use super::stream::Socket;
@@ -22,11 +23,13 @@ use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::reason::Reason;
 
-/// A bound address, accepting nothing yet. Dropped, a unix socket's file is removed.
+/// A bound address, accepting nothing yet. Dropped, the file of a unix socket of ours is removed.
 #[derive(Debug)]
 pub struct Bound {
     pub door: Arc<Door>,
     pub address: Address,
+    /// Bound by whoever started this process, and theirs.
+    pub inherited: bool,
     socket: Bindings,
 }
 
@@ -40,7 +43,8 @@ pub enum Address {
 #[derive(Debug)]
 enum Bindings {
     Tcp(StdListener),
-    Unix(StdUnixListener, SocketFile),
+    /// There is no file if it is another's to remove.
+    Unix(StdUnixListener, Option<SocketFile>),
 }
 
 /// An address cannot be listened on.
@@ -65,6 +69,10 @@ pub enum BindFault {
     NoGroup(String),
     #[error("the socket cannot be given to its `owner` and `group`: {0}")]
     NotGiven(io::Error),
+    #[error(
+        "the inherited socket's file belongs to {uid}:{gid} and has the mode {mode:04o}, which the listener does not say"
+    )]
+    GivenOtherwise { uid: u32, gid: u32, mode: u32 },
     #[error(transparent)]
     System(#[from] io::Error),
 }
@@ -79,38 +87,55 @@ impl fmt::Display for Address {
 }
 
 impl Bound {
-    /// Binds all addresses of one listener.
+    /// Binds all addresses of one listener, those apart where a socket was inherited.
     ///
     /// # Errors
     /// An address is taken, or not this machine's. A machine without IPv6 is fine with `localhost`.
-    pub fn all(addresses: &ListenAddress, door: &Arc<Door>, observer: &Observer) -> Result<Vec<Self>, BindError> {
-        let by_tcp = |(address, socket)| Self {
-            door: Arc::clone(door),
-            address: Address::Tcp(address),
-            socket: Bindings::Tcp(socket),
+    pub fn all(
+        addresses: &ListenAddress,
+        door: &Arc<Door>,
+        inherited: &mut Inherited,
+        observer: &Observer,
+    ) -> Result<Vec<Self>, BindError> {
+        let mut bind = |address| {
+            let given = inherited.tcp(address);
+            let is_given = given.is_some();
+            let (address, socket) = given.map_or_else(|| tcp(address), |socket| Ok((address, socket)))?;
+            let door = Arc::clone(door);
+            let bound =
+                Self { door, address: Address::Tcp(address), inherited: is_given, socket: Bindings::Tcp(socket) };
+            Ok((address, bound))
         };
         let failed = |address, error: io::Error| BindError { address: Address::Tcp(address), error: error.into() };
-        let bind = |address| tcp(address).map_err(|error| failed(address, error));
         match addresses {
-            ListenAddress::At(address) => Ok(vec![by_tcp(bind(*address)?)]),
+            ListenAddress::At(address) => match bind(*address) {
+                Ok((_, bound)) => Ok(vec![bound]),
+                Err(error) => Err(failed(*address, error)),
+            },
             ListenAddress::Localhost(port) => {
-                let first = bind((Ipv4Addr::LOCALHOST, *port).into())?;
+                let address = (Ipv4Addr::LOCALHOST, *port).into();
+                let (address, first) = bind(address).map_err(|error| failed(address, error))?;
                 // Port 0 was a wish for any; both families get the one that came.
-                let address = (Ipv6Addr::LOCALHOST, first.0.port()).into();
-                match tcp(address) {
-                    Ok(second) => Ok(vec![by_tcp(first), by_tcp(second)]),
+                let address = (Ipv6Addr::LOCALHOST, address.port()).into();
+                match bind(address) {
+                    Ok((_, second)) => Ok(vec![first, second]),
                     Err(error) if error.kind() != io::ErrorKind::AddrInUse || *port == 0 => {
                         observer.tell(&Event::ListenSkipped { address, error: &error.to_string() });
-                        Ok(vec![by_tcp(first)])
+                        Ok(vec![first])
                     }
                     Err(error) => Err(failed(address, error)),
                 }
             }
             ListenAddress::Unix(settings) => {
                 let address = Address::Unix(settings.path.clone());
-                match unix::bind(settings) {
+                let (inherited, bound) = match inherited.unix(&settings.path) {
+                    Some(socket) => (true, unix::fits(settings).map(|()| (socket, None))),
+                    None => (false, unix::bind(settings).map(|(socket, file)| (socket, Some(file)))),
+                };
+                match bound {
                     Ok((socket, file)) => {
-                        Ok(vec![Self { door: Arc::clone(door), address, socket: Bindings::Unix(socket, file) }])
+                        let socket = Bindings::Unix(socket, file);
+                        Ok(vec![Self { door: Arc::clone(door), address, inherited, socket }])
                     }
                     Err(error) => Err(BindError { address, error }),
                 }
@@ -121,12 +146,11 @@ impl Bound {
     /// # Errors
     /// The socket cannot be handed to the current runtime.
     pub fn into_tokio(self) -> io::Result<Listener> {
-        Ok(match self.socket {
-            Bindings::Tcp(socket) => Listener(Accepts::Tcp(TcpListener::from_std(socket)?)),
-            Bindings::Unix(socket, file) => {
-                Listener(Accepts::Unix { socket: UnixListener::from_std(socket)?, _file: file })
-            }
-        })
+        let accepts = match self.socket {
+            Bindings::Tcp(socket) => Accepts::Tcp(TcpListener::from_std(socket)?),
+            Bindings::Unix(socket, file) => Accepts::Unix { socket: UnixListener::from_std(socket)?, _file: file },
+        };
+        Ok(Listener { accepts, inherited: self.inherited })
     }
 }
 
@@ -138,35 +162,45 @@ fn tcp(address: SocketAddr) -> io::Result<(SocketAddr, StdListener)> {
     Ok((socket.local_addr()?, socket))
 }
 
-/// A bound address on a runtime. Dropped, a unix socket's file is removed.
+/// A bound address on a runtime. Dropped, the file of a unix socket of ours is removed.
 #[derive(Debug)]
-pub struct Listener(Accepts);
+pub struct Listener {
+    accepts: Accepts,
+    inherited: bool,
+}
 
 #[derive(Debug)]
 enum Accepts {
     Tcp(TcpListener),
-    Unix { socket: UnixListener, _file: SocketFile },
+    Unix { socket: UnixListener, _file: Option<SocketFile> },
 }
 
 impl Listener {
     /// # Errors
     /// The app was gone before it was accepted, or the system gives no descriptor.
     pub async fn accept(&self) -> io::Result<Socket> {
-        match &self.0 {
+        match &self.accepts {
             Accepts::Tcp(socket) => Ok(Socket::Tcp(socket.accept().await?.0)),
             Accepts::Unix { socket, .. } => Ok(Socket::Unix(socket.accept().await?.0)),
         }
     }
 }
 
-/// Nobody new gets in any more; whoever was in before can still be accepted. Dropped, a unix socket's file is removed.
+/// Nobody new gets in any more; whoever was in before can still be accepted. Dropped, the file of a unix socket of ours is
+/// removed.
 struct Closing(Bindings);
 
 impl Listener {
     /// Turns away whoever comes from now on. Closing the socket alone would do that too, and would reset whoever is in its
     /// queue, with requests that they may have sent already.
-    fn close(self) -> io::Result<Closing> {
-        Ok(Closing(match self.0 {
+    ///
+    /// `None` if it was inherited: it is open elsewhere, too, and what is in its queue is for whoever gets it next. What
+    /// would be done to it here would be done to theirs.
+    fn close(self) -> io::Result<Option<Closing>> {
+        if self.inherited {
+            return Ok(None);
+        }
+        Ok(Some(Closing(match self.accepts {
             Accepts::Tcp(socket) => {
                 let socket = socket.into_std()?;
                 turn_away(&socket);
@@ -179,7 +213,7 @@ impl Listener {
                 let _ = rustix::net::shutdown(&socket, Shutdown::Read);
                 Bindings::Unix(socket, _file)
             }
-        }))
+        })))
     }
 }
 
@@ -285,7 +319,7 @@ const LAST_HANDSHAKES: Duration = Duration::from_millis(20);
 
 impl Acceptor {
     /// Hands every accepted connection to `hand`: all that there are until the drain begins, and not one that was let in
-    /// before is left behind.
+    /// before is left behind, unless another comes after us who finds it.
     pub async fn run(self, mut drain: Drain, hand: impl Fn(Socket, Taken)) {
         let Self { door, listener, limit, observer } = self;
         let arrival = Arrivals { door, limit, observer, drain: drain.clone() };
@@ -298,7 +332,8 @@ impl Acceptor {
             arrival.take(accepted, &hand).await;
         }
         let closing = match listener.close() {
-            Ok(closing) => closing,
+            Ok(Some(closing)) => closing,
+            Ok(None) => return,
             Err(error) => return arrival.take(Err(error), &hand).await,
         };
         arrival.take_all(&closing, &hand).await;
@@ -392,7 +427,7 @@ mod tests {
     fn bound(addresses: ListenAddress) -> Bound {
         let settings = ListenSettings { name: "app".into(), addresses, allow_remote: false, tls: None };
         let door = Arc::new(Door::new(&settings, 0, Protocols::Either).unwrap());
-        Bound::all(&settings.addresses, &door, &observer()).unwrap().remove(0)
+        Bound::all(&settings.addresses, &door, &mut Inherited::default(), &observer()).unwrap().remove(0)
     }
 
     fn on_loopback() -> (Bound, SocketAddr) {
@@ -442,7 +477,7 @@ mod tests {
     async fn nobody_gets_into_the_queue_of_a_socket_that_is_closing() {
         let (bound, address) = on_loopback();
         let before = TcpStream::connect(address).await.unwrap();
-        let closing = bound.into_tokio().unwrap().close().unwrap();
+        let closing = bound.into_tokio().unwrap().close().unwrap().unwrap();
         // Neither let in nor refused: it asks again in a second.
         let patience = Duration::from_millis(200);
         assert!(tokio::time::timeout(patience, TcpStream::connect(address)).await.is_err());
@@ -455,11 +490,34 @@ mod tests {
 
         let (bound, path) = on_a_file();
         let _before = UnixStream::connect(&path).await.unwrap();
-        let closing = bound.into_tokio().unwrap().close().unwrap();
+        let closing = bound.into_tokio().unwrap().close().unwrap().unwrap();
         assert_eq!(UnixStream::connect(&path).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert!(closing.accept().unwrap().is_some() && closing.accept().unwrap().is_none());
         drop(closing);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn whoever_is_in_the_queue_of_an_inherited_socket_is_left_to_the_next() {
+        let (Bound { door, address, socket, .. }, at) = on_loopback();
+        let Bindings::Tcp(socket) = socket else { panic!("{address}") };
+        let theirs = socket.try_clone().unwrap();
+        let _before = TcpStream::connect(at).await.unwrap();
+        let bound = Bound { door, address, inherited: true, socket: Bindings::Tcp(socket) };
+        assert_eq!(accepted_at_the_end(bound, 100).await, 0);
+        // And nothing keeps others from getting in.
+        let _behind = TcpStream::connect(at).await.unwrap();
+        assert!(theirs.accept().is_ok() && theirs.accept().is_ok());
+
+        let (Bound { door, address, socket, .. }, path) = on_a_file();
+        let Bindings::Unix(socket, Some(file)) = socket else { panic!("{address}") };
+        let theirs = socket.try_clone().unwrap();
+        let _before = UnixStream::connect(&path).await.unwrap();
+        let bound = Bound { door, address, inherited: true, socket: Bindings::Unix(socket, None) };
+        assert_eq!(accepted_at_the_end(bound, 100).await, 0);
+        let _behind = UnixStream::connect(&path).await.unwrap();
+        assert!(theirs.accept().is_ok() && theirs.accept().is_ok());
+        drop(file);
     }
 
     #[tokio::test]

@@ -65,6 +65,25 @@ pub(super) fn bind(settings: &UnixSocket) -> Result<(UnixListener, SocketFile), 
     Ok((socket, file))
 }
 
+/// Holds the file of a socket that was bound for us to what its listener says of who may connect.
+///
+/// # Errors
+/// It is not as that says, or a user or group does not exist.
+pub(super) fn fits(settings: &UnixSocket) -> Result<(), BindFault> {
+    let (owner, group) = owners(settings)?;
+    // Then nobody is let in but our own user and root, whatever a file says.
+    if settings.is_private() {
+        return Ok(());
+    }
+    let file = settings.path.symlink_metadata()?;
+    let (uid, gid, mode) = (file.uid(), file.gid(), file.mode() & 0o7777);
+    let is_open = mode & 0o022 & !settings.mode != 0;
+    if is_open || owner.is_some_and(|owner| owner != uid) || group.is_some_and(|group| group != gid) {
+        return Err(BindFault::GivenOtherwise { uid, gid, mode });
+    }
+    Ok(())
+}
+
 /// Makes room where a dead process left its socket.
 fn clear(path: &Path) -> Result<(), BindFault> {
     let there = match path.symlink_metadata() {
@@ -218,6 +237,37 @@ mod tests {
         assert!(path.exists());
         drop((other, others));
         assert!(!path.exists());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_file_of_an_inherited_socket_is_no_more_open_than_its_listener_says() {
+        let folder = folder();
+        let path = folder.join("app.sock");
+        std::fs::write(&path, "").unwrap();
+        let own = path.metadata().unwrap();
+        let (uid, gid) = (own.uid().to_string(), own.gid().to_string());
+        let group = |mode, group: &str| UnixSocket { group: Some(group.into()), ..settings(&path, mode) };
+        for (file, settings, fine) in [
+            // Of a private one it does not matter: others are turned away by their user.
+            (0o666, settings(&path, 0o600), true),
+            (0o666, settings(&path, 0o660), false),
+            (0o660, settings(&path, 0o660), true),
+            (0o600, settings(&path, 0o666), true),
+            (0o660, group(0o660, &gid), true),
+            (0o660, group(0o660, "4294967294"), false),
+            (0o666, UnixSocket { owner: Some(uid.as_str().into()), ..settings(&path, 0o600) }, false),
+            (0o600, UnixSocket { owner: Some(uid.as_str().into()), ..settings(&path, 0o600) }, true),
+            (0o600, UnixSocket { owner: Some("4294967294".into()), ..settings(&path, 0o600) }, false),
+        ] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(file)).unwrap();
+            let told = fits(&settings);
+            assert_eq!(told.is_ok(), fine, "{file:o} {settings:?}: {told:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        // Whom a file lets in that is not to be seen from here, nobody knows.
+        assert!(fits(&settings(&path, 0o660)).is_err() && fits(&settings(&path, 0o600)).is_ok());
+        assert!(matches!(fits(&group(0o600, "no-such-group")), Err(BindFault::NoGroup(_))));
         std::fs::remove_dir_all(folder).unwrap();
     }
 

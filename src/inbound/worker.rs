@@ -70,6 +70,8 @@ enum Order {
     Carry(Handed),
     /// Serve by this from now on, and say so by dropping the other.
     Exchange(Arc<Live>, oneshot::Sender<()>),
+    /// Say that its loop turns.
+    Answer(oneshot::Sender<()>),
 }
 
 /// A connection on its way to a worker.
@@ -148,6 +150,12 @@ impl Worker {
             let drain = self.drain.hold();
             let _ = self.orders.send(Order::Carry(Handed { socket, door, counted, weight, drain }));
         }
+    }
+
+    /// Waits until it answers, which takes as long as whatever keeps its loop from turning. `false` is that it has ended.
+    pub async fn answers(&self) -> bool {
+        let (answer, told) = oneshot::channel();
+        self.orders.send(Order::Answer(answer)).is_ok() && told.await.is_ok()
     }
 
     /// Has it serve by another plan, and waits until it does: from then on every request that begins gets that.
@@ -273,6 +281,8 @@ async fn live(
                     world.current.exchange(&live);
                     drop((live, done));
                 }
+                // Who asked may have ended.
+                Order::Answer(answer) => _ = answer.send(()),
             }
         }
         std::future::pending::<()>().await;
@@ -315,5 +325,20 @@ mod tests {
         assert_eq!((drain.unfinished(), worker.load()), (1, 1));
         drop(handed.recv().await);
         assert_eq!((drain.unfinished(), worker.load()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn one_that_has_ended_answers_no_more() {
+        let (orders, told) = mpsc::unbounded_channel();
+        let worker = Worker {
+            orders,
+            load: Arc::default(),
+            drain: DrainSignal::default(),
+            ledger: Arc::default(),
+            stop: None,
+            thread: None,
+        };
+        let (answers, ()) = tokio::join!(worker.answers(), async { drop(told) });
+        assert!(!answers && !worker.answers().await);
     }
 }

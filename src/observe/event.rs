@@ -25,6 +25,8 @@ pub enum Event<'a> {
         /// `127.0.0.1:4280`, `unix:/run/bearerd/app.sock`.
         address: &'a str,
         tls: bool,
+        /// It was bound before this process began.
+        inherited: bool,
     },
     /// A loopback address that the machine does not have, such as `::1`.
     ListenSkipped {
@@ -383,10 +385,19 @@ impl Event<'_> {
         let (event, message, fields): (_, String, Vec<(&'static str, Value)>) = match self {
             // On a screen its hint has a line of its own.
             Self::ConfigWarning { text } => ("config_warning", text.replace("\n  ", "; "), vec![]),
-            Self::Listening { name, address, tls } => (
+            Self::Listening { name, address, tls, inherited } => (
                 "listening",
-                format!("{name} listens on {address}{}", if *tls { ", with TLS" } else { "" }),
-                vec![("listener", (*name).into()), ("address", (*address).into()), ("tls", (*tls).into())],
+                format!(
+                    "{name} listens on {address}{}{}",
+                    if *tls { ", with TLS" } else { "" },
+                    if *inherited { ", by an inherited socket" } else { "" }
+                ),
+                vec![
+                    ("listener", (*name).into()),
+                    ("address", (*address).into()),
+                    ("tls", (*tls).into()),
+                    ("inherited", (*inherited).into()),
+                ],
             ),
             Self::ListenSkipped { address, error } => (
                 "listen_skipped",

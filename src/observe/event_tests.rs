@@ -14,8 +14,8 @@ fn seconds(seconds: u64) -> Duration {
 /// Calls `see` with at least one event of every kind, and with one for each sentence that a kind has.
 fn every(mut see: impl FnMut(Event<'_>)) {
     see(Event::ConfigWarning { text: "tokens.orders.client_secret: the secret stands in the configuration" });
-    for tls in [false, true] {
-        see(Event::Listening { name: "egress", address: "192.0.2.7:8443", tls });
+    for (tls, inherited) in [(false, false), (true, false), (false, true)] {
+        see(Event::Listening { name: "egress", address: "192.0.2.7:8443", tls, inherited });
     }
     see(Event::ListenSkipped {
         address: "[::1]:4280".parse().unwrap(),

@@ -108,7 +108,8 @@ pub struct Listen {
     #[schemars(extend("format" = "name"))]
     pub name: Option<String>,
     /// `localhost:PORT` (127.0.0.1 and ::1), an IP address and a port, or `unix:PATH` with an absolute path. Port 0
-    /// takes a free one. A socket that a dead process left is replaced, and ours is removed at the end.
+    /// takes a free one. A socket that a dead process left is replaced, and ours is removed at the end. One that systemd
+    /// has bound there is taken instead of a new one, and stays (docs/systemd.md).
     #[schemars(required, extend("format" = "listen-address"))]
     pub address: Option<String>,
     /// Who may connect to a unix socket, as `chmod` writes it; that takes the right to write. Without it the socket is

@@ -35,9 +35,17 @@ pub(super) struct Printed {
     pub(super) life: Option<Duration>,
 }
 
-/// Another secret, and what systemd tells this process about itself: sockets, and where to say that it is ready.
-const NOT_FOR_CHILDREN: [&str; 5] =
-    ["BEARERD_CLIENT_SECRET", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+/// Another secret, and what systemd tells this process about itself: sockets, and where to say that it is ready and lives.
+const NOT_FOR_CHILDREN: [&str; 8] = [
+    "BEARERD_CLIENT_SECRET",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+];
 
 /// As for a secret in a file.
 const MAX: usize = 64 * 1024;

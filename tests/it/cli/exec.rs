@@ -108,6 +108,8 @@ async fn the_command_gets_the_proxys_address_and_none_of_its_secrets() {
         ("LISTEN_FDS", "1"),
         ("LISTEN_FDNAMES", "x"),
         ("LISTEN_ADDR", ":8080"),
+        ("WATCHDOG_PID", "1"),
+        ("WATCHDOG_USEC", "1000000"),
         ("http_proxy", "http://proxy.corp:3128"),
         ("HTTPS_PROXY", "http://proxy.corp:3128"),
         ("NO_PROXY", "api.example.com"),

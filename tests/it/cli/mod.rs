@@ -4,6 +4,7 @@ pub(crate) mod child;
 pub(crate) mod stage;
 
 mod access_log;
+mod activation;
 mod checking;
 mod configured;
 mod demo;
@@ -23,6 +24,7 @@ mod newcomer;
 mod proofs;
 mod reload;
 mod secrets;
+mod service;
 mod token;
 mod usage;
 mod websockets;

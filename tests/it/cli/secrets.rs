@@ -142,13 +142,14 @@ async fn a_command_that_prints_one_secret_is_not_told_the_others() {
         ("HEADER", "x-canary-header"),
         ("NOTIFY_SOCKET", "/nowhere"),
         ("LISTEN_FDS", "1"),
+        ("WATCHDOG_USEC", "1000000"),
         ("VAULT_ADDR", "https://vault.example"),
     ];
     let file = stage.file();
     let running = Running::of(Child::spawn(&["run", "--config", &file], &variables)).await.ready().await;
     let heard = std::fs::read_to_string(&heard).unwrap();
     assert!(heard.contains("VAULT_ADDR="), "what it needs itself it gets: {heard}");
-    for name in ["OTHERS", "HEADER", "NOTIFY_SOCKET", "LISTEN_FDS", "canary"] {
+    for name in ["OTHERS", "HEADER", "NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC", "canary"] {
         assert!(!heard.contains(name), "{name} in {heard}");
     }
     running.child.end_by(Signal::TERM).await.with(0);

@@ -130,6 +130,7 @@ fn listening(log: &str, wanted: impl Fn(&str) -> bool) -> Option<SocketAddr> {
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
     whole.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).find_map(|line| {
         let is = line["event"] == "listening" && wanted(line["listener"].as_str().unwrap());
-        is.then(|| line["address"].as_str().unwrap().parse().unwrap())
+        // A unix socket is where the configuration says.
+        is.then(|| line["address"].as_str().unwrap().parse().ok()).flatten()
     })
 }

@@ -15,12 +15,13 @@ use std::time::Duration;
 
 pub(crate) use app::{Answer, App};
 pub(crate) use app2::{AnyBody, App2, full, whole};
-use bearerd::app::{Bound, Ended, Reading, Reload};
+use bearerd::app::{Bound, Ended, Reading, Reload, Service};
 use bearerd::config::files::Noted;
 use bearerd::config::{self, Disk, Environment, Files, Loaded, Problems, Sources};
 use bearerd::demo::api::{self, Api};
 use bearerd::demo::certs::Ca;
 use bearerd::demo::provider::{self, Provider};
+use bearerd::inbound::Inherited;
 use bearerd::observe::Observer;
 use bearerd::observe::log::{Format, Level, Log, LogSettings};
 pub(crate) use corporate::Corporate;
@@ -191,6 +192,11 @@ impl Proxy {
         (Self::start_as(Level::Trace, folder, &Environment::new(), change), wish)
     }
 
+    /// The same as [`Self::start`], and it tells a service manager.
+    pub(crate) fn start_telling(folder: &Folder, service: Service) -> Self {
+        Self::start_as(Level::Trace, folder, &Environment::new(), |bound| bound.telling(service))
+    }
+
     fn start_at(level: Level, folder: &Folder, environment: &Environment, done: impl FnOnce()) -> Self {
         let change = |bound| {
             done();
@@ -206,7 +212,7 @@ impl Proxy {
         let ear = Arc::clone(&said);
         let settings = LogSettings { level, format: Format::Pretty };
         let observer = Observer::new(Log::to(settings, move |line| ear.lock().unwrap().push_str(line)));
-        let bound = Bound::new(plan, observer).unwrap();
+        let bound = Bound::new(plan, Inherited::default(), observer).unwrap();
         let (addresses, admins, health) = (bound.addresses(), bound.admin_addresses(), bound.health_addresses());
         // What listens on a unix socket alone has none.
         let first = |addresses: &[SocketAddr]| addresses.first().copied().unwrap_or(([0, 0, 0, 0], 0).into());

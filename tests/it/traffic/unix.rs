@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bearerd::app::Bound;
 use bearerd::config::{self, Disk, Environment, Sources};
+use bearerd::inbound::Inherited;
 use bearerd::observe::Observer;
 use bearerd::observe::log::{Format, Level, Log, LogSettings};
 use tokio::net::UnixListener;
@@ -110,7 +111,7 @@ fn bind_again(rig: &Rig) -> Result<Bound, String> {
     let sources = Sources { flags: &flags, environment: &Environment::new(), files: &Disk, parallelism: 1 };
     let plan = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).plan;
     let log = Log::to(LogSettings { level: Level::Info, format: Format::Pretty }, |_| {});
-    Bound::new(plan, Observer::new(log)).map_err(|error| error.to_string())
+    Bound::new(plan, Inherited::default(), Observer::new(log)).map_err(|error| error.to_string())
 }
 
 #[tokio::test]
