@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::check::{Shape, expected};
-use super::formats::NOT_YET;
 use super::schema;
 use super::sources::SETTINGS;
 
@@ -155,25 +154,6 @@ fn write_section(page: &mut String, section: &Section<'_>) {
             meaning(property)
         );
     }
-    let later: Vec<String> = shape
-        .get("x-later")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(key, accepted)| match accepted.as_array().map_or(&[][..], Vec::as_slice) {
-            [] => format!("`{key}`"),
-            accepted => {
-                let words: Vec<String> = accepted
-                    .iter()
-                    .map(|word| format!("`{}`", word.as_str().map_or_else(|| word.to_string(), str::to_owned)))
-                    .collect();
-                format!("`{key}` (but for {})", words.join(", "))
-            }
-        })
-        .collect();
-    if !later.is_empty() {
-        let _ = write!(page, "\nKnown and {NOT_YET}: {}.\n", later.join(", "));
-    }
 }
 
 fn value(property: Shape<'_>) -> String {
@@ -197,7 +177,7 @@ fn default(around: Shape<'_>, key: &str, property: Shape<'_>) -> String {
     }
 }
 
-/// The description, with what its words mean and which of them are not there yet.
+/// The description, with what its words mean.
 fn meaning(property: Shape<'_>) -> String {
     let mut text = property.get_own("description").map(one_line).unwrap_or_default();
     for choice in property.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
@@ -206,10 +186,6 @@ fn meaning(property: Shape<'_>) -> String {
         {
             let _ = write!(text, " `{word}`: {}", one_line(meaning));
         }
-    }
-    let later: Vec<String> = property.list("x-later-words").map(|word| format!("`{word}`")).collect();
-    if !later.is_empty() {
-        let _ = write!(text, " Known and {NOT_YET}: {}.", later.join(", "));
     }
     text
 }

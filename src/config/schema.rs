@@ -91,11 +91,10 @@ fn publish(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(publish),
         Value::Object(object) => {
-            publish_later(object);
             for (key, value) in object.iter_mut() {
                 // Defaults are values and names are names, whatever they look like.
                 match (key.as_str(), value) {
-                    ("default" | "const" | "enum" | "required" | "x-later", _) => {}
+                    ("default" | "const" | "enum" | "required", _) => {}
                     ("properties" | "$defs", Value::Object(named)) => named.values_mut().for_each(publish),
                     (_, value) => publish(value),
                 }
@@ -126,24 +125,6 @@ fn publish(schema: &mut Value) {
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// Known keys that cannot be used yet: in the schema with the values that change nothing, out of it where there is
-/// none.
-fn publish_later(object: &mut Map<String, Value>) {
-    let Some(Value::Object(later)) = object.remove("x-later") else { return };
-    let Some(Value::Object(properties)) = object.get_mut("properties") else { return };
-    for (key, accepted) in later {
-        let Value::Array(mut accepted) = accepted else { continue };
-        if accepted.is_empty() {
-            continue;
-        }
-        if accepted.iter().any(|value| value == "off") {
-            accepted.push(json!(false));
-        }
-        properties
-            .insert(key, json!({"enum": accepted, "description": format!("Other values are {}.", formats::NOT_YET)}));
     }
 }
 

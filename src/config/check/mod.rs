@@ -16,7 +16,7 @@ use serde_json::{Map, Value as Json};
 pub use self::scalar::Outside;
 pub use self::shape::Shape;
 use super::files::Seen;
-use super::formats::{self, NOT_YET};
+use super::formats;
 use super::problem::{Complaint, Path, Place, Problem, Report, Step, nearest};
 use super::tree::{Entry, Node, Scalar, Style, Value};
 use super::yaml::is_nothing;
@@ -105,7 +105,6 @@ impl Walk<'_> {
     }
 
     fn object(&mut self, shape: Shape<'_>, entries: &[Entry], place: &Place) -> Json {
-        let later = shape.get("x-later").and_then(Json::as_object);
         let mut done = Map::new();
         for entry in entries {
             self.path.0.push(Step::Key(entry.key.clone()));
@@ -113,10 +112,8 @@ impl Walk<'_> {
                 if let Some(value) = self.value(property, &entry.value) {
                     done.insert(entry.key.clone(), value);
                 }
-            } else if let Some(accepted) = later.and_then(|later| later.get(&entry.key)) {
-                self.later(accepted, entry);
             } else {
-                self.unknown(shape, later, entry);
+                self.unknown(shape, entry);
             }
             self.path.0.pop();
         }
@@ -206,44 +203,9 @@ impl Walk<'_> {
         Some(Json::Array(done))
     }
 
-    /// A key that a later version brings. Nothing is said against a value that asks for what happens anyway.
-    fn later(&mut self, accepted: &Json, entry: &Entry) {
-        let accepted = accepted.as_array().map_or(&[][..], Vec::as_slice);
-        let matches = |accepted: &Json| match (accepted, &entry.value.value) {
-            (Json::Array(_), Value::List(items)) => items.is_empty(),
-            (Json::String(word), Value::Scalar(scalar)) => {
-                scalar.text == *word || (word == "off" && scalar.text == "false")
-            }
-            (Json::Bool(false), Value::Scalar(scalar)) => matches!(scalar.text.as_str(), "off" | "false"),
-            (Json::Number(number), Value::Scalar(scalar)) => number.as_i64() == scalar.text.parse().ok(),
-            _ => false,
-        };
-        if accepted.iter().any(matches) {
-            return;
-        }
-        let words: Vec<String> = accepted
-            .iter()
-            .map(|word| format!("`{}`", word.as_str().map_or_else(|| word.to_string(), str::to_owned)))
-            .collect();
-        let hint = match words.is_empty() {
-            true => String::from("remove the key"),
-            false => format!("remove the key or write {}", words.join(" or ")),
-        };
-        let hint = match (&entry.place, entry.place.setting()) {
-            (Place::Environment(_), Some(name)) => format!("unset `{name}`"),
-            (_, Some(flag)) => format!("leave out `{flag}`"),
-            (_, None) => hint,
-        };
-        let _: Option<Json> = self.wrong(&entry.place, Complaint::new(NOT_YET).hint(hint));
-    }
-
-    fn unknown(&mut self, shape: Shape<'_>, later: Option<&Map<String, Json>>, entry: &Entry) {
+    fn unknown(&mut self, shape: Shape<'_>, entry: &Entry) {
         let written = |key: &&str| self.path.0.last() != Some(&Step::from(*key));
-        let known: Vec<&str> = shape
-            .keys()
-            .chain(later.into_iter().flat_map(|later| later.keys().map(String::as_str)))
-            .filter(written)
-            .collect();
+        let known: Vec<&str> = shape.keys().filter(written).collect();
         // `secret` for `client_secret`: the end of one word alone.
         let ends = |key: &&str| key.strip_suffix(entry.key.as_str()).is_some_and(|start| start.ends_with('_'));
         let mut ending = shape.keys().filter(ends);

@@ -7,7 +7,7 @@ use std::path::{Path as FilePath, PathBuf};
 use serde_json::{Value as Json, json};
 
 use super::super::files::{Files, cure, why};
-use super::super::formats::{self, NOT_YET, STDOUT};
+use super::super::formats::{self, STDOUT};
 use super::super::problem::{Complaint, Place, did_you_mean};
 use super::super::tree::{Node, Scalar, Style, Value};
 use super::secret::is_secret;
@@ -88,10 +88,6 @@ impl Walk<'_> {
     fn word(&mut self, shape: Shape<'_>, words: &[&str], text: &str, place: &Place) -> Option<Json> {
         if words.contains(&text) {
             return Some(Json::String(text.to_owned()));
-        }
-        if let Some(later) = shape.list("x-later-words").find(|word| *word == text) {
-            let hint = format!("use {}", super::one_of(words));
-            return self.wrong(place, Complaint::new(format!("`{later}` is {NOT_YET}")).hint(hint));
         }
         // `basic` for `client_secret_basic`: the end of one word alone.
         let mut ending = words.iter().filter(|word| word.strip_suffix(text).is_some_and(|start| start.ends_with('_')));

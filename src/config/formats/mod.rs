@@ -18,9 +18,6 @@ pub use secret::{private_key, secret, x5t, x5t_s256};
 
 use super::problem::Complaint;
 
-/// What is said of every key and word that the program knows and cannot do.
-pub const NOT_YET: &str = "not supported yet";
-
 /// The word that stands for standard output where a path may.
 pub const STDOUT: &str = "stdout";
 

@@ -11,7 +11,6 @@ use rustls::pki_types::ServerName;
 use url::Url;
 
 use super::super::problem::Complaint;
-use super::NOT_YET;
 use crate::inbound::settings::{ListenAddress, UnixSocket};
 use crate::rules::settings::Upstream;
 use crate::rules::{TunnelHost, TunnelTo};
@@ -285,7 +284,7 @@ pub fn proxy(text: &str) -> Result<Url, Complaint> {
     match url.scheme() {
         "http" => {}
         "https" | "socks5" | "socks5h" | "socks4" => {
-            let complaint = Complaint::new(format!("a proxy other than `http://` is {NOT_YET}"));
+            let complaint = Complaint::new("a proxy other than `http://` is not supported yet");
             return Err(complaint.hint("what goes through it is TLS all the same"));
         }
         _ => return Err(wrong()),

@@ -3,7 +3,6 @@
 //! The doc comments of these types are read by users: they become the descriptions of the JSON Schema and the
 //! reference page. Beside each key stand its default and its limits, once for the whole program: `check` fills the
 //! defaults in and holds values to the limits, so a field is optional here only where nothing is a choice of its own.
-//! A key that is known and cannot be used yet stands in its type's `x-later`, with the values that change nothing.
 //! Must never know what the words lead to.
 
 mod route;
