@@ -2,12 +2,15 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use bearerd::secret::Fingerprint;
 use rustix::process::Signal;
 
 use super::child::{Child, command};
 use super::stage::{Running, Stage};
-use crate::support::eventually;
+use crate::support::{CLIENT, SECRET, eventually};
 
 fn events(log: &str, event: &str) -> Vec<serde_json::Value> {
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
@@ -71,12 +74,78 @@ async fn a_configuration_that_kubelet_swaps_is_in_force() {
     running.child.end_by(Signal::TERM).await.with(0);
 }
 
+/// A volume as a kubelet keeps it: its files lead through `..data` to the folder of the last version, and the others are
+/// gone.
+struct Volume {
+    folder: PathBuf,
+    versions: usize,
+}
+
+impl Volume {
+    fn new(folder: PathBuf) -> Self {
+        std::fs::create_dir(&folder).unwrap();
+        Self { folder, versions: 0 }
+    }
+
+    fn put(&mut self, name: &str, content: &str) {
+        let at = |name: &str| self.folder.join(name);
+        let (last, next) = (format!("..2026_{}", self.versions), format!("..2026_{}", self.versions + 1));
+        std::fs::create_dir(at(&next)).unwrap();
+        std::fs::write(at(&next).join(name), content).unwrap();
+        symlink(&next, at("..data_tmp")).unwrap();
+        std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        match self.versions {
+            0 => symlink(format!("..data/{name}"), at(name)).unwrap(),
+            _ => std::fs::remove_dir_all(at(&last)).unwrap(),
+        }
+        self.versions += 1;
+    }
+}
+
+#[tokio::test]
+async fn configuration_and_secret_are_swapped_again_and_again() {
+    let stage = Stage::new().await;
+    // Renewed every few seconds: whoever's secret is old then gets nothing.
+    stage.provider.set_life(Duration::from_secs(4));
+    let (mut config, mut secret) =
+        (Volume::new(stage.folder.path("config")), Volume::new(stage.folder.path("secrets")));
+    let document = |name: &str| {
+        let text = renamed(&stage, name).replace("{file: secret}", "{file: ../secrets/client-secret}");
+        text.replace("ca_file: ca.pem", "ca_file: ../ca.pem")
+    };
+    config.put("config.yaml", &document("route-0"));
+    secret.put("client-secret", SECRET);
+    let file = stage.folder.path("config").join("config.yaml").display().to_string();
+    let mut running = Running::of(Child::start(command(&["run", "--config", &file], &[]))).await.ready().await;
+    for round in 1..=3 {
+        let next = format!("x-canary-{round}");
+        stage.provider.set_secrets(CLIENT, &[&next]);
+        // Both at once, now the one first and now the other.
+        if round % 2 == 0 {
+            secret.put("client-secret", &next);
+        }
+        config.put("config.yaml", &document(&format!("route-{round}")));
+        if round % 2 == 1 {
+            secret.put("client-secret", &next);
+        }
+        running.child.until_err(&format!("routes: +route-{round} -route-{}", round - 1)).await;
+        let next = Fingerprint::of(next.as_bytes());
+        eventually("a token is granted for the new secret", || {
+            stage.provider.calls().iter().any(|call| call.secret == Some(next) && call.status == Some(200))
+        })
+        .await;
+        assert_eq!(running.get("/").await.status, 200);
+    }
+    let ended = running.child.end_by(Signal::TERM).await.with(0);
+    assert!(!ended.err.contains("can be read by every user"), "{}", ended.err);
+}
+
 /// A secret is its token's business, and `run` has nothing to say of it.
 #[tokio::test]
 async fn a_secret_that_changes_is_no_other_configuration() {
     let stage = Stage::new().await;
     let running = stage.run(&[]).await.ready().await;
-    stage.folder.replace("secret", &format!("{}\n", crate::support::SECRET));
+    stage.folder.replace("secret", &format!("{SECRET}\n"));
     until(&running, "secret_changed", 1).await;
     // What comes behind it has been looked at as well.
     stage.folder.replace("bearerd.yaml", &renamed(&stage, "other"));
