@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bearerd::demo::certs::Ca;
 use rustix::process::Signal;
 
-use super::child::bearerd;
+use super::child::{bearerd, command};
 use super::stage::Stage;
 
 #[tokio::test]
@@ -121,6 +121,29 @@ async fn certificates_that_end_soon_are_told_and_the_others_are_not() {
     stage.folder.write("ca.pem", &format!("{}{}", old.cert_pem, ca.pem()));
     stage.folder.write("bearerd.yaml", &usual);
     assert_eq!(bearerd(&["check", "--config", &stage.file()], &[]).await.with(0).err, "");
+}
+
+/// std reads it: the processors that may be used, and of the cgroup the quota, be it of version 1 or 2.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn there_are_as_many_workers_as_processors_are_granted() {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let stage = Stage::new().await;
+    stage.configure("workers: auto\n");
+    let file = stage.file();
+    let granted = std::thread::available_parallelism().unwrap().get();
+    let ended = bearerd(&["check", "--config", &file], &[]).await.with(0);
+    assert!(ended.out.contains(&format!("\nworkers: {}\n", granted.min(4))), "{granted}: {}", ended.out);
+    // A child may use what the thread may that starts it.
+    let on_one = std::thread::spawn(move || {
+        let all = sched_getaffinity(None).unwrap();
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).find(|processor| all.is_set(*processor)).unwrap());
+        sched_setaffinity(None, &one).unwrap();
+        command(&["check", "--config", &file], &[]).output().unwrap()
+    });
+    let out = String::from_utf8(on_one.join().unwrap().stdout).unwrap();
+    assert!(out.contains("\nworkers: 1\n"), "{out}");
 }
 
 #[tokio::test]
