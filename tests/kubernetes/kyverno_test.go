@@ -1,5 +1,5 @@
 // The Kyverno policy is the API server's, in Kyverno's words: what differs is where the parameters come from. So the table in
-// admission_test.go speaks for both; kyverno.mjs runs Kyverno itself over it.
+// admission_test.go speaks for both, as far as Kyverno evaluates CEL as the API server does; Kyverno itself is not run.
 package kubernetes
 
 import (
