@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::formats;
 use super::written::Document;
 
 /// The inner edition.
