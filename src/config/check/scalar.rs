@@ -152,7 +152,9 @@ impl Walk<'_> {
                 self.wrong(&entry.value.place, Complaint::new(format!("the environment variable {name} is not UTF-8")))
             }
             // Who only asks after a service need not know its secrets.
-            None if is_secret(shape) && !self.outside.files.is_real() => Some(Resolved::Variable(String::from("away"))),
+            None if is_secret(shape) && !text.is_empty() && !self.outside.files.is_real() => {
+                Some(Resolved::Variable(String::from("away")))
+            }
             None => {
                 let complaint = Complaint::new(format!("the environment variable {name} is not set"));
                 let hint = "set it where bearerd is started: `export` in a shell, `Environment=` of systemd, `env` of a \
