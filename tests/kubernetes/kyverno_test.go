@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	fromParameters = "params.data.image"
-	fromKyverno    = `resource.Get("v1", "configmaps", "bearerd-system", "bearerd-injection").data.image`
+	fromParameters = `params.?data[?"image"].orValue("")`
+	fromKyverno    = `resource.Get("v1", "configmaps", "bearerd-system", "bearerd-injection").?data[?"image"].orValue("")`
 )
 
 func TestKyvernoPolicy(t *testing.T) {
