@@ -84,6 +84,8 @@ impl Bound {
     pub fn new(plan: Plan, mut inherited: Inherited, observer: Observer) -> Result<Self, AppError> {
         let access_log = plan.access_log.as_ref().map(Sheet::open).transpose()?;
         let (fixed, files) = (Fixed::of(&plan), plan.files.clone());
+        let all = fixed.admin.iter().chain(&fixed.health).chain(&fixed.listeners);
+        inherited.all_needed(all.map(|settings| &settings.addresses))?;
         let (mut doors, mut listeners) = (Vec::new(), Vec::new());
         let (mut admin, mut health) = (Vec::new(), Vec::new());
         let compiled = Compiled::new(plan, &fixed, None, &observer, |destinations| {
@@ -102,7 +104,6 @@ impl Bound {
             for (index, listener) in fixed.listeners.iter().enumerate() {
                 listeners.extend(bind(listener, index, Protocols::Either)?);
             }
-            inherited.all_claimed()?;
             Ok(destinations.guarded_by(AddressGuard::new(tcp(&listeners), [tcp(&admin), tcp(&health)].concat())))
         })?;
         let readiness = Readiness::default();

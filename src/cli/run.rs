@@ -149,8 +149,9 @@ fn cure_of_inherited(fault: &InheritedFault) -> String {
     match fault {
         InheritedFault::Unclaimed { address, .. } => format!(
             "write `{address}` as the address of `listen`, `admin` or `health`, or take its `ListenStream=` out of the socket \
-             unit; a listener at `localhost` takes 127.0.0.1 and ::1"
+             unit; a listener at `localhost` takes 127.0.0.1 and ::1, each once, and not a port alone, which is every address"
         ),
+        InheritedFault::Count(_) => "leave it to systemd, or to whoever else hands sockets over, to set it".to_owned(),
         InheritedFault::Kind(_) | InheritedFault::System(..) => {
             "have the socket unit say `ListenStream=` with an address and a port, or with a path, and `Accept=no`"
                 .to_owned()

@@ -2,18 +2,21 @@
 //! each one in turn (systemd's socket activation, sd_listen_fds(3)).
 //!
 //! They are shared. Whoever is in the queue of one is served by the next process if not by this, so nothing is done to it
-//! here that would outlive its descriptor. Must never know what is spoken over a socket.
+//! here that would outlive its descriptor, but that nobody waits on it: systemd sets that anew for each process. Must
+//! never know what is spoken over a socket.
 
+use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use listenfd::ListenFd;
 
 use super::listener::Address;
+use super::settings::ListenAddress;
 
-/// The sockets that this process was given and that no listener has claimed yet. Children inherit none of them.
+/// The sockets that this process was given and that no listener has yet. Children inherit none of them.
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<Given>);
 
@@ -36,14 +39,19 @@ enum Socket {
 pub enum InheritedFault {
     #[error("the inherited socket {0} is none that TCP or unix streams are accepted on, at an address or a path")]
     Kind(String),
-    #[error("the inherited socket {number} is at {address}, where no listener is")]
+    #[error("the inherited socket {number} is at {address}, where no listener is that needs it")]
     Unclaimed { number: String, address: Address },
+    #[error("`LISTEN_FDS` is {0:?}, which is no number of inherited sockets")]
+    Count(OsString),
     #[error("the inherited socket {0} cannot be used: {1}")]
     System(String, io::Error),
 }
 
 /// Descriptors that are passed on begin behind the standard streams (`SD_LISTEN_FDS_START`).
 const FIRST: usize = 3;
+
+/// Nobody hands over more; a number of billions would be counted to, in memory.
+type Count = u16;
 
 impl Inherited {
     /// Takes what was given to this very process, and the variables that said so. To be called before there is a second
@@ -55,6 +63,11 @@ impl Inherited {
         // What was given to the one that started this is not for its children, although they may have both.
         if !std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
             return Ok(Self::default());
+        }
+        if let Some(count) = std::env::var_os("LISTEN_FDS")
+            && count.to_str().and_then(|count| count.parse::<Count>().ok()).is_none()
+        {
+            return Err(InheritedFault::Count(count));
         }
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut given = ListenFd::from_env();
@@ -75,12 +88,24 @@ impl Inherited {
         Ok(Self(sockets))
     }
 
+    /// # Errors
+    /// There is one that none of these listeners needs: whoever connects there would wait for ever. To be called before
+    /// any of them is bound, since it may be what keeps one from that (`[::]:4280` is in the way of `127.0.0.1:4280`).
+    pub fn all_needed<'a>(&self, by: impl Iterator<Item = &'a ListenAddress>) -> Result<(), InheritedFault> {
+        let mut wanted: Vec<Address> = by.flat_map(places).collect();
+        for given in &self.0 {
+            let Some(index) = wanted.iter().position(|wanted| given.is_at(wanted)) else {
+                let Given { number, address, .. } = given;
+                return Err(InheritedFault::Unclaimed { number: number.clone(), address: address.clone() });
+            };
+            wanted.swap_remove(index);
+        }
+        Ok(())
+    }
+
     /// The one that listens at this address, if there is one.
     pub(super) fn tcp(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
-        // `::ffff:127.0.0.1` is 127.0.0.1 on a socket that takes both families.
-        let plain = |address: &SocketAddr| (address.ip().to_canonical(), address.port());
-        let is_it = |given: &Given| matches!(&given.address, Address::Tcp(at) if plain(at) == plain(&wanted));
-        match self.claim(is_it)? {
+        match self.claim(&Address::Tcp(wanted))? {
             Socket::Tcp(socket) => Some(socket),
             Socket::Unix(_) => None,
         }
@@ -88,31 +113,42 @@ impl Inherited {
 
     /// The one whose file this is, if there is one.
     pub(super) fn unix(&mut self, wanted: &Path) -> Option<UnixListener> {
-        // By parts, so that `//` and `/./` are no difference.
-        let is_it =
-            |given: &Given| matches!(&given.address, Address::Unix(at) if at.components().eq(wanted.components()));
-        match self.claim(is_it)? {
+        match self.claim(&Address::Unix(wanted.to_owned()))? {
             Socket::Unix(socket) => Some(socket),
             Socket::Tcp(_) => None,
         }
     }
 
-    fn claim(&mut self, is_it: impl FnMut(&Given) -> bool) -> Option<Socket> {
-        let index = self.0.iter().position(is_it)?;
+    fn claim(&mut self, wanted: &Address) -> Option<Socket> {
+        let index = self.0.iter().position(|given| given.is_at(wanted))?;
         Some(self.0.swap_remove(index).socket)
     }
+}
 
-    /// # Errors
-    /// One was claimed by nobody: whoever connects there would wait for ever.
-    pub fn all_claimed(self) -> Result<(), InheritedFault> {
-        match self.0.into_iter().next() {
-            Some(Given { number, address, .. }) => Err(InheritedFault::Unclaimed { number, address }),
-            None => Ok(()),
+/// Where such a listener is.
+fn places(address: &ListenAddress) -> Vec<Address> {
+    match address {
+        ListenAddress::Localhost(port) => {
+            vec![Address::Tcp((Ipv4Addr::LOCALHOST, *port).into()), Address::Tcp((Ipv6Addr::LOCALHOST, *port).into())]
         }
+        ListenAddress::At(address) => vec![Address::Tcp(*address)],
+        ListenAddress::Unix(socket) => vec![Address::Unix(socket.path.clone())],
     }
 }
 
 impl Given {
+    fn is_at(&self, wanted: &Address) -> bool {
+        match (&self.address, wanted) {
+            // `::ffff:127.0.0.1` is 127.0.0.1 on a socket that takes both families.
+            (Address::Tcp(at), Address::Tcp(wanted)) => {
+                (at.ip().to_canonical(), at.port()) == (wanted.ip().to_canonical(), wanted.port())
+            }
+            // By parts, so that `//` and `/./` are no difference.
+            (Address::Unix(at), Address::Unix(wanted)) => at.components().eq(wanted.components()),
+            (Address::Tcp(_), Address::Unix(_)) | (Address::Unix(_), Address::Tcp(_)) => false,
+        }
+    }
+
     fn new(number: String, socket: Socket) -> Result<Self, InheritedFault> {
         let failed = |error| InheritedFault::System(number.clone(), error);
         let (address, listens) = match &socket {
@@ -166,9 +202,27 @@ mod tests {
         assert!(inherited.tcp(([127, 0, 0, 2], at.port()).into()).is_none());
         assert_eq!(inherited.tcp(at).unwrap().local_addr().unwrap(), at);
         assert!(inherited.tcp(at).is_none(), "it is claimed once");
-        let told = inherited.all_claimed().unwrap_err().to_string();
-        assert_eq!(told, format!("the inherited socket 3 is at {elsewhere}, where no listener is"));
-        assert!(Inherited::default().all_claimed().is_ok());
+    }
+
+    #[test]
+    fn each_is_needed_by_a_listener_of_its_own() {
+        let (one, at) = tcp("127.0.0.1:0");
+        let (every, all) = tcp("0.0.0.0:0");
+        let again = |given: &Given| {
+            let Socket::Tcp(socket) = &given.socket else { panic!("{given:?}") };
+            Given::new("4".into(), Socket::Tcp(socket.try_clone().unwrap())).unwrap()
+        };
+        let (twice, localhost) = (again(&one), ListenAddress::Localhost(at.port()));
+        let needed = |given: Vec<Given>, by: &[ListenAddress]| Inherited(given).all_needed(by.iter());
+        let unneeded = |outcome: Result<(), InheritedFault>| outcome.unwrap_err().to_string();
+        assert!(needed(Vec::new(), &[]).is_ok());
+        assert!(needed(vec![again(&one)], &[ListenAddress::At(at)]).is_ok());
+        assert!(needed(vec![again(&one)], std::slice::from_ref(&localhost)).is_ok());
+        let told = unneeded(needed(vec![one, twice], std::slice::from_ref(&localhost)));
+        assert_eq!(told, format!("the inherited socket 4 is at {at}, where no listener is that needs it"));
+        // It takes what comes to 127.0.0.1 as well, and is everybody's.
+        let told = unneeded(needed(vec![every], &[ListenAddress::Localhost(all.port())]));
+        assert_eq!(told, format!("the inherited socket 3 is at {all}, where no listener is that needs it"));
     }
 
     #[test]

@@ -170,15 +170,28 @@ async fn a_socket_that_nobody_names_or_that_is_no_listener_is_refused_by_name() 
     let (nobodys, address) = on_loopback();
     let ended = run(&[nobodys], "bearerd.socket").await.with(78).silent();
     ended.says(&[
-        &format!("error: the inherited socket 3 (bearerd.socket) is at {address}, where no listener is\n"),
+        &format!(
+            "error: the inherited socket 3 (bearerd.socket) is at {address}, where no listener is that needs it\n"
+        ),
         &format!("hint: write `{address}` as the address of `listen`, `admin` or `health`"),
         "`ListenStream=`",
     ]);
     let path = stage.folder.path("other.sock");
     let ended = run(&[on_a_file(&path)], "").await.with(78);
     ended.says(&[&format!("error: the inherited socket 3 is at unix:{}, where no", path.display())]);
+    // What `ListenStream=` with a port alone is. That is said, and not that another program has the listener's address.
+    let every = TcpListener::bind("0.0.0.0:0").unwrap();
+    let address = every.local_addr().unwrap();
+    let elsewhere = listening(&stage, &format!("['localhost:{}']", address.port()));
+    let ended = Child::start(activated(&["run", "--config", &elsewhere], &[], &[every])).ended().await.with(78);
+    ended.says(&[&format!("error: the inherited socket 3 is at {address}, where no"), "not a port alone"]);
     let (fine, address) = on_loopback();
     let file = listening(&stage, &format!("['{address}']"));
+    for count in ["", "one", "-1", "2147483647"] {
+        let command = activated(&["run", "--config", &file], &[("LISTEN_FDS", count)], &[copy(&fine)]);
+        let ended = Child::start(command).ended().await.with(78).silent();
+        ended.says(&[&format!("error: `LISTEN_FDS` is {count:?}, which is no number of inherited sockets")]);
+    }
     let connected = std::net::TcpStream::connect(address).unwrap();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (left, _right) = std::os::unix::net::UnixStream::pair().unwrap();
