@@ -106,7 +106,6 @@ impl Bound {
             complete = passwords.read() => { passwords_kept.spawn(passwords.keep(changed, complete)); }
             // Nothing is in flight yet.
             signal = stopped(&mut stop) => {
-                service.stopping(Duration::ZERO).await;
                 observer.tell(&Event::Draining { signal, connections: 0 });
                 observer.tell(&Event::Stopped { found: UnderWay::default(), cut: UnderWay::default() });
                 return Ok(Ended { cut_off: 0 });
@@ -164,10 +163,15 @@ impl Bound {
         }
 
         let sentence = || sentence(&readiness, &shown);
-        if let Err(error) = service.ready(sentence()).await {
-            let text = format!("the service manager cannot be told that bearerd is ready (`NOTIFY_SOCKET`): {error}");
-            observer.tell(&Event::ConfigWarning { text: &text });
-        }
+        // What a manager is told is told beside the rest: one that does not listen holds up nothing, the end least of all.
+        let kept = async {
+            if let Err(error) = service.ready(sentence()).await {
+                let text =
+                    format!("the service manager cannot be told that bearerd is ready (`NOTIFY_SOCKET`): {error}");
+                observer.tell(&Event::ConfigWarning { text: &text });
+            }
+            service.keep(sentence, readiness.ready()).await
+        };
         let mut watchdog = JoinSet::new();
         watchdog.spawn({
             let (service, workers) = (Arc::clone(&service), Arc::clone(&workers));
@@ -177,26 +181,32 @@ impl Bound {
         let signal = tokio::select! {
             biased;
             signal = stopped(&mut stop) => signal,
+            never = kept => match never {},
             never = told => match never {},
-            never = service.keep(sentence, readiness.ready()) => match never {},
         };
         observer.tell(&Event::Draining { signal, connections: limit.open() });
         drain.enter(Phase::LameDuck);
         // Whoever is to end needs nothing new.
         reloader.shutdown().await;
         let shutdown = *last_shutdown.borrow();
-        service.stopping(shutdown.delay + shutdown.timeout).await;
-        let hurried = tokio::select! {
-            _ = stopped(&mut stop) => true,
-            () = tokio::time::sleep(shutdown.delay) => false,
+        let drained = async {
+            let hurried = tokio::select! {
+                _ = stopped(&mut stop) => true,
+                () = tokio::time::sleep(shutdown.delay) => false,
+            };
+            drain.enter(Phase::Draining);
+            let patience = if hurried { Duration::ZERO } else { shutdown.timeout };
+            tokio::select! {
+                biased;
+                () = drain.finished() => {}
+                _ = stopped(&mut stop) => {}
+                () = tokio::time::sleep(patience) => {}
+            }
         };
-        drain.enter(Phase::Draining);
-        let patience = if hurried { Duration::ZERO } else { shutdown.timeout };
         tokio::select! {
             biased;
-            () = drain.finished() => {}
-            _ = stopped(&mut stop) => {}
-            () = tokio::time::sleep(patience) => {}
+            never = service.stopping(shutdown.delay.saturating_add(shutdown.timeout)) => match never {},
+            () = drained => {}
         }
         // Traffic ends before the tokens that it carries, and the pages last.
         acceptors.shutdown().await;

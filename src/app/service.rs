@@ -85,11 +85,12 @@ impl Service {
         let _ = self.send("READY=1").await;
     }
 
-    /// The end began, and takes so long at most.
-    pub(super) async fn stopping(&self, most: Duration) {
+    /// The end began, and takes so long at most. For ever, since the end waits for nobody.
+    pub(super) async fn stopping(&self, most: Duration) -> Infallible {
         let most = most.saturating_add(LAST_STEPS).as_micros();
         let sentence = "Draining: what is in flight is finished";
         let _ = self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={most}\nSTATUS={sentence}")).await;
+        std::future::pending().await
     }
 
     /// Keeps the sentence true, for ever. It is looked at again when `soon` is over.
@@ -199,7 +200,8 @@ mod tests {
         service.ready("Waiting for token main".to_owned()).await.unwrap();
         service.reloading().await;
         service.reloaded().await;
-        service.stopping(Duration::from_secs(25)).await;
+        let stopping = service.stopping(Duration::from_secs(25));
+        assert!(tokio::time::timeout(Duration::from_secs(1), stopping).await.is_err());
         let heard = heard(&ear);
         let (usec, heard): (Vec<_>, Vec<_>) = heard.iter().partition(|message| message.contains("MONOTONIC"));
         assert_eq!(

@@ -1,7 +1,7 @@
 //! bearerd as a service of systemd's: what its manager hears, by a socket that stands for it.
 
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bearerd::app::Service;
 use bearerd::demo::answer::Answer;
@@ -26,6 +26,17 @@ impl Manager {
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
         Self { socket, heard: Vec::new(), path }
+    }
+
+    /// Has its queue be full from now on. One who sends may have so many on their way, and so it takes several.
+    fn hang(&self) {
+        let said = || {
+            let sender = UnixDatagram::unbound().unwrap();
+            sender.set_nonblocking(true).unwrap();
+            // Those that were sent stay when their sender goes.
+            (0..).take_while(|_| sender.send_to(b"X=1", &self.path).is_ok()).count()
+        };
+        while said() > 0 {}
     }
 
     fn listen(&mut self) {
@@ -142,6 +153,22 @@ async fn a_manager_that_cannot_be_reached_ends_nothing() {
         running.child.until_err("reload_unchanged").await;
         running.child.end_by(Signal::TERM).await.with(0);
     }
+}
+
+#[tokio::test]
+async fn a_manager_that_hangs_holds_up_nothing() {
+    let stage = Stage::new().await;
+    let manager = Manager::new(&stage.folder);
+    manager.hang();
+    let variables = [("NOTIFY_SOCKET", manager.path.as_str()), ("WATCHDOG_USEC", "300000")];
+    let running = Running::of(Child::spawn(&["run", "--config", &stage.file()], &variables)).await;
+    let running = running.ready().await;
+    let asked = Instant::now();
+    let ended = running.child.end_by(Signal::TERM).await.with(0);
+    // It would be told for five seconds at the least that it is ready, and then for as long that this is the end.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(!ended.err.contains("NOTIFY_SOCKET"), "{}", ended.err);
+    drop(manager);
 }
 
 #[tokio::test]
