@@ -151,9 +151,13 @@ impl Walk<'_> {
             Some(None) => {
                 self.wrong(&entry.value.place, Complaint::new(format!("the environment variable {name} is not UTF-8")))
             }
-            // Who only asks after a service need not know its secrets.
-            None if is_secret(shape) && !text.is_empty() && !self.outside.files.is_real() => {
-                Some(Resolved::Variable(String::from("away")))
+            // Who only asks after a service need not know its secrets: then one is away, as a file's may be. What stands in
+            // for it is no proxy's URL.
+            None if (is_secret(shape) || shape.notes.sensitive && shape.notes.format != Some("proxy"))
+                && !text.is_empty()
+                && !self.outside.files.is_real() =>
+            {
+                Some(Resolved::File(PathBuf::from(text)))
             }
             None => {
                 let complaint = Complaint::new(format!("the environment variable {name} is not set"));

@@ -142,8 +142,16 @@ async fn secrets_that_only_the_instance_was_given_are_not_asked_for() {
     let text = std::fs::read_to_string(found(&stage, &running, true)).unwrap();
     let secret = "{file: secret}";
     assert!(text.contains(secret), "{text}");
-    for elsewhere in ["{systemd: client-secret}", "{env: GIVEN_BY_A_UNIT}"] {
-        stage.folder.write("elsewhere.yaml", &text.replace(secret, elsewhere));
+    let client = "client_secret: {file: secret}";
+    let route = "    token: main\n";
+    let with_key = format!("{route}    headers: {{X-Api-Key: {{env: GIVEN_BY_A_UNIT}}}}\n");
+    for (here, elsewhere) in [
+        (secret, "{systemd: client-secret}"),
+        (secret, "{env: GIVEN_BY_A_UNIT}"),
+        (client, "auth: private_key_jwt\n    private_key: {env: GIVEN_BY_A_UNIT}"),
+        (route, &with_key),
+    ] {
+        stage.folder.write("elsewhere.yaml", &text.replace(here, elsewhere));
         let file = stage.at("elsewhere.yaml");
         bearerd(&["health", "--ready", "--config", &file], &[]).await.with(0);
         bearerd(&["check", "--config", &file], &[]).await.with(78);
