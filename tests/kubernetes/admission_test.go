@@ -1,5 +1,5 @@
 // k8s/inject/ run by the API server's own admission chain: its plugins for mutating and validating policies, which compile the
-// CEL, choose the pods, read the parameters, patch, decode strictly, and are asked again when a later plugin changed the pod.
+// CEL, choose the pods, patch, decode strictly, and are asked again when a later plugin changed the pod.
 // Around it stand fake clients, so there is no server, no defaulting and no validation of the pod itself.
 package kubernetes
 
@@ -347,7 +347,6 @@ func mutatingPolicy(objects []object) *admissionv1.MutatingAdmissionPolicy {
 // An image that is missing refuses it too, but not here: the server finds the pod invalid, control-plane/ shows it.
 func TestInjectionCanFail(t *testing.T) {
 	for _, control := range []struct{ name, from, to, refusal string }{
-		{"no parameters", "  name: bearerd-injection\n  namespace: bearerd-system", "  name: other\n  namespace: bearerd-system", "no params found"},
 		{"an unknown field", `terminationMessagePolicy: "FallbackToLogsOnError"`, `terminationMessagePolity: "File"`,
 			`unknown field "spec.initContainers[0].terminationMessagePolity"`},
 		{"a value of the wrong type", "periodSeconds: 30", `periodSeconds: "30"`, "cannot unmarshal string"},
@@ -394,7 +393,6 @@ func TestExpressionsHaveTheRightTypes(t *testing.T) {
 	// The variables and conditions of the mutating one, as validations: there, any type goes.
 	mutating := mutatingPolicy(objects)
 	same := &admissionv1.ValidatingAdmissionPolicy{Spec: admissionv1.ValidatingAdmissionPolicySpec{
-		ParamKind:        mutating.Spec.ParamKind,
 		MatchConstraints: mutating.Spec.MatchConstraints,
 		Variables:        mutating.Spec.Variables,
 	}}

@@ -51,7 +51,7 @@ func TestInjectReadme(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(objects) < 5 || !strings.Contains(string(content), strings.Repeat("a", 64)) {
+			if len(objects) < 3 || !strings.Contains(string(content), strings.Repeat("a", 64)) {
 				t.Fatalf("%s", content)
 			}
 		})

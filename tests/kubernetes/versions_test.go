@@ -20,7 +20,7 @@ func compiles(t *testing.T, minor uint, expression string) error {
 		t.Fatal(err)
 	}
 	env, err := base.Extend(
-		cel.Variable("object", cel.DynType), cel.Variable("params", cel.DynType), cel.Variable("variables", cel.DynType),
+		cel.Variable("object", cel.DynType), cel.Variable("variables", cel.DynType),
 		common.ResolverEnvOption(&mutation.DynamicTypeResolver{}))
 	if err != nil {
 		t.Fatal(err)
