@@ -154,21 +154,57 @@ func TestReadme(t *testing.T) {
 	deployment := strings.Replace(strings.SplitN(workloads(), "---\n", 2)[0], `metadata: {name: a, labels: {bearerd.dev/inject: "true"}}`+"\n",
 		block("# deployment.yaml"), 1)
 	files := map[string]string{
-		"deployment.yaml":    deployment,
-		"config.yaml":        block("tokens:"),
-		"kustomization.yaml": block("# kustomization.yaml") + block("patches:"),
+		"deployment.yaml": deployment,
+		"config.yaml":     block("tokens:"),
+		"kustomization.yaml": strings.Replace(block("# kustomization.yaml"), "  - name: bearerd\n", "  - name: orders-bearerd\n", 1) +
+			block("patches:"),
 	}
-	orders := templates(t, teams(t, files))["Deployment/orders"]
+	app := teams(t, files)
+	orders := templates(t, app)["Deployment/orders"]
 	if got := orders.Spec.InitContainers[0].Image; !strings.HasPrefix(got, "registry.example.com/bearerd@sha256:") {
 		t.Errorf("the image is %s", got)
 	}
-	secret := ""
-	for _, volume := range orders.Spec.Volumes {
-		if volume.Name == "bearerd-secrets" {
+	if config, secret := sources(orders); config != "orders-bearerd" || secret != "orders-client" {
+		t.Errorf("the ConfigMap is %q, and the Secret %q", config, secret)
+	}
+	if !strings.Contains(string(rendered(t, app)), "kind: ConfigMap\nmetadata:\n  name: orders-bearerd\n") {
+		t.Error("there is no such ConfigMap")
+	}
+}
+
+// The names of the ConfigMap and the Secret that the sidecar has.
+func sources(template corev1.PodTemplateSpec) (config, secret string) {
+	for _, volume := range template.Spec.Volumes {
+		switch volume.Name {
+		case "bearerd-config":
+			config = volume.ConfigMap.Name
+		case "bearerd-secrets":
 			secret = volume.Secret.SecretName
 		}
 	}
-	if secret != "orders-client" {
-		t.Errorf("the Secret is %q", secret)
+	return config, secret
+}
+
+// What a kustomization says of all names and images holds for the sidecar of each kind of workload; a Secret that is made by
+// hand keeps its name.
+func TestNamesAndImagesOfTheKustomization(t *testing.T) {
+	found := templates(t, teams(t, map[string]string{
+		"all.yaml":    workloads(),
+		"config.yaml": "routes: []\n",
+		"kustomization.yaml": "resources: [all.yaml]\ncomponents: [../bearerd/components/sidecar]\nnamePrefix: team-\n" +
+			"configMapGenerator: [{name: bearerd, files: [config.yaml], options: {disableNameSuffixHash: true}}]\n" +
+			"images: [{name: " + repository + ", newName: example.com/bearerd, digest: 'sha256:one'}]\n",
+	}))
+	for _, kind := range []string{"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"} {
+		template, is := found[kind+"/team-a"]
+		if !is {
+			t.Fatalf("no %s", kind)
+		}
+		if config, secret := sources(template); config != "team-bearerd" || secret != "bearerd" {
+			t.Errorf("%s: the ConfigMap is %q, and the Secret %q", kind, config, secret)
+		}
+		if image := template.Spec.InitContainers[0].Image; image != "example.com/bearerd@sha256:one" {
+			t.Errorf("%s: the image is %s", kind, image)
+		}
 	}
 }
