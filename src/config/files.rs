@@ -28,6 +28,11 @@ pub trait Files {
 
     /// Whether others than its owner may enter this folder, in which this process can make files.
     fn folder(&self, path: &Path) -> io::Result<bool>;
+
+    /// Whether a unix socket is there.
+    fn is_socket(&self, _: &Path) -> bool {
+        false
+    }
 }
 
 /// The files of this machine.
@@ -59,6 +64,12 @@ impl Files for Disk {
             return Err(io::Error::new(io::ErrorKind::NotADirectory, "is not a folder"));
         }
         writable(path, &metadata)
+    }
+
+    #[cfg(unix)]
+    fn is_socket(&self, path: &Path) -> bool {
+        use std::os::unix::fs::FileTypeExt as _;
+        path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
     }
 }
 
@@ -117,6 +128,10 @@ impl Files for Noted {
 
     fn folder(&self, path: &Path) -> io::Result<bool> {
         Disk.folder(path)
+    }
+
+    fn is_socket(&self, path: &Path) -> bool {
+        Disk.is_socket(path)
     }
 }
 
@@ -210,6 +225,17 @@ mod tests {
             std::fs::write(at(name), "x").unwrap();
             assert!(Disk.read(&at(name), 9, true).unwrap().world_readable, "{name}");
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_socket_is_known_and_a_file_is_none() {
+        let folder = Folder::new("sockets");
+        let at = |name: &str| folder.0.join(name);
+        let _socket = std::os::unix::net::UnixListener::bind(at("app.sock")).unwrap();
+        std::fs::write(at("file"), "x").unwrap();
+        let found = ["app.sock", "file", "nothing"].map(|name| Noted::default().is_socket(&at(name)));
+        assert_eq!(found, [true, false, false]);
     }
 
     #[test]

@@ -227,17 +227,19 @@ impl Walk<'_> {
         Some(Json::String(self.locate(text, place).to_str()?.to_owned()))
     }
 
-    /// A unix socket is made in a folder, which has to be there and to take it.
+    /// A unix socket is made in a folder, which has to be there and to take it, unless it is there already: then it is one
+    /// that is handed over at the start, or in the way, which is seen when it is bound.
     fn listen_address(&mut self, text: String, place: &Place) -> Option<Json> {
-        let folder = text.strip_prefix("unix:").and_then(|path| FilePath::new(path).parent());
+        let path = text.strip_prefix("unix:").map(FilePath::new);
+        let folder = path.and_then(FilePath::parent);
         match folder.map(|folder| (folder, self.outside.files.folder(folder))) {
-            Some((folder, Err(error))) => {
+            Some((folder, Err(error))) if !path.is_some_and(|path| self.outside.files.is_socket(path)) => {
                 let complaint = Complaint::new(format!("the socket's folder `{}` {}", folder.display(), why(&error)));
                 let hint = "make it for the user that bearerd runs as: `install -d -m 0755 -o USER FOLDER`; systemd does \
                             it with `RuntimeDirectory=`";
                 self.wrong(place, complaint.hint(hint))
             }
-            Some((_, Ok(_))) | None => Some(Json::String(text)),
+            Some(_) | None => Some(Json::String(text)),
         }
     }
 

@@ -252,6 +252,8 @@ fn unix_sockets_have_a_place_and_permissions() {
             told_with(&format!("{key}: '{address}'"), &[&format!("1:{column}: {key}: {what}")]);
         }
     }
+    // Its folder is not ours to write to, but it is there.
+    Given::document(&format!("listen: 'unix:/run/handed-over.sock'\n{}", good_document())).good();
     let socket = |keys: &str| format!("listen: [{{address: 'unix:/run/bearerd/a', {keys}}}]");
     for (mode, what) in [
         ("rw-rw----", "not permissions"),

@@ -45,6 +45,10 @@ impl Files for Shelf {
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
+
+    fn is_socket(&self, path: &FilePath) -> bool {
+        path == FilePath::new("/run/handed-over.sock")
+    }
 }
 
 /// The files that the documents of these tests name.
