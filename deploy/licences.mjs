@@ -1,16 +1,17 @@
-// Prints the licences of all that is in the static binary: ours, those of the crates, of Rust's standard library and of the
-// GNU C library. Whoever passes the binary on owes their readers these texts.
+// Prints the licences of all that is in the binary: ours, those of the crates, of Rust's standard library and, where it is
+// linked statically, of the GNU C library. Whoever passes the binary on owes their readers these texts.
 //
 // All of it is read from what the binary is built of: the sources that cargo fetched, the toolchain, and on Debian and Ubuntu
 // the C library's package. What is missing ends it with 1, since a text with a hole would not be noticed.
 //
-//   node deploy/licences.mjs TRIPLE > LICENSE
+//   node deploy/licences.mjs TRIPLE [--dynamic] > LICENSE
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const [triple] = process.argv.slice(2);
+const [triple, how] = process.argv.slice(2);
+const isStatic = how !== '--dynamic';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const run = (command, ...args) => execFileSync(command, args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
 const lacks = (what) => {
@@ -98,17 +99,12 @@ function once(parts) {
 
 const std = library();
 const linked = crates();
-const libc = c();
 const version = /^version = "(.*)"$/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'))[1];
-const list = (parts) => parts.map(({ name, licence }) => `  ${name}: ${licence}`).join('\n');
-
-process.stdout.write([
-  `bearerd ${version}, for ${triple}\n`,
-  `bearerd may be used under the MIT licence or the Apache License 2.0, at your option. Both stand here, and after them the
-licences of what is in the same file: crates, Rust's standard library, and the GNU C library, which is linked statically.\n`,
-  titled('bearerd: LICENSE-MIT', readFileSync(join(root, 'LICENSE-MIT'), 'utf8')),
-  titled('bearerd: LICENSE-APACHE', readFileSync(join(root, 'LICENSE-APACHE'), 'utf8')),
-  titled('The GNU C library', `This program is linked with the GNU C Library, from the source package ${libc.name} ${libc.version}. That library is free
+/** What linking the C library statically asks for. */
+function libraryOfC() {
+  const libc = c();
+  return [
+    titled('The GNU C library', `This program is linked with the GNU C Library, from the source package ${libc.name} ${libc.version}. That library is free
 software under the GNU Lesser General Public License, version 2.1 or later, whose text follows; there is no warranty for it.
 
 You may change the library, and link this program with what you made of it: its source is in its repository under the tag of
@@ -116,8 +112,20 @@ this version, and \`deploy/build binary\` there links it. To find out what goes 
 release has the library's source beside the binary; Debian's snapshot archive and Ubuntu's Launchpad keep it, too.
 
 What is linked of GCC's own libgcc is under the GCC Runtime Library Exception, which asks for nothing here.`),
-  titled('The GNU C library: GNU Lesser General Public License', libc.lgpl),
-  titled('The GNU C library: copyright, as its package has it', libc.notices),
+    titled('The GNU C library: GNU Lesser General Public License', libc.lgpl),
+    titled('The GNU C library: copyright, as its package has it', libc.notices),
+  ];
+}
+
+const list = (parts) => parts.map(({ name, licence }) => `  ${name}: ${licence}`).join('\n');
+
+process.stdout.write([
+  `bearerd ${version}, for ${triple}\n`,
+  `bearerd may be used under the MIT licence or the Apache License 2.0, at your option. Both stand here, and after them the
+licences of what is in the same file: crates, ${isStatic ? "Rust's standard library, and the GNU C library, which is linked statically" : "and Rust's standard library"}.\n`,
+  titled('bearerd: LICENSE-MIT', readFileSync(join(root, 'LICENSE-MIT'), 'utf8')),
+  titled('bearerd: LICENSE-APACHE', readFileSync(join(root, 'LICENSE-APACHE'), 'utf8')),
+  ...(isStatic ? libraryOfC() : []),
   titled('Crates', list(linked)),
   titled("Crates of Rust's standard library, those for other systems among them", list(std.others)),
   titled("Rust's standard library", std.own),

@@ -3,11 +3,11 @@
 // promise: no app is refused during a restart, what hangs or dies comes back, what is wrong stays down, and nothing is left
 // behind.
 //
-// BEARERD names the binary, a static one; DEB the package that was made of it. README.md says how to get them.
+// BEARERD names the binary; DEB the package that was made of it. README.md says how to get them.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +17,9 @@ import { boot, lacking } from './machine.mjs';
 import { commands, configured, left, pieces } from './readme.mjs';
 
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
-const { BEARERD: BINARY = at('../../target/x86_64-unknown-linux-gnu/release/bearerd'), DEB } = process.env;
+const { BEARERD = at('../../target/debug/bearerd'), DEB } = process.env;
+// A unit names what it starts from the root.
+const BINARY = resolve(BEARERD);
 const UNITS = at('../../deploy/systemd');
 // systemd-analyze counts in tenths.
 const MOST_EXPOSED = 15;
@@ -485,7 +487,7 @@ async function story() {
 }
 
 if (!existsSync(BINARY)) {
-  console.error(`no bearerd at ${BINARY}: build it first (deploy/build binary), or name it in BEARERD`);
+  console.error(`no bearerd at ${BINARY}: build it first (cargo build), or name it in BEARERD`);
   process.exit(1);
 }
 await tell(story);
