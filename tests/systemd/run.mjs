@@ -305,6 +305,12 @@ async function socketForAGroup(machine, configuration) {
   const [one, other] = [await as('one'), await as('other')];
   check('a user of the group may use it', one.code === 0, one.said);
   check('and nobody else', other.code === 7, `${other.code} ${other.said}`);
+  // Which is looked for in what the machine has besides its files, too; a static binary does not survive that.
+  const unknown = 'listen: {address: "unix:/tmp/x.sock", group: nobody-has-it}\nadmin: off\nroutes: [{upstream: ' +
+    '"https://api.example.com", token: none}]\n';
+  const ended = await machine.run('cat > /tmp/unknown.yaml; bearerd run --config /tmp/unknown.yaml', unknown);
+  const is = ended.code === 78 && /no group is called/.test(ended.said);
+  check('a group that is not there is told of', is, `${ended.code} ${ended.said}`);
   await machine.must('systemctl restart bearerd');
   const again = await as('one');
   check('it outlives a restart', again.code === 0, again.said);
