@@ -113,11 +113,27 @@ fn copied(secret: &Secret<String>) -> Secret<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
-    /// A command that prints another secret each time it is run.
-    fn counting(rest: &str) -> SecretSource {
-        let path = std::env::temp_dir().join(format!("bearerd-exec-{}-{}", std::process::id(), fastrand::u64(..)));
+    /// A file of a test's own, gone with it.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            Self(std::env::temp_dir().join(format!("bearerd-secrets-{}-{}", std::process::id(), fastrand::u64(..))))
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// A command that prints another secret each time it is run, which it counts in the file.
+    fn counting(Scratch(path): &Scratch, rest: &str) -> SecretSource {
         let path = path.display();
         let script = format!("echo x >> {path}; n=$(wc -l < {path}); printf '{{\"secret\": \"s%d\"{rest}}}' $n");
         SecretSource::Exec(Exec {
@@ -133,27 +149,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_is_run_again_when_its_secret_expires_or_was_rejected() {
-        let (secrets, lasting) = (Secrets::new(1), counting(""));
+        let scratch = Scratch::new();
+        let (secrets, lasting) = (Secrets::new(1), counting(&scratch, ""));
         assert_eq!([read(&secrets, &lasting).await, read(&secrets, &lasting).await], ["s1", "s1"]);
         assert!(secrets.changed(0, &lasting).await, "rejected: it is run again, and prints another");
         assert_eq!(read(&secrets, &lasting).await, "s2");
 
-        let (secrets, expiring) = (Secrets::new(1), counting(", \"expires_in\": 5"));
+        let scratch = Scratch::new();
+        let (secrets, expiring) = (Secrets::new(1), counting(&scratch, ", \"expires_in\": 5"));
         assert_eq!([read(&secrets, &expiring).await, read(&secrets, &expiring).await], ["s1", "s2"]);
     }
 
     #[tokio::test]
     async fn the_last_secret_serves_while_its_file_is_broken() {
-        let path = std::env::temp_dir().join(format!("bearerd-last-{}-{}", std::process::id(), fastrand::u64(..)));
+        let scratch = Scratch::new();
+        let path = &scratch.0;
         let (secrets, source) = (Secrets::new(1), SecretSource::File(path.clone()));
         assert!(secrets.read(0, &source).await.is_err(), "there is none to fall back to");
-        std::fs::write(&path, "first").unwrap();
+        std::fs::write(path, "first").unwrap();
         assert_eq!(read(&secrets, &source).await, "first");
-        std::fs::write(&path, "").unwrap();
+        std::fs::write(path, "").unwrap();
         let (secret, why) = secrets.read(0, &source).await.unwrap();
         assert_eq!(secret.expose(), "first");
         assert!(why.unwrap().ends_with("the file is empty"));
         assert!(!secrets.changed(0, &source).await);
-        std::fs::remove_file(&path).unwrap();
     }
 }
