@@ -81,8 +81,11 @@ process.prependListener('exit', () => {
   };
   quietly('kill', '--all');
   quietly('rm', '--all', '--force', '--time', '0');
+  // Again for those whose network another was in, which podman does not remove before that one.
+  quietly('rm', '--all', '--force', '--time', '0');
   quietly('volume', 'rm', '--all', '--force');
-  quietly('network', 'rm', '--force', NETWORK);
+  // Compose's, too.
+  quietly('network', 'prune', '--force');
 });
 
 /** The apps' image: a root whose /usr is to be mounted. */
@@ -92,6 +95,10 @@ export const NETWORK = 'bearerd-rig';
 
 /** Sees to it that containers run here at all. The error of what does not is the reason to skip the rig. */
 export async function prepared() {
+  if (process.getuid() !== 0) throw new Error('it takes root');
+  // At the end everything in the store is removed, so a podman that does not heed `env` must not come that far.
+  const store = await podman('info', '--format', '{{.Store.GraphRoot}}');
+  if (store !== join(at, 'store')) throw new Error(`podman has a store of its own, ${store}`);
   const context = made('app');
   mkdirSync(join(context, 'root/usr'), { recursive: true });
   for (const name of ['bin', 'sbin', 'lib', 'lib64']) symlinkSync(`usr/${name}`, join(context, 'root', name));
