@@ -88,7 +88,8 @@ try {
   await run('go', ['mod', 'download'], { cwd: HERE });
   interpreter = await python();
 } catch (error) {
-  console.log(`skipped: what the checks need cannot be fetched (${error.stderr?.trim() || error.message})`);
+  const why = (error.stderr?.trim() || error.message).split('\n').at(-1);
+  console.log(`skipped: what the checks need cannot be fetched (${why})`);
   process.exit(0);
 }
 await tell(() => story(interpreter));
