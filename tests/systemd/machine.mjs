@@ -7,7 +7,11 @@ import { eventually, file, folder, track } from '../oidc-provider/rig.mjs';
 
 const SCRIPT = fileURLToPath(new URL('machine.sh', import.meta.url));
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-const NEEDS = ['unshare', 'nsenter', 'setpriv', 'mount', 'ip', 'systemctl', 'systemd-run', 'deb-systemd-helper', 'dpkg'];
+// Seconds. One that comes up late is no reason to skip.
+const PATIENCE = 90;
+const NEEDS = [
+  'unshare', 'nsenter', 'pgrep', 'setpriv', 'mount', 'ip', 'systemctl', 'systemd-run', 'deb-systemd-helper', 'dpkg',
+];
 
 /** Why there can be no such machine here, or nothing. */
 export function lacking() {
@@ -15,6 +19,7 @@ export function lacking() {
   const missing = NEEDS.find((tool) => !PATH.split(':').some((place) => existsSync(join(place, tool))));
   if (missing !== undefined) return `${missing} is not installed`;
   if (!existsSync('/lib/systemd/systemd')) return 'systemd is not installed';
+  if (existsSync('/etc/bearerd')) return 'bearerd is installed on this machine, and would be on that one';
   return cgroups() === undefined ? 'no cgroup2 is mounted' : undefined;
 }
 
@@ -38,13 +43,10 @@ export async function boot(gifts) {
   const cgroup = join(cgroups(), `bearerd-rig-${process.pid}`);
   mkdirSync(own);
   mkdirSync(cgroup);
-  const flags = ['--mount', '--pid', '--fork', '--uts', '--ipc', '--net', '--cgroup', '--kill-child'];
-  const script = 'echo $$ > "$0/cgroup.procs" && exec unshare "$@"';
-  const child = spawn('bash', ['-c', script, cgroup, ...flags, SCRIPT, own, gifts], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const script = 'echo $$ > "$0/cgroup.procs" && exec "$@"';
+  const child = spawn('bash', ['-c', script, cgroup, SCRIPT, own, gifts], { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { said += data; });
-  let ended = false;
-  child.on('exit', () => { ended = true; });
   const first = () => {
     try {
       return execFileSync('pgrep', ['-P', `${child.pid}`], { encoding: 'utf8' }).trim().split('\n')[0];
@@ -52,11 +54,7 @@ export async function boot(gifts) {
       return undefined;
     }
   };
-  track(child, () => {
-    // The first process takes all the others with it.
-    const pid = first();
-    if (pid !== undefined) process.kill(Number(pid), 'SIGKILL');
-    child.kill('SIGKILL');
+  const gone = () => {
     for (const deadline = Date.now() + 5_000; Date.now() < deadline;) {
       try {
         return remove(cgroup);
@@ -64,8 +62,20 @@ export async function boot(gifts) {
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
       }
     }
+  };
+  track(child, () => {
+    // The first process takes all the others with it.
+    const pid = first();
+    if (pid !== undefined) process.kill(Number(pid), 'SIGKILL');
+    child.kill('SIGKILL');
+    gone();
   });
-  const pid = await eventually('the machine has a first process', 10, () => {
+  let ended = false;
+  child.on('exit', () => {
+    ended = true;
+    gone();
+  });
+  const pid = await eventually('the machine has a first process', PATIENCE, () => {
     if (ended) throw new Error(`the machine ended: ${said}`);
     const found = first();
     return found !== undefined && readFileSync(`/proc/${found}/comm`, 'utf8').trim() === 'systemd' ? found : undefined;
@@ -88,7 +98,7 @@ export async function boot(gifts) {
     }
     running.on('close', (code, signal) => done({ code: code ?? signal, ...told }));
   });
-  await eventually('the machine is up', 30, async () => {
+  await eventually('the machine is up', PATIENCE, async () => {
     if (ended) throw new Error(`the machine ended: ${said}`);
     return (await run('systemctl is-system-running || true')).stdout.trim() === 'running';
   }).catch(async (error) => {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A machine with systemd as its first process, made of this one, of which it sees everything and can change nothing.
 #
-#   unshare --mount --pid --fork --uts --ipc --net --cgroup --kill-child machine.sh FOLDER GIFTS
+#   machine.sh FOLDER GIFTS
 #
 # FOLDER is an empty one, and takes what the machine writes, in memory; it is gone with the machine. GIFTS is a folder that
 # the machine sees as /srv/rig. The cgroup that it is started in is the machine's own, and is left for the caller to remove.
@@ -11,12 +11,17 @@
 set -euo pipefail
 folder=$1 gifts=$2 root=$1/root
 
+# Not left to the caller: without namespaces of its own all that follows would be done to this machine.
+if [ $$ != 1 ]; then
+    exec unshare --mount --pid --fork --uts --ipc --net --cgroup --kill-child "$0" "$@"
+fi
+
 # Nothing that is mounted from here on is seen outside.
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 machine "$folder"
 mkdir "$folder/changes" "$folder/work" "$root"
 mount -t overlay -o "lowerdir=/,upperdir=$folder/changes,workdir=$folder/work" machine "$root"
-for hidden in home mnt root run tmp work; do
+for hidden in home mnt root run tmp; do
     mkdir -p "$root/$hidden"
     mount -t tmpfs -o mode=755 machine "$root/$hidden"
 done
@@ -35,8 +40,11 @@ ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 
 mount -t proc proc "$root/proc"
-mount --bind "$root/proc/sys" "$root/proc/sys"
-mount -o remount,bind,ro "$root/proc/sys"
+for settings in sys sysrq-trigger; do
+    [ -e "$root/proc/$settings" ] || continue
+    mount --bind "$root/proc/$settings" "$root/proc/$settings"
+    mount -o remount,bind,ro "$root/proc/$settings"
+done
 mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 
@@ -69,6 +77,8 @@ fi
 for unit in getty.target systemd-logind.service systemd-udevd.service systemd-udev-trigger.service timers.target; do
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done
+# What the other machine mounts is none of this one's.
+rm -f /etc/fstab /etc/crypttab
 # Container images forbid packages to start anything; a machine does not.
 rm -f /usr/sbin/policy-rc.d
 if ! command -v sudo >/dev/null; then
@@ -76,5 +86,5 @@ if ! command -v sudo >/dev/null; then
     chmod 755 /usr/local/bin/sudo
 fi
 exec env -i container=other PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin setpriv \
-    --bounding-set=-mac_admin,-mac_override,-sys_boot,-sys_module,-sys_rawio,-sys_time,-sys_tty_config,-syslog,-wake_alarm \
+    --bounding-set=-mac_admin,-mac_override,-mknod,-sys_boot,-sys_module,-sys_rawio,-sys_time,-sys_tty_config,-syslog,-wake_alarm \
     /lib/systemd/systemd --system --log-target=journal --show-status=no --unit=basic.target
