@@ -5,6 +5,7 @@
 pub mod certificate;
 mod named;
 mod noted;
+mod trust;
 
 pub use named::named;
 pub use noted::{Noted, noting};
@@ -188,21 +189,12 @@ impl ClientConfigs {
     }
 }
 
-/// Whom the settings trust.
-fn roots(settings: &TlsSettings) -> Result<Arc<RootCertStore>, TlsError> {
-    Ok(match (&settings.ca_file, &settings.extra_ca_file) {
-        (None, None) => system_roots(),
-        (Some(only), None) => Arc::new(roots_from(only, RootCertStore::empty())?),
-        (None, Some(extra)) => Arc::new(roots_from(extra, RootCertStore::clone(&system_roots()))?),
-        (Some(only), Some(extra)) => Arc::new(roots_from(extra, roots_from(only, RootCertStore::empty())?)?),
-    })
-}
-
 fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(crypto())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Versions(Box::new(error)))?
-        .with_root_certificates(roots(settings)?);
+        .dangerous()
+        .with_custom_certificate_verifier(trust::verifier(settings)?);
     let Some((certificate, key)) = &settings.identity else { return Ok(builder.with_no_client_auth()) };
     builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?).map_err(|error| TlsError::Identity {
         certificate: certificate.clone(),
@@ -252,18 +244,6 @@ pub fn server_config(settings: &ServerTls, protocols: Protocols) -> Result<Serve
 pub fn system_certificates() -> Vec<CertificateDer<'static>> {
     let certificates = rustls_native_certs::load_native_certs().certs;
     if certificates.is_empty() { webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec() } else { certificates }
-}
-
-/// [`system_certificates`], read once.
-fn system_roots() -> Arc<RootCertStore> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let roots = ROOTS.get_or_init(|| {
-        let mut roots = RootCertStore::empty();
-        // A system's bundle may hold a certificate that rustls does not take; the rest counts.
-        roots.add_parsable_certificates(system_certificates());
-        Arc::new(roots)
-    });
-    Arc::clone(roots)
 }
 
 fn roots_from(file: &Path, mut roots: RootCertStore) -> Result<RootCertStore, TlsError> {

@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::noted::Noted;
-use super::{TlsError, TlsSettings, crypto, roots};
+use super::{TlsError, TlsSettings, trust};
 
 /// Has the peer's certificate carry `server_name`, where there is one.
 ///
@@ -27,7 +26,7 @@ pub fn named(mut config: ClientConfig, settings: &TlsSettings) -> Result<ClientC
 /// What rustls says of a certificate.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    rustls: Arc<WebPkiServerVerifier>,
+    rustls: Arc<dyn ServerCertVerifier>,
     name: Option<ServerName<'static>>,
     /// Where what was shown is written down, believed or not.
     noted: Option<Arc<Noted>>,
@@ -35,8 +34,7 @@ pub(super) struct Verdict {
 
 impl Verdict {
     pub(super) fn new(settings: &TlsSettings, noted: Option<Arc<Noted>>) -> Result<Self, TlsError> {
-        let rustls = WebPkiServerVerifier::builder_with_provider(roots(settings)?, crypto()).build()?;
-        Ok(Self { rustls, name: settings.server_name.clone(), noted })
+        Ok(Self { rustls: trust::verifier(settings)?, name: settings.server_name.clone(), noted })
     }
 }
 
