@@ -282,7 +282,18 @@ impl Forward {
         };
         trail.enter(Phase::Token);
         match &admitted.route().token {
-            Some(token) => token.ready(self.clock).await?,
+            Some(token) => {
+                let mut ready = pin!(token.ready(self.clock));
+                tokio::select! {
+                    biased;
+                    ready = &mut ready => ready?,
+                    // There is time to make the connection in, so that the token finds it.
+                    () = std::future::ready(()) => {
+                        self.outbound.expect(admitted.route());
+                        ready.await?;
+                    }
+                }
+            }
             None => return Err(missing.into()),
         }
         trail.enter(Phase::Other);

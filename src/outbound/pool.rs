@@ -286,6 +286,12 @@ impl Pool {
         (waiting.len() + more).div_ceil(streams) > self.dials.get()
     }
 
+    /// Whether more connections are being made than there are who wait for one.
+    pub(super) fn has_spare_dial(&self) -> bool {
+        let waiting = self.waiting.borrow();
+        waiting.iter().filter(|one| !one.hand.is_closed()).count() < self.dials.get()
+    }
+
     /// How many connections are being made for whoever waits.
     pub(super) fn dials(&self) -> usize {
         self.dials.get()

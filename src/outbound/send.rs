@@ -201,6 +201,14 @@ impl Outbound {
         Err(Fault::Overloaded)
     }
 
+    /// Has a connection made if none is there: a request of this route is going to need one. What comes of it, whoever
+    /// needs it learns.
+    pub fn expect(&self, route: &Arc<Route>) {
+        if let Ok(upstream) = self.upstream(route) {
+            upstream.expect();
+        }
+    }
+
     fn upstream(&self, route: &Arc<Route>) -> Result<Rc<Upstream>, Fault> {
         if let Some(upstream) = self.upstreams.borrow().get(&route.id) {
             return Ok(Rc::clone(upstream));

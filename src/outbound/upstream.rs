@@ -104,12 +104,13 @@ impl Upstream {
                 return Ok(lease);
             }
             trail.enter(Phase::Connect);
-            if protocols == Protocols::Http1 || self.pool.speaks() == Some(Speaks::Http1) {
+            let is_alone = protocols == Protocols::Http1 || self.pool.speaks() == Some(Speaks::Http1);
+            if is_alone && (fresh || !self.pool.has_spare_dial()) {
                 let place = outbound.place().await?;
                 // Boxed: it is rare, and every request would carry its size.
                 return Ok(self.pool.lease(Box::pin(self.make(place)).await?));
             }
-            if self.pool.wants(1) {
+            if !is_alone && self.pool.wants(1) {
                 let place = outbound.place().await?;
                 // Others may have been quicker.
                 if self.pool.wants(1) {
@@ -199,7 +200,7 @@ impl Upstream {
     /// carries. One that will soon have been idle for too long is none.
     pub(super) fn keep_warm(self: &Rc<Self>, now: Instant) {
         let warm = self.route.settings.warm;
-        if warm == 0 || self.pause.get().0.is_some_and(|until| now < until) {
+        if warm == 0 || self.is_paused(now) {
             return;
         }
         let there = self.pool.ready_for(now, 2 * SWEEP);
@@ -215,6 +216,22 @@ impl Upstream {
             let Some(place) = self.places.take() else { return };
             self.begin(place);
         }
+    }
+
+    /// Makes one for a request that is not ready to be sent, unless there is one or one is being made.
+    pub(super) fn expect(self: &Rc<Self>) {
+        let now = Instant::now();
+        if !self.is_paused(now)
+            && self.pool.dials() == 0
+            && self.pool.ready_for(now, Duration::ZERO) == 0
+            && let Some(place) = self.places.take()
+        {
+            self.begin(place);
+        }
+    }
+
+    fn is_paused(&self, now: Instant) -> bool {
+        self.pause.get().0.is_some_and(|until| now < until)
     }
 
     /// Tells how one went that may have been made ahead of need.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bearerd::demo::answer::{Answer, Latch};
 
 use super::{Bench, asks, burst, no_token};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, eventually};
 
 const REQUESTS: usize = 100;
 
@@ -26,6 +26,29 @@ async fn a_hundred_first_requests_cost_one_token_request() {
 }
 
 #[tokio::test]
+async fn the_connection_is_made_while_the_token_is_waited_for() {
+    for http in ["auto", "http1"] {
+        let bench = Bench::new().await;
+        let latch = Latch::new();
+        bench.provider.script().push(Answer::Serve.held_by(&latch));
+        let (token, route) = (bench.usual(), bench.route() + &format!("token: main\nhttp: {http}\n"));
+        let rig = bench.run(&[("main", &token)], &[("api", &route)]);
+        rig.provider.wait_for(1, PATIENCE).await.unwrap();
+        // Who needs none has none made.
+        assert_eq!(rig.api.counts().accepted(), 0);
+        let answers = burst(&rig, 2).await;
+        eventually("there is a connection", || rig.api.counts().open.now() == 1).await;
+        assert_eq!(rig.api.count(), 0, "and nothing is sent over it");
+        latch.open();
+        for answer in answers.join_all().await {
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        assert!(rig.api.requests().iter().any(|seen| seen.connection_id == 1));
+        assert!(rig.api.counts().accepted() <= 2, "{}", rig.api.counts().accepted());
+    }
+}
+
+#[tokio::test]
 async fn when_the_first_token_request_fails_all_who_waited_are_told_and_nothing_is_forwarded() {
     let bench = Bench::new().await;
     let latch = Latch::new();
@@ -40,7 +63,7 @@ async fn when_the_first_token_request_fails_all_who_waited_are_told_and_nothing_
         assert!(seconds > 60 - PATIENCE.as_secs(), "the provider's wish is passed on: {answer:?}");
     }
     assert_eq!(rig.provider.count(), 1);
-    assert_eq!(rig.api.counts().accepted(), 0);
+    assert_eq!(rig.api.count(), 0);
 }
 
 #[tokio::test]
@@ -68,7 +91,7 @@ async fn a_request_waits_for_a_token_no_longer_than_it_is_told_to() {
     no_token(&rig.get("/").await);
     assert!(begun.elapsed() >= WAIT, "{:?}", begun.elapsed());
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
-    assert_eq!(rig.api.counts().accepted(), 0);
+    assert_eq!(rig.api.count(), 0);
     assert_eq!(rig.provider.count(), 1);
 }
 
