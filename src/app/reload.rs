@@ -110,6 +110,8 @@ impl Reloader {
             watched.clear();
         }
         let service = Arc::clone(&self.service);
+        // What changed since it was read can wait until the first requests have been answered.
+        tokio::time::sleep(GATHER).await;
         let mut work = Work { parts: self, next: None, refused: None };
         let mut changed = work.parts.files.watch_and_miss(seen(&watched));
         let mut cause = repeatable.then_some(Cause::Doubt);
