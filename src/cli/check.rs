@@ -1,5 +1,6 @@
 //! `bearerd check`: every problem at once, or the plan that would run.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -84,12 +85,15 @@ pub(super) fn expiring(plan: &Plan, now: SystemTime) -> Vec<String> {
         let (shown, trusted) = files_of(&route.tls);
         (format!("route `{}`", route.name), shown, trusted)
     });
+    // Ten thousand routes may name one bundle, which takes milliseconds to read.
+    let mut known: HashMap<&Path, Option<Life>> = HashMap::new();
+    let mut life = |file| *known.entry(file).or_insert_with(|| Life::of(file));
     let mut told = Vec::new();
     for (whose, shown, trusted) in listeners.chain(tokens).chain(routes) {
-        let first = shown.into_iter().filter_map(|file| Some((file, lives(file)?.into_iter().min()?)));
+        let shown: Vec<_> = shown.into_iter().filter_map(|file| Some((file, life(file)?.first))).collect();
         // Of many authorities some have always expired; it matters when the last of them has.
-        let last = trusted.into_iter().filter_map(|file| Some((file, lives(file)?.into_iter().max()?)));
-        for (file, end) in first.chain(last) {
+        let trusted = trusted.into_iter().filter_map(|file| Some((file, life(file)?.last)));
+        for (file, end) in shown.into_iter().chain(trusted) {
             let what = match end.duration_since(now) {
                 Err(_) => "has expired",
                 Ok(left) if left < SOON => "expires soon",
@@ -105,10 +109,20 @@ pub(super) fn expiring(plan: &Plan, now: SystemTime) -> Vec<String> {
     told
 }
 
-/// When each certificate of a file ends; `None` where it cannot be read, which is told elsewhere.
-fn lives(file: &Path) -> Option<Vec<SystemTime>> {
-    let certificates = certificates(file).ok()?;
-    Some(certificates.iter().filter_map(|one| Some(certificate::validity(one)?.until)).collect())
+/// When the certificates of a file end.
+#[derive(Clone, Copy)]
+struct Life {
+    first: SystemTime,
+    last: SystemTime,
+}
+
+impl Life {
+    /// `None` where they cannot be read, which is told elsewhere.
+    fn of(file: &Path) -> Option<Self> {
+        let certificates = certificates(file).ok()?;
+        let ends = || certificates.iter().filter_map(|one| Some(certificate::validity(one)?.until));
+        Some(Self { first: ends().min()?, last: ends().max()? })
+    }
 }
 
 /// What a client shows, and whom it trusts.
