@@ -45,6 +45,7 @@ mod tunnel;
 mod unix;
 mod warm;
 mod websocket;
+mod workers;
 
 use std::time::Duration;
 
