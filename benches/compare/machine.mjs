@@ -1,0 +1,73 @@
+// What the kernel knows: where a process runs, what its threads have used, how much of it is resident; and what this
+// machine is. Nothing here asks a proxy about itself, so none can count in its own favour.
+import { execFileSync } from 'node:child_process';
+import { readFileSync, readdirSync } from 'node:fs';
+import { availableParallelism, cpus, release, totalmem } from 'node:os';
+
+/** The core of the proxies, and the one of the load and of everything that the proxies talk to. */
+export const PROXY_CORE = '0';
+export const OTHER_CORE = '1';
+
+/** What a command line begins with, so that it runs there. */
+export const on = (core, ...command) => ['taskset', '-c', core, ...command];
+
+/** Moves this process and its threads. */
+export const moveTo = (core) => execFileSync('taskset', ['-acp', core, `${process.pid}`], { stdio: 'ignore' });
+
+const read = (path) => readFileSync(path, 'utf8');
+
+/** A process that goes away while it is read counts as one that is gone. */
+function unlessGone(found, otherwise) {
+  try {
+    return found();
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes(error.code)) return otherwise;
+    throw error;
+  }
+}
+
+/** A process and all that it has started. */
+export function family(pid) {
+  const tasks = unlessGone(() => readdirSync(`/proc/${pid}/task`), []);
+  const children = tasks.flatMap((task) => (
+    unlessGone(() => read(`/proc/${pid}/task/${task}/children`), '').split(' ').filter(Boolean)));
+  return [pid, ...children.flatMap((child) => family(Number(child)))];
+}
+
+/** Nanoseconds on a processor, of every thread of a process and of all that it has started. */
+export function spent(pid) {
+  const threads = family(pid).flatMap((one) => (
+    unlessGone(() => readdirSync(`/proc/${one}/task`), []).map((task) => `/proc/${one}/task/${task}/schedstat`)));
+  return threads.reduce((sum, path) => sum + Number(unlessGone(() => read(path), '0').split(' ')[0]), 0);
+}
+
+/**
+ * Resident bytes of a process and of all that it has started. What several of them share counts once: each one's own pages,
+ * and the shared ones of the one that has most of them.
+ */
+export function resident(pid) {
+  const each = family(pid).map((one) => unlessGone(() => {
+    const rollup = read(`/proc/${one}/smaps_rollup`);
+    const kilobytes = (key) => Number(new RegExp(`^${key}: +(\\d+) kB`, 'm').exec(rollup)?.[1] ?? 0);
+    return {
+      own: kilobytes('Private_Clean') + kilobytes('Private_Dirty'),
+      shared: kilobytes('Shared_Clean') + kilobytes('Shared_Dirty'),
+    };
+  }, { own: 0, shared: 0 }));
+  return 1024 * (each.reduce((sum, { own }) => sum + own, 0) + Math.max(...each.map(({ shared }) => shared)));
+}
+
+/** Open descriptors of a process and of all that it has started. */
+export const descriptors = (pid) => (
+  family(pid).reduce((sum, one) => sum + unlessGone(() => readdirSync(`/proc/${one}/fd`), []).length, 0));
+
+/** The machine, for the table. */
+export function machine() {
+  return {
+    cpu: cpus()[0].model.trim(),
+    cores: availableParallelism(),
+    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
+    kernel: `Linux ${release()}`,
+    date: new Date().toISOString().slice(0, 10),
+  };
+}

@@ -1,0 +1,44 @@
+// bearerd with its defaults: routing, guards, header hygiene, metrics and the rule for a 401 are on, the access log is off
+// unless it is what is measured. Its token comes from the provider, and is renewed.
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { file } from '../../../tests/oidc-provider/rig.mjs';
+import { API_NAME, run } from '../world.mjs';
+
+const at = (path) => fileURLToPath(new URL(path, import.meta.url));
+
+/** The same program under another name, so that two builds can stand side by side. */
+export const build = (name, program) => ({
+  name,
+  fetchesTokens: true,
+  async find() {
+    if (!existsSync(program)) return { missing: `${program}: there is no such file` };
+    return { program, version: (await run(program, ['--version'])).stdout.trim().replace('bearerd ', '') };
+  },
+  configure(found, { caFile, tokens, api }, port, [admin], variant) {
+    const target = variant.upstreamHttp2 ? api.http2 : api.http1;
+    const route = {
+      upstream: `https://${API_NAME}:${target}`,
+      connect_to: `127.0.0.1:${target}`,
+      tls: { ca_file: caFile },
+    };
+    const routes = variant.routes === undefined ? [route]
+      : Array.from({ length: variant.routes }, (_, number) => ({ name: `r${number}`, match: { path: `/r${number}` }, ...route }));
+    const config = file(`${name}-${variant.name}.json`, JSON.stringify({
+      listen: [`127.0.0.1:${port}`],
+      admin: `127.0.0.1:${admin}`,
+      ...(variant.log ? { access_log: `${variant.log}-${name}` } : {}),
+      tokens: {
+        api: {
+          token_url: `http://127.0.0.1:${tokens.port}/token/${variant.life}`,
+          client_id: 'bench',
+          client_secret: { file: file('secret', 'a secret') },
+        },
+      },
+      routes,
+    }));
+    return { command: [found.program, 'run', '--config', config] };
+  },
+});
+
+export const bearerd = build('bearerd', process.env.BEARERD ?? at('../../../target/release/bearerd'));

@@ -1,0 +1,176 @@
+// What stands around the proxies, alike for all: an identity provider, and an API behind TLS 1.3 that answers 200 to nothing
+// but a request with our bearer. nginx serves the API; a provider and a sink for uploads are in this process.
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { truncateSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { certificates, eventually, file, folder, freePorts, track } from '../../tests/oidc-provider/rig.mjs';
+import { OTHER_CORE, on } from './machine.mjs';
+
+export const run = promisify(execFile);
+
+/** The name in the API's certificate, which every proxy has to verify; they are told the address besides. */
+export const API_NAME = 'api.example.test';
+
+/** Bytes of the bearer, which is what a JWT with a few claims has. */
+const TOKEN_BYTES = 800;
+const TOKEN_START = 'bench-';
+
+/** Bytes of the large body, each way. */
+export const LARGE = 2 ** 30;
+
+/** A token of the size, with its number in it. */
+const token = (number) => `${TOKEN_START}${String(number).padStart(TOKEN_BYTES - TOKEN_START.length, '0')}`;
+
+/** What the proxies that fetch none put on. */
+export const STATIC_TOKEN = token(0);
+
+/** Starts a program in a process group of its own, which ends when this process does. */
+export function begin(command, options = {}) {
+  const child = spawn(command[0], command.slice(1), { stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...options });
+  const end = (signal) => {
+    try {
+      process.kill(-child.pid, signal);
+    } catch (error) {
+      if (error.code !== 'ESRCH') throw error;
+    }
+  };
+  track(child, () => end('SIGKILL'));
+  let said = '';
+  // A long run of a talkative program: its last words are enough.
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (data) => { said = (said + data).slice(-100_000); });
+  }
+  const ended = new Promise((done) => {
+    child.once('error', (error) => { said += error.message; done(error.code); });
+    child.once('exit', (code, signal) => done(code ?? signal));
+  });
+  return { pid: child.pid, said: () => said, ended, end };
+}
+
+/** Ends it by a signal that lets it tidy up, and by force if that takes too long. */
+export async function finish(running) {
+  running.end('SIGTERM');
+  const patience = setTimeout(() => running.end('SIGKILL'), 3_000);
+  await running.ended;
+  clearTimeout(patience);
+  // A worker that outlived its master.
+  running.end('SIGKILL');
+}
+
+export const listens = (port) => new Promise((done) => {
+  const socket = connect(port, '127.0.0.1', () => { socket.destroy(); done(true); });
+  socket.on('error', () => done(false));
+});
+
+/** Grants tokens to whoever asks; `/token/SECONDS` says how long they are to live. `issued` counts. */
+async function provider() {
+  let issued = 0;
+  const server = createServer((asked, response) => {
+    asked.resume().on('end', () => {
+      issued += 1;
+      const grant = { access_token: token(issued), token_type: 'Bearer', expires_in: Number(asked.url.split('/')[2]) };
+      const body = JSON.stringify(grant);
+      response.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length }).end(body);
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return { port: server.address().port, issued: () => issued };
+}
+
+/** Counts what is sent to it, and says how much that was. */
+async function sink() {
+  const path = join(folder, 'sink');
+  const server = createServer((asked, response) => {
+    let bytes = 0;
+    asked.on('data', (data) => { bytes += data.length; });
+    asked.on('end', () => response.end(`${bytes}`));
+  }).listen({ path, readableAll: true, writableAll: true });
+  server.requestTimeout = 0;
+  await once(server, 'listening');
+  return path;
+}
+
+/** As root nginx would become somebody who may not read the files of this run. */
+export const nginxUser = () => (process.getuid() === 0 ? 'user root;' : '');
+
+/** Where nginx keeps what it would else keep in the system's folders. */
+export const nginxFolders = () => ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+  .map((what) => `${what}_temp_path ${join(folder, `nginx-${what}`)};`).join(' ');
+
+async function api(nginx, [certificate, key], sinkPath) {
+  const [http1, http2, status] = await freePorts(3);
+  const large = join(folder, 'large');
+  writeFileSync(large, '');
+  truncateSync(large, LARGE);
+  // Long lives and no logs: what is measured is in front of it. The token is known by its beginning and its length.
+  const config = file('api.conf', `
+${nginxUser()}
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid ${join(folder, 'api.pid')};
+error_log ${join(folder, 'api-error.log')};
+events { worker_connections 18000; }
+http {
+  ${nginxFolders()}
+  access_log off;
+  tcp_nodelay on;
+  keepalive_requests 1000000000;
+  keepalive_timeout 600s;
+  client_header_buffer_size 4k;
+  client_max_body_size 0;
+  map $http_authorization $authorized {
+    default 0;
+    "~^Bearer ${TOKEN_START}[0-9]{${TOKEN_BYTES - TOKEN_START.length}}$" 1;
+  }
+  server {
+    listen 127.0.0.1:${http1} ssl backlog=4096;
+    listen 127.0.0.1:${http2} ssl http2 backlog=4096;
+    server_name ${API_NAME};
+    ssl_certificate ${certificate};
+    ssl_certificate_key ${key};
+    ssl_protocols TLSv1.3;
+    http2_max_concurrent_streams 256;
+    if ($authorized = 0) { return 401; }
+    location / { default_type text/plain; return 200 "${'b'.repeat(100)}"; }
+    location = /large { alias ${large}; }
+    location = /swallow {
+      proxy_pass http://unix:${sinkPath}:/;
+      proxy_http_version 1.1;
+      proxy_request_buffering off;
+    }
+  }
+  server {
+    listen 127.0.0.1:${status};
+    location / { stub_status; }
+  }
+}
+`);
+  const running = begin(on(OTHER_CORE, nginx, '-c', config));
+  await Promise.race([
+    running.ended.then(() => { throw new Error(`the API's nginx ended: ${running.said()}`); }),
+    eventually('the API listens', 20, () => listens(http1)),
+  ]);
+  return {
+    http1,
+    http2,
+    /** How many requests it has taken so far. */
+    async taken() {
+      const page = await (await fetch(`http://127.0.0.1:${status}/`, { headers: { connection: 'close' } })).text();
+      return Number(/^ \d+ \d+ (\d+)/m.exec(page)[1]);
+    },
+  };
+}
+
+/** Starts all of it. `nginx` is the program. */
+export async function world(nginx) {
+  const [caFile, identity] = await certificates(`DNS:${API_NAME}`);
+  const pem = file('api.pem', identity.cert);
+  const key = file('api.key', identity.key);
+  const tokens = await provider();
+  return { caFile, tokens, api: await api(nginx, [pem, key], await sink()) };
+}
