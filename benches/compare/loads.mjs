@@ -1,15 +1,23 @@
 // The loads: what is asked of a proxy, and what is read off it meanwhile. A load is run against one proxy after the other.
 // It gives figures by name, or it throws: none counts in which an answer was not an authenticated 200.
-import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { OTHER_CORE, on, resident, spent } from './machine.mjs';
-import { begin } from './world.mjs';
+import { folder } from '../../tests/oidc-provider/rig.mjs';
+import { OTHER_CORE, PROXY_CORE, mostDescriptors, on, resident, spent } from './machine.mjs';
+import { LARGE_FILE, begin, finish, run } from './world.mjs';
 
-/** A token's life in seconds: none ends while it is measured. */
+/** A token's life in seconds: none ends while it is measured, */
 const LONG = 3_600;
+/** or one ends about every second, since a proxy renews well before the end. */
+const SHORT = 2;
 
-/** Milliseconds in which pools are filled before anything counts. */
+/** Milliseconds in which pools are filled before anything counts, and in which a load's last requests end. */
 const WARM_UP = 400;
+const SETTLE = 50;
+
+/** Connections that nobody uses any more: as many as this, where a proxy may have two descriptors for each. */
+export const IDLE = Math.min(10_000, Math.floor((mostDescriptors() - 256) / 200) * 100);
 
 /** Runs wrk and gives the number of its requests. They all had a 200, or it throws. */
 async function wrk(port, path, connections, seconds, endAfter) {
@@ -24,37 +32,185 @@ async function wrk(port, path, connections, seconds, endAfter) {
   return { requests: Number(total[1]), seconds: Number(total[2]) / (total[3] ? 1_000 : 1) };
 }
 
+/** Runs h2load for so many requests, with 8 streams on each of 8 connections; every one had a 200, or it throws. */
+async function h2load(port, requests) {
+  const words = on(OTHER_CORE, 'h2load', '-t1', '-c8', '-m8', `-n${requests}`, `http://127.0.0.1:${port}/`);
+  const { stdout } = await run(words[0], words.slice(1));
+  const good = Number(/^status codes: (\d+) 2xx/m.exec(stdout)?.[1]);
+  const [, time, unit] = /^finished in ([\d.]+)(ms|s)/m.exec(stdout) ?? [];
+  if (good !== requests) throw new Error(/^requests:.*\nstatus.*/m.exec(stdout)?.[0] ?? stdout);
+  return { requests, seconds: Number(time) / (unit === 'ms' ? 1_000 : 1) };
+}
+
+/** Runs our own load program: what it printed. */
+async function ours({ load }, ...words) {
+  const command = on(OTHER_CORE, load, ...words.map(String));
+  const { stdout } = await run(command[0], command.slice(1)).catch((error) => { throw new Error(error.stderr || error.message); });
+  return JSON.parse(stdout);
+}
+
 /** That the upstream has taken each of them, so that nobody answered in its place. */
 function allArrived(taken, requests, underWay) {
   const short = requests - taken;
   if (short > 0) throw new Error(`${short} of ${requests} answers did not come from the upstream`);
-  // What was under way at the end has no answer; the question for the count is a request too.
-  if (-short > underWay + 2) throw new Error(`the upstream took ${taken} requests for ${requests} answers`);
+  // What was under way at the end has no answer; nor had the last of the warm-up. The question for the count is a request too.
+  if (-short > 2 * underWay + 2) throw new Error(`the upstream took ${taken} requests for ${requests} answers`);
 }
 
-/** CPU per request, what went through, and what was resident, with so many connections that ask without a pause. */
-async function full({ api }, { pid, port }, connections, { path = '/', seconds }) {
-  await wrk(port, path, connections, 1, WARM_UP);
+/** What a load costs a proxy, which is resident meanwhile. `load` gives its requests and seconds. */
+async function costs({ api }, { pid }, underWay, load) {
   const [taken, cpu] = [await api.taken(), spent(pid)];
-  let most = 0;
-  const watch = setInterval(() => { most = Math.max(most, resident(pid)); }, seconds * 300);
-  const load = await wrk(port, path, connections, seconds).finally(() => clearInterval(watch));
+  let most = resident(pid);
+  const watch = setInterval(() => { most = Math.max(most, resident(pid)); }, 400);
+  const { requests, seconds } = await load().finally(() => clearInterval(watch));
   const used = spent(pid) - cpu;
-  allArrived(await api.taken() - taken, load.requests, connections);
+  allArrived(await api.taken() - taken, requests, underWay);
   return {
-    cpu: used / load.requests,
-    rate: load.requests / load.seconds,
-    // Less than all of the core: then it was the load or the upstream that could no more.
-    busy: used / 1e9 / load.seconds,
+    cpu: used / requests,
+    rate: requests / seconds,
+    // Less than all of the core: then it was the load or the upstream that could do no more.
+    busy: used / 1e9 / seconds,
     resident: most,
   };
 }
 
+/** With so many connections that ask without a pause. */
+async function full(world, proxy, connections, seconds, path = '/') {
+  await wrk(proxy.port, path, connections, 1, WARM_UP);
+  await sleep(SETTLE);
+  return costs(world, proxy, connections, () => wrk(proxy.port, path, connections, seconds));
+}
+
+async function http2(world, proxy, seconds) {
+  await h2load(proxy.port, 2_000);
+  return costs(world, proxy, 0, () => h2load(proxy.port, 15_000 * seconds));
+}
+
+async function renewals(world, proxy, seconds, name) {
+  const before = world.tokens.issued(name);
+  const figures = await full(world, proxy, 64, seconds + 1);
+  const tokens = world.tokens.issued(name) - before;
+  if (tokens === 0) throw new Error('the token was not renewed meanwhile');
+  return { ...figures, tokens };
+}
+
+/** Resident at rest, and with connections that have each had an answer and now stay open. */
+async function idle({ load }, { pid, port }, count) {
+  await sleep(500);
+  const rest = resident(pid);
+  const running = begin(on(OTHER_CORE, load, 'idle', `${port}`, '/', `${count}`), { stdio: ['pipe', 'pipe', 'pipe'] });
+  await Promise.race([running.ended, running.says('"open"')]);
+  await sleep(1_500);
+  const cpu = spent(pid);
+  await sleep(500);
+  const [used, held] = [(spent(pid) - cpu) / 0.5e9, resident(pid)];
+  // Each of them is asked once more: it was kept.
+  running.input.end();
+  const how = await running.ended;
+  if (how !== 0) throw new Error(`idle connections: ${running.said()}`);
+  return { rest, idle: held, each: (held - rest) / count, idleCpu: used };
+}
+
+/** A large body, and how much more is resident at the most while it goes by. */
+async function body({ large }, { pid, port }, path, ...more) {
+  const url = `http://127.0.0.1:${port}${path}`;
+  await run('curl', ['-q', '-sf', '-o', join(folder, 'small'), `http://127.0.0.1:${port}/`]);
+  const [cpu, before] = [spent(pid), resident(pid)];
+  let most = before;
+  const watch = setInterval(() => { most = Math.max(most, resident(pid)); }, 20);
+  const form = '%{http_code} %{size_download} %{size_upload} %{time_total}';
+  const words = on(OTHER_CORE, 'curl', '-q', '-sS', '-w', form, ...more, url);
+  const { stdout } = await run(words[0], words.slice(1)).finally(() => clearInterval(watch));
+  const used = spent(pid) - cpu;
+  const [status, down, up, seconds] = stdout.split(' ').map(Number);
+  if (status !== 200 || Math.max(down, up) !== large) throw new Error(`status ${status}, ${down} bytes down and ${up} up`);
+  return { cpu: used / large, rate: large / 1e6 / seconds, grown: Math.max(0, most - before) };
+}
+
+const down = (world, proxy) => body(world, proxy, '/large', '-o', '/dev/null');
+
+async function up(world, proxy) {
+  const counted = join(folder, 'counted');
+  const figures = await body(world, proxy, '/swallow', '-T', LARGE_FILE, '-H', 'Expect:', '-o', counted);
+  if (Number(readFileSync(counted, 'utf8')) !== world.large) throw new Error('not all of it arrived');
+  return figures;
+}
+
+/** From a process's start to the first authenticated answer. `words` start it. */
+async function start(world, { port, command }) {
+  const running = begin(
+    on(OTHER_CORE, world.load, 'start', `${port}`, '/', ...on(PROXY_CORE, ...command)),
+    { stdio: ['pipe', 'pipe', 'pipe'] },
+  );
+  try {
+    await Promise.race([running.ended, running.says('}')]);
+    const said = /\{.*\}/.exec(running.said());
+    if (!said) throw new Error(running.said());
+    const { first, accepted, attempts } = JSON.parse(said[0]);
+    return { first: first / 1e3, accepted: accepted / 1e3, attempts };
+  } finally {
+    running.input.end();
+    await finish(running);
+  }
+}
+
+const plain = { name: 'plain', life: LONG };
 const cpu = (connections) => ({
   name: `cpu-${connections}`,
-  title: `CPU per request, ${connections} connection${connections === 1 ? '' : 's'}`,
-  variant: { name: 'plain', life: LONG },
-  measure: (world, proxy, effort) => full(world, proxy, connections, effort),
+  variant: plain,
+  measure: (world, proxy, { seconds }) => full(world, proxy, connections, seconds),
+});
+const pace = (share) => ({
+  name: `rate-${share}`,
+  variant: plain,
+  measure: async (world, { port }, { seconds }) => {
+    const rate = Math.round(world.most * share / 100);
+    const [taken, times] = [await world.api.taken(), await ours(world, 'pace', port, '/', 64, rate, seconds + 1)];
+    // Those of its warm-up are among what arrived.
+    if (await world.api.taken() - taken < times.requests) throw new Error('not all answers came from the upstream');
+    return { ...times, rate };
+  },
+});
+const routes = (count) => ({
+  name: `routes-${count}`,
+  variant: { name: `routes-${count}`, life: LONG, routes: count, path: `/r${count >> 1}/x` },
+  // One in the middle of the table, wherever that begins.
+  measure: (world, proxy, { seconds }) => full(world, proxy, 64, seconds, `/r${count >> 1}/x`),
 });
 
-export const LOADS = [1, 16, 64, 256].map(cpu);
+export const LOADS = [
+  ...[1, 16, 64, 256].map(cpu),
+  ...[50, 75].map(pace),
+  { name: 'idle', variant: { name: 'idle', life: LONG }, measure: (world, proxy, { connections }) => idle(world, proxy, connections) },
+  { name: 'down', variant: { name: 'bodies', life: LONG }, measure: down },
+  { name: 'up', variant: { name: 'bodies', life: LONG }, measure: up },
+  { name: 'start', variant: { name: 'start', life: LONG, isCold: true }, measure: start },
+  ...[1, 100, 10_000].map(routes),
+  {
+    name: 'app-h2',
+    variant: { name: 'app-h2', life: LONG, appHttp2: true },
+    measure: (world, proxy, { seconds }) => http2(world, proxy, seconds),
+  },
+  {
+    name: 'upstream-h2',
+    variant: { name: 'upstream-h2', life: LONG, upstreamHttp2: true },
+    measure: (world, proxy, { seconds }) => full(world, proxy, 64, seconds),
+  },
+  {
+    name: 'log',
+    variant: { name: 'log', life: LONG, log: join(folder, 'access') },
+    measure: (world, proxy, { seconds }) => full(world, proxy, 64, seconds),
+  },
+  {
+    name: 'renewals',
+    variant: { name: 'renewals', life: SHORT, renews: true },
+    measure: (world, proxy, { seconds }, { name }) => renewals(world, proxy, seconds, name),
+  },
+];
+
+/** Requests in a second that nginx can do with 64 connections: what fixed rates are shares of. */
+export const mostOf = async (proxy, { seconds }) => {
+  await wrk(proxy.port, '/', 64, 1, WARM_UP);
+  const { requests, seconds: taken } = await wrk(proxy.port, '/', 64, seconds);
+  return requests / taken;
+};

@@ -2,7 +2,7 @@
 // machine is. Nothing here asks a proxy about itself, so none can count in its own favour.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
-import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { cpus, release, totalmem } from 'node:os';
 
 /** The core of the proxies, and the one of the load and of everything that the proxies talk to. */
 export const PROXY_CORE = '0';
@@ -57,15 +57,14 @@ export function resident(pid) {
   return 1024 * (each.reduce((sum, { own }) => sum + own, 0) + Math.max(...each.map(({ shared }) => shared)));
 }
 
-/** Open descriptors of a process and of all that it has started. */
-export const descriptors = (pid) => (
-  family(pid).reduce((sum, one) => sum + unlessGone(() => readdirSync(`/proc/${one}/fd`), []).length, 0));
+/** How many files a process here may have open at the most. */
+export const mostDescriptors = () => Number(/^Max open files +\d+ +(\d+)/m.exec(read('/proc/self/limits'))?.[1] ?? Infinity);
 
 /** The machine, for the table. */
 export function machine() {
   return {
     cpu: cpus()[0].model.trim(),
-    cores: availableParallelism(),
+    cores: cpus().length,
     memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
     kernel: `Linux ${release()}`,
     date: new Date().toISOString().slice(0, 10),

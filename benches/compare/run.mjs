@@ -1,23 +1,38 @@
 // bearerd beside what anyone would pick instead, all of them at the same job on the same machine. README.md says what is
 // measured, what has to be installed, and how the result is read.
 //
-//     node run.mjs [--quick] [--rounds N] [--only NAME,…]
-//     node run.mjs --ab OLD NEW [--rounds N] [--only LOAD,…]     two builds of bearerd, nothing else
+//     node run.mjs [--quick] [--rounds N] [--only NAME,…]         NAME is a load's or a proxy's
+//     node run.mjs --ab OLD NEW [--rounds N] [--only LOAD,…]      two builds of bearerd, nothing else
+import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { abTable } from './ab.mjs';
-import { digits } from './figures.mjs';
-import { LOADS } from './loads.mjs';
-import { OTHER_CORE, moveTo } from './machine.mjs';
-import { build } from './peers/bearerd.mjs';
+import { chart } from './chart.mjs';
+import { crate } from './crates.mjs';
+import { digits, median } from './figures.mjs';
+import { IDLE, LOADS, mostOf } from './loads.mjs';
+import { OTHER_CORE, machine, moveTo } from './machine.mjs';
+import { bearerd, build } from './peers/bearerd.mjs';
+import { envoy } from './peers/envoy.mjs';
+import { floor } from './peers/floor.mjs';
+import { haproxy } from './peers/haproxy.mjs';
 import { nginx } from './peers/nginx.mjs';
-import { rounds } from './stage.mjs';
-import { world } from './world.mjs';
+import { pingora } from './peers/pingora.mjs';
+import { Results } from './results.mjs';
+import { all, end, rounds } from './stage.mjs';
+import { machineLine, medians, page } from './table.mjs';
+import { verdict } from './verdict.mjs';
+import { run, world } from './world.mjs';
+
+const PEERS = [bearerd, nginx, haproxy, pingora, envoy, floor];
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
   options: { ab: { type: 'boolean' }, quick: { type: 'boolean' }, rounds: { type: 'string' }, only: { type: 'string' } },
 });
-const only = flags.only?.split(',');
+const only = flags.only?.split(',') ?? [];
+/** A glance shows that all of it works: figures of a second, or of less, say no more. */
+const effort = flags.quick ? { seconds: 1, connections: 1_000 } : { seconds: 2, connections: IDLE };
 
 const began = Date.now();
 const progress = (text) => {
@@ -25,36 +40,154 @@ const progress = (text) => {
   console.error(`${String(Math.floor(seconds / 60)).padStart(3)}:${String(seconds % 60).padStart(2, '0')}  ${text}`);
 };
 
-const briefly = ({ cpu, rate, busy, cannot, failed }) => {
-  if (cannot ?? failed) return cannot ?? `VOID: ${failed}`;
-  return `${digits(cpu / 1e3)} µs, ${digits(rate)} a second, ${Math.round(busy * 100)} % of its core`;
+/** What one load did to one proxy, for whoever looks on. */
+function briefly({ cannot, failed, ...figures }) {
+  if (cannot) return cannot;
+  if (failed) return `VOID: ${failed}`;
+  const shown = {
+    cpu: (value) => (value > 100 ? `${digits(value / 1e3)} µs` : `${digits(value * 1e3)} ms/GB`),
+    busy: (value) => `${Math.round(value * 100)} % busy`,
+    rate: (value) => digits(value),
+    p50: (value) => `p50 ${value} µs`,
+    p99: (value) => `p99 ${value} µs`,
+    p999: (value) => `p99.9 ${value} µs`,
+    lateP99: (value) => `sent late, p99 ${value} µs`,
+    rest: (value) => `${digits(value / 2 ** 20)} MiB at rest`,
+    each: (value) => `${digits(value / 2 ** 10)} KiB each`,
+    resident: (value) => `${digits(value / 2 ** 20)} MiB`,
+    grown: (value) => `grown by ${digits(value / 2 ** 20)} MiB`,
+    first: (value) => `${digits(value)} ms`,
+    tokens: (value) => `${value} tokens`,
+  };
+  return Object.entries(shown).filter(([name]) => figures[name] !== undefined).map(([name, text]) => text(figures[name])).join(', ');
+}
+
+const teller = (count, tell) => (round, load, peer, outcome) => {
+  progress(`round ${round + 1}/${count}  ${load.name.padEnd(12)} ${peer.name.padEnd(8)} ${briefly(outcome)}`);
+  tell(round, load, peer, outcome);
 };
 
+/** Programs without which there is no run, and what gives them. */
+const TOOLS = [
+  ['nginx', ['-v'], 'apt-get install nginx-light'],
+  ['wrk', ['-v'], 'apt-get install wrk'],
+  ['h2load', ['--version'], 'apt-get install nghttp2-client'],
+  ['curl', ['--version'], 'apt-get install curl'],
+  ['openssl', ['version'], 'apt-get install openssl'],
+  ['taskset', ['--version'], 'apt-get install util-linux'],
+  ['cargo', ['--version'], 'https://rustup.rs'],
+];
+
+async function tools() {
+  const found = [];
+  for (const [name, args, cure] of TOOLS) {
+    // wrk ends with 1 after it has said its version.
+    const said = await run(name, args).catch((error) => (error.code === 'ENOENT' ? undefined : error));
+    if (said === undefined) throw new Error(`${name} is missing: ${cure}. Without it there is no run`);
+    const version = /\d+\.\d[\w.]*/.exec(said.stdout + said.stderr)?.[0];
+    if (['nginx', 'wrk', 'h2load'].includes(name)) found.push(`${name} ${version}`);
+  }
+  return found;
+}
+
+async function around() {
+  const { program, missing } = await crate('load');
+  if (missing) throw new Error(missing);
+  return world((await nginx.find()).program, program, flags.quick ? 2 ** 27 : 2 ** 30);
+}
+
 async function compareBuilds() {
-  const [old, fresh] = positionals.map((path, i) => build(['old', 'new'][i], path));
-  if (fresh === undefined) throw new Error('--ab takes two binaries: --ab OLD NEW');
-  for (const peer of [old, fresh]) peer.found = await peer.find();
-  const lost = [old, fresh].find(({ found }) => found.missing);
-  if (lost) throw new Error(lost.found.missing);
-  const front = await nginx.find();
-  if (front.missing) throw new Error(`the upstream is nginx: ${front.missing}`);
-  const loads = LOADS.filter(({ name }) => (only ?? ['cpu-1', 'cpu-64']).includes(name));
-  const around = await world(front.program);
-  const results = [];
+  const binary = (path) => () => (existsSync(path) ? { program: path } : { missing: `${path}: there is no such file` });
+  const builds = positionals.map((path, i) => build(['old', 'new'][i], binary(path)));
+  if (builds.length !== 2) throw new Error('--ab takes two binaries: --ab OLD NEW');
+  for (const peer of builds) {
+    peer.found = await peer.find();
+    if (peer.found.missing) throw new Error(peer.found.missing);
+  }
+  const names = only.length > 0 ? only : ['cpu-1', 'cpu-64'];
+  const loads = LOADS.filter(({ name }) => names.includes(name));
+  const stage = await around();
+  await findMost(stage, loads);
+  const outcomes = [];
   const count = Number(flags.rounds ?? (flags.quick ? 2 : 8));
-  await rounds(count, loads, [old, fresh], around, { seconds: flags.quick ? 1 : 2 }, (round, load, peer, outcome) => {
-    progress(`round ${round + 1}/${count}  ${load.name.padEnd(12)} ${peer.name.padEnd(4)} ${briefly(outcome)}`);
-    let row = results.find((one) => one.round === round && one.load === load.name);
-    if (!row) results.push(row = { round, load: load.name, outcomes: new Map() });
-    row.outcomes.set(peer.name, outcome);
-  });
-  console.log(abTable(loads, [old, fresh], results));
+  await rounds(count, loads, builds, stage, effort, teller(count, (round, load, peer, outcome) => {
+    outcomes.push({ round, load: load.name, build: peer.name, ...outcome });
+  }));
+  console.log(abTable(loads, outcomes));
+}
+
+/** What fixed rates are shares of. */
+async function findMost(stage, loads) {
+  if (!loads.some(({ name }) => name.startsWith('rate-'))) return;
+  nginx.found ??= await nginx.find();
+  const proxies = await all([nginx], stage, loads[0].variant);
+  stage.most = await mostOf(proxies.get(nginx), effort);
+  await end(proxies);
+  progress(`nginx takes ${digits(stage.most)} requests a second at the most`);
+}
+
+/** How long this provider takes to grant a token to a client that does nothing else, in milliseconds. */
+async function providerTime({ tokens }) {
+  const times = [];
+  for (let i = 0; i < 20; i += 1) {
+    const { stdout } = await run('curl', ['-q', '-s', '-o', '/dev/null', '-w', '%{time_total}', '-d', 'x=y', tokens.url(60, 'bare')]);
+    times.push(Number(stdout) * 1e3);
+  }
+  return median(times);
+}
+
+async function compareAll() {
+  const found = await tools();
+  const loadNames = only.filter((name) => LOADS.some((load) => load.name === name));
+  const peerNames = only.filter((name) => PEERS.some((peer) => peer.name.toLowerCase() === name.toLowerCase())).map((name) => name.toLowerCase());
+  const unknown = only.find((name) => !loadNames.includes(name) && !peerNames.includes(name.toLowerCase()));
+  if (unknown) {
+    throw new Error(`--only ${unknown}: there are ${LOADS.map(({ name }) => name).join(', ')}; ${PEERS.map(({ name }) => name).join(', ')}`);
+  }
+  const peers = PEERS.filter(({ name }) => peerNames.length === 0 || peerNames.includes(name.toLowerCase()));
+  // Of what is measured at several sizes a glance takes one.
+  const isLeftOut = ({ name }) => flags.quick && ['cpu-16', 'cpu-256', 'rate-75', 'routes-100'].includes(name);
+  const loads = LOADS.filter((load) => (loadNames.length === 0 ? !isLeftOut(load) : loadNames.includes(load.name)));
+  const missing = [];
+  for (const peer of peers) {
+    peer.found = await peer.find();
+    if (!peer.found.missing) continue;
+    missing.push({ name: peer.name, missing: peer.found.missing });
+    console.error(`${peer.name} is left out: ${peer.found.missing}`);
+  }
+  const present = peers.filter((peer) => !peer.found.missing);
+  if (present.length === 0) throw new Error('nobody is there to be measured');
+  const versions = Object.fromEntries(present.map((peer) => [peer.name, peer.found.version]));
+  progress(Object.entries(versions).map((pair) => pair.join(' ')).join(', '));
+
+  const stage = await around();
+  const providerMs = await providerTime(stage);
+  await findMost(stage, loads);
+  const results = new Results();
+  const count = Number(flags.rounds ?? (flags.quick ? 1 : 5));
+  await rounds(count, loads, present, stage, effort, teller(count, (_, load, peer, outcome) => results.add(load.name, peer.name, outcome)));
+
+  const binary = bearerd.found?.program;
+  const all = {
+    results, versions, tools: found, machine: machine(), rounds: count, seconds: effort.seconds, most: stage.most, providerMs, missing,
+    judgement: binary ? verdict(results, { binary, providerMs }) : [],
+  };
+  // A part of the whole, or a glance at it, is not what the README shows.
+  const isWhole = !flags.quick && only.length === 0;
+  const folder = isWhole ? fileURLToPath(new URL('.', import.meta.url)) : mkdtempSync('/tmp/bearerd-compare-');
+  const write = (name, text) => writeFileSync(`${folder.replace(/\/$/, '')}/${name}`, text);
+  write('results.md', page(all));
+  write('results.json', `${JSON.stringify({ ...all, results: results.found }, null, 1)}\n`);
+  write('results.svg', chart(all));
+  console.log(`${machineLine(all.machine)}\n\n${medians(results, versions)}\n`);
+  for (const { what, goal, found: figure, isMet } of all.judgement) console.log(`${isMet ? 'met     ' : 'NOT MET '} ${what}: ${figure} (${goal})`);
+  console.log(`\n${folder}: results.md, results.json, results.svg`);
+  return results.notes().some(({ failed }) => failed) ? 1 : 0;
 }
 
 moveTo(OTHER_CORE);
 try {
-  await compareBuilds();
-  process.exit(0);
+  process.exit((flags.ab ? await compareBuilds() : await compareAll()) ?? 0);
 } catch (error) {
   console.error(error.message);
   process.exit(1);

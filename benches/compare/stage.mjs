@@ -1,5 +1,8 @@
 // The order of things: every round starts every proxy anew, visits them one after the other with each load, and begins with
 // another one each time, so that what drifts on the machine meets all alike.
+import { openSync } from 'node:fs';
+import { Agent, request } from 'node:http';
+import { connect } from 'node:http2';
 import { eventually, freePorts } from '../../tests/oidc-provider/rig.mjs';
 import { PROXY_CORE, on } from './machine.mjs';
 import { begin, finish } from './world.mjs';
@@ -7,60 +10,77 @@ import { begin, finish } from './world.mjs';
 /** Seconds in which a proxy has to be there with its token. */
 const PATIENCE = 20;
 
-const answers = async (port, path) => {
-  try {
-    const answer = await fetch(`http://127.0.0.1:${port}${path}`, { headers: { connection: 'close' } });
-    await answer.arrayBuffer();
-    return answer.status === 200;
-  } catch {
-    return false;
+/** Whether it has a 200 for us. */
+const answers = (port, { path = '/', appHttp2 }) => new Promise((done) => {
+  if (appHttp2) {
+    const session = connect(`http://127.0.0.1:${port}`).on('error', () => done(false));
+    session.request({ ':path': path })
+      .on('response', (headers) => done(headers[':status'] === 200))
+      .on('error', () => done(false))
+      .on('close', () => session.destroy())
+      .resume();
+    return;
   }
-};
+  // Nobody is asked to close: the floor would pass that on.
+  const agent = new Agent({ keepAlive: true });
+  const asked = request({ port, host: '127.0.0.1', path, agent }, (answer) => {
+    answer.resume().on('end', () => done(answer.statusCode === 200)).on('error', () => done(false));
+  });
+  asked.on('error', () => done(false)).on('close', () => agent.destroy()).end();
+});
 
-/** How a peer is started for a variant, or why it cannot be. */
-export async function command(peer, around, variant) {
-  const [port, ...more] = await freePorts(2);
-  return { port, ...peer.configure(peer.found, around, port, more, variant) };
-}
-
-/** Starts a peer and waits for its first 200; null where it cannot do what is asked of it. */
-async function started(peer, around, variant) {
-  const { port, cannot, command: words, env } = await command(peer, around, variant);
+/** Starts a peer and waits for its first 200; gives `{ cannot }` where it cannot do what is asked of it. */
+async function started(peer, around, variant, [port, ...more]) {
+  const { cannot, command, output } = peer.configure(peer.found, around, port, more, variant);
   if (cannot) return { cannot };
-  const running = begin(on(PROXY_CORE, ...words), env ? { env: { ...process.env, ...env } } : {});
+  if (variant.isCold) return { port, command };
+  const words = on(PROXY_CORE, ...command);
+  const running = begin(words, output ? { stdio: ['ignore', openSync(output, 'a'), 'pipe'] } : {});
   let isOver = false;
   running.ended.then(() => { isOver = true; });
-  await eventually(`${peer.name} answers`, PATIENCE, () => {
-    if (isOver) throw new Error(`${peer.name} ended: ${running.said()}`);
-    return answers(port, variant.path ?? '/');
-  }).catch((error) => { throw new Error(`${error.message}\n${running.said()}`); });
+  try {
+    await eventually(`${peer.name} answers`, PATIENCE, () => {
+      if (isOver) throw new Error(`${peer.name} ended`);
+      return answers(port, variant);
+    });
+  } catch (error) {
+    await finish(running);
+    throw new Error(`${error.message}: ${running.said()}`);
+  }
   return { pid: running.pid, port, running };
 }
+
+/** Starts all of them at the same time. */
+export async function all(peers, around, variant) {
+  // At once, so that none gets a port that another one is about to take.
+  const ports = await freePorts(2 * peers.length);
+  return new Map(await Promise.all(peers.map(async (peer, i) => (
+    [peer, await started(peer, around, variant, ports.slice(2 * i)).catch((error) => ({ failed: error.message }))]))));
+}
+
+export const end = (proxies) => Promise.all([...proxies.values()].map(({ running }) => running && finish(running)));
 
 /** The same list, beginning with another one in each round. */
 const turned = (list, round) => list.map((_, i) => list[(i + round) % list.length]);
 
 /**
- * Runs loads against peers. `tell(load, peer, outcome)` hears of each outcome, which is the figures by name, or
+ * Runs loads against peers. `tell(round, load, peer, outcome)` hears of each outcome, which is the figures by name, or
  * `{ cannot }`, or `{ failed }`.
  */
 export async function rounds(count, loads, peers, around, effort, tell) {
   const variants = [...new Map(loads.map(({ variant }) => [variant.name, variant])).values()];
   for (let round = 0; round < count; round += 1) {
     for (const variant of variants) {
-      const proxies = new Map();
-      for (const peer of peers) {
-        proxies.set(peer, await started(peer, around, variant).catch((error) => ({ failed: error.message })));
-      }
+      const proxies = await all(peers, around, variant);
       for (const load of loads.filter((one) => one.variant.name === variant.name)) {
         for (const peer of turned(peers, round)) {
           const proxy = proxies.get(peer);
-          const outcome = proxy.pid === undefined ? proxy
-            : await load.measure(around, proxy, effort).catch((error) => ({ failed: error.message }));
+          const outcome = proxy.cannot || proxy.failed ? proxy
+            : await load.measure(around, proxy, effort, peer).catch((error) => ({ failed: error.message }));
           tell(round, load, peer, outcome);
         }
       }
-      await Promise.all([...proxies.values()].map(({ running }) => running && finish(running)));
+      await end(proxies);
     }
   }
 }

@@ -19,14 +19,15 @@ export const API_NAME = 'api.example.test';
 const TOKEN_BYTES = 800;
 const TOKEN_START = 'bench-';
 
-/** Bytes of the large body, each way. */
-export const LARGE = 2 ** 30;
+/** The large body, each way: a file that takes no room, since there is nothing in it. */
+export const LARGE_FILE = join(folder, 'large');
 
 /** A token of the size, with its number in it. */
 const token = (number) => `${TOKEN_START}${String(number).padStart(TOKEN_BYTES - TOKEN_START.length, '0')}`;
 
 /** What the proxies that fetch none put on. */
 export const STATIC_TOKEN = token(0);
+export const staticTokenFile = () => file('token', STATIC_TOKEN);
 
 /** Starts a program in a process group of its own, which ends when this process does. */
 export function begin(command, options = {}) {
@@ -48,7 +49,15 @@ export function begin(command, options = {}) {
     child.once('error', (error) => { said += error.message; done(error.code); });
     child.once('exit', (code, signal) => done(code ?? signal));
   });
-  return { pid: child.pid, said: () => said, ended, end };
+  return {
+    pid: child.pid,
+    input: child.stdin,
+    said: () => said,
+    /** When it has said that. */
+    says: (what) => eventually(`${command.join(' ')} says ${what}`, 60, () => said.includes(what)),
+    ended,
+    end,
+  };
 }
 
 /** Ends it by a signal that lets it tidy up, and by force if that takes too long. */
@@ -66,19 +75,23 @@ export const listens = (port) => new Promise((done) => {
   socket.on('error', () => done(false));
 });
 
-/** Grants tokens to whoever asks; `/token/SECONDS` says how long they are to live. `issued` counts. */
+/** Grants tokens to whoever asks. The path says how many seconds they are to live, and who asks. */
 async function provider() {
-  let issued = 0;
+  const issued = new Map();
+  let number = 0;
   const server = createServer((asked, response) => {
     asked.resume().on('end', () => {
-      issued += 1;
-      const grant = { access_token: token(issued), token_type: 'Bearer', expires_in: Number(asked.url.split('/')[2]) };
+      const [, life, name] = asked.url.split('/');
+      issued.set(name, (issued.get(name) ?? 0) + 1);
+      number += 1;
+      const grant = { access_token: token(number), token_type: 'Bearer', expires_in: Number(life) };
       const body = JSON.stringify(grant);
       response.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length }).end(body);
     });
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
-  return { port: server.address().port, issued: () => issued };
+  const { port } = server.address();
+  return { port, url: (life, name) => `http://127.0.0.1:${port}/${life}/${name}`, issued: (name) => issued.get(name) ?? 0 };
 }
 
 /** Counts what is sent to it, and says how much that was. */
@@ -101,11 +114,10 @@ export const nginxUser = () => (process.getuid() === 0 ? 'user root;' : '');
 export const nginxFolders = () => ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   .map((what) => `${what}_temp_path ${join(folder, `nginx-${what}`)};`).join(' ');
 
-async function api(nginx, [certificate, key], sinkPath) {
+async function api(nginx, [certificate, key], sinkPath, large) {
   const [http1, http2, status] = await freePorts(3);
-  const large = join(folder, 'large');
-  writeFileSync(large, '');
-  truncateSync(large, LARGE);
+  writeFileSync(LARGE_FILE, '');
+  truncateSync(LARGE_FILE, large);
   // Long lives and no logs: what is measured is in front of it. The token is known by its beginning and its length.
   const config = file('api.conf', `
 ${nginxUser()}
@@ -137,7 +149,7 @@ http {
     http2_max_concurrent_streams 256;
     if ($authorized = 0) { return 401; }
     location / { default_type text/plain; return 200 "${'b'.repeat(100)}"; }
-    location = /large { alias ${large}; }
+    location = /large { alias ${LARGE_FILE}; }
     location = /swallow {
       proxy_pass http://unix:${sinkPath}:/;
       proxy_http_version 1.1;
@@ -166,11 +178,11 @@ http {
   };
 }
 
-/** Starts all of it. `nginx` is the program. */
-export async function world(nginx) {
+/** Starts all of it. `nginx` and `load` are programs; the large body has so many bytes. */
+export async function world(nginx, load, large) {
   const [caFile, identity] = await certificates(`DNS:${API_NAME}`);
   const pem = file('api.pem', identity.cert);
   const key = file('api.key', identity.key);
   const tokens = await provider();
-  return { caFile, tokens, api: await api(nginx, [pem, key], await sink()) };
+  return { caFile, load, large, tokens, api: await api(nginx, [pem, key], await sink(), large) };
 }

@@ -1,18 +1,15 @@
 // bearerd with its defaults: routing, guards, header hygiene, metrics and the rule for a 401 are on, the access log is off
 // unless it is what is measured. Its token comes from the provider, and is renewed.
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { file } from '../../../tests/oidc-provider/rig.mjs';
+import { bearerdBinary } from '../crates.mjs';
 import { API_NAME, run } from '../world.mjs';
 
-const at = (path) => fileURLToPath(new URL(path, import.meta.url));
-
-/** The same program under another name, so that two builds can stand side by side. */
-export const build = (name, program) => ({
+/** `found` gives the program. Two builds can stand side by side, under two names. */
+export const build = (name, binary) => ({
   name,
-  fetchesTokens: true,
   async find() {
-    if (!existsSync(program)) return { missing: `${program}: there is no such file` };
+    const { program, missing } = await binary();
+    if (missing) return { missing };
     return { program, version: (await run(program, ['--version'])).stdout.trim().replace('bearerd ', '') };
   },
   configure(found, { caFile, tokens, api }, port, [admin], variant) {
@@ -30,7 +27,7 @@ export const build = (name, program) => ({
       ...(variant.log ? { access_log: `${variant.log}-${name}` } : {}),
       tokens: {
         api: {
-          token_url: `http://127.0.0.1:${tokens.port}/token/${variant.life}`,
+          token_url: tokens.url(variant.life, name),
           client_id: 'bench',
           client_secret: { file: file('secret', 'a secret') },
         },
@@ -41,4 +38,4 @@ export const build = (name, program) => ({
   },
 });
 
-export const bearerd = build('bearerd', process.env.BEARERD ?? at('../../../target/release/bearerd'));
+export const bearerd = build('bearerd', bearerdBinary);

@@ -16,6 +16,7 @@ export const nginx = {
     }
   },
   configure(found, { caFile, api }, port, _, variant) {
+    if (variant.renews) return { cannot: 'its token never changes' };
     // 1.29.4 is the first that speaks HTTP/2 to an upstream.
     if (variant.upstreamHttp2) return { cannot: `nginx ${found.version} speaks HTTP/1.1 to an upstream; HTTP/2 is new in 1.29.4` };
     const pass = 'proxy_pass https://api;';

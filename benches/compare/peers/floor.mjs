@@ -1,0 +1,19 @@
+// The floor, in ../floor: the least that any proxy can do, as the limit that all others are measured against. Its token never
+// changes.
+import { crate } from '../crates.mjs';
+import { API_NAME, staticTokenFile } from '../world.mjs';
+
+export const floor = {
+  name: 'floor',
+  async find() {
+    const { program, missing } = await crate('floor');
+    return { program, missing, version: 'rustls' };
+  },
+  configure(found, { caFile, api }, port, _, variant) {
+    if (variant.renews) return { cannot: 'its token never changes' };
+    if (variant.upstreamHttp2 || variant.appHttp2) return { cannot: 'the floor knows bytes of HTTP/1.1 alone' };
+    if (variant.routes !== undefined) return { cannot: 'the floor has no routes' };
+    if (variant.log) return { cannot: 'the floor has no log' };
+    return { command: [found.program, port, api.http1, API_NAME, caFile, staticTokenFile()].map(String) };
+  },
+};

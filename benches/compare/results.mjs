@@ -1,0 +1,32 @@
+// What a run has found so far: for each load and proxy its figures, round by round, what was void, and what cannot be.
+import { summary } from './figures.mjs';
+
+export class Results {
+  /** load → proxy → { values: figure → [value], cannot, failed: [why] } */
+  found = {};
+
+  add(load, peer, { cannot, failed, ...figures }) {
+    const place = (this.found[load] ??= {})[peer] ??= { values: {}, failed: [] };
+    if (cannot) place.cannot = cannot;
+    else if (failed) place.failed.push(failed);
+    else for (const [name, value] of Object.entries(figures)) (place.values[name] ??= []).push(value);
+  }
+
+  has = (load) => this.found[load] !== undefined;
+
+  /** Median, least and most in the row's unit; undefined where there is none. */
+  of({ load, figure, scale }, peer) {
+    const values = this.found[load]?.[peer]?.values[figure];
+    return values && summary(values.map((value) => value * scale));
+  }
+
+  median = (row, peer) => this.of(row, peer)?.median;
+
+  /** Why a proxy has no figures of a load, or has fewer than others. */
+  notes() {
+    return Object.entries(this.found).flatMap(([load, peers]) => Object.entries(peers).flatMap(([peer, { cannot, failed }]) => [
+      ...(cannot ? [{ load, peer, cannot }] : []),
+      ...failed.map((why) => ({ load, peer, failed: why })),
+    ]));
+  }
+}
