@@ -24,7 +24,7 @@ const PANELS = [
 
 /** The bars of one figure, one for each proxy, from the left edge `x`. */
 function panel({ of, title, unit, hasFloor }, results, names, x, y) {
-  const width = (WIDTH - GAP) / 2 - LEFT - 60;
+  const width = (WIDTH - GAP) / 2 - LEFT - 72;
   const bars = names.filter((name) => name !== FLOOR);
   const floor = hasFloor ? results.median(of, FLOOR) : undefined;
   const most = Math.max(floor ?? 0, ...bars.map((name) => results.median(of, name) ?? 0));
@@ -56,12 +56,13 @@ export function chart({ results, versions, machine, rounds }) {
   const names = ORDER.filter((name) => versions[name] !== undefined);
   const panels = PANELS.filter(({ of }) => results.has(of.load));
   const each = 30 + names.filter((name) => name !== FLOOR).length * PITCH + 34;
-  const height = Math.ceil(panels.length / 2) * each + 52;
+  const height = Math.ceil(panels.length / 2) * each + 62;
   const drawn = panels.map((one, i) => (
     panel(one, results, names, (i % 2) * ((WIDTH + GAP) / 2), 8 + Math.floor(i / 2) * each)));
   const notes = [
     `${names.filter((name) => name !== FLOOR).map((name) => `${name} ${versions[name]}`).join(', ')}; one worker each, verified TLS 1.3 to the upstream. Less is better.`,
-    `Medians of ${rounds} interleaved rounds. The floor is the least that any proxy can do: read, splice, TLS, write. ${machineLine(machine)}`,
+    'The floor is the least that any proxy can do: read, splice the bearer in, encrypt, write.',
+    `${rounds === 1 ? 'One round' : `Medians of ${rounds} interleaved rounds`} on ${machineLine(machine)}.`,
   ];
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img">
 <title>bearerd beside other proxies: CPU per request and resident memory</title>
@@ -82,7 +83,7 @@ export function chart({ results, versions, machine, rounds }) {
   }
 </style>
 ${drawn.join('\n')}
-${notes.map((note, i) => text(0, height - 26 + i * 17, note, 'class="small"')).join('\n')}
+${notes.map((note, i) => text(0, height - 44 + i * 17, note, 'class="small"')).join('\n')}
 </svg>
 `;
 }

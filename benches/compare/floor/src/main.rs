@@ -20,9 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Bytes of a head, with the bearer on it. As much of a body is carried at a time, unless it is longer.
+/// Bytes of a head, with the bearer on it, and of the body that comes along with it.
 const HEAD: usize = 16 * 1024;
-/// What a longer body is carried by.
+/// What the rest of a body is carried by.
 const PIECE: usize = 64 * 1024;
 
 /// What all connections share, in the one thread that there is.
@@ -34,6 +34,8 @@ struct Floor {
     connector: TlsConnector,
     /// Open connections that nobody uses. The last one in is the first one out.
     idle: RefCell<Vec<TlsStream<TcpStream>>>,
+    /// Buffers that nobody uses: a connection has one while it has a request.
+    buffers: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Floor {
@@ -48,33 +50,43 @@ impl Floor {
 
     async fn serve(&self, mut app: TcpStream) -> Result<()> {
         app.set_nodelay(true)?;
-        let spliced = self.authorization.len();
-        let mut buffer = vec![0; HEAD];
-        let mut long = Vec::new();
         loop {
-            // The request begins behind a gap which the line of the bearer fills.
-            let (head, end) = head(&mut app, &mut buffer, spliced).await?;
-            if end == spliced {
+            app.readable().await?;
+            let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_else(|| vec![0; HEAD]);
+            let goes_on = self.exchange(&mut app, &mut buffer).await?;
+            self.buffers.borrow_mut().push(buffer);
+            if !goes_on {
                 return Ok(());
             }
-            let length = content_length(&buffer[spliced..head])?;
-            let first_line = 1 + memchr::memchr(b'\n', &buffer[spliced..head]).ok_or_else(unexpected)?;
-            buffer.copy_within(spliced..spliced + first_line, 0);
-            buffer[first_line..first_line + spliced].copy_from_slice(&self.authorization);
-
-            let mut upstream = self.connection().await?;
-            upstream.write_all(&buffer[..end]).await?;
-            let rest = length.checked_sub(end - head).ok_or_else(unexpected)?;
-            carry(&mut app, &mut upstream, rest, &mut long).await?;
-            upstream.flush().await?;
-
-            let (head, end) = head_of_answer(&mut upstream, &mut buffer).await?;
-            let length = content_length(&buffer[..head])?;
-            app.write_all(&buffer[..end]).await?;
-            let rest = length.checked_sub(end - head).ok_or_else(unexpected)?;
-            carry(&mut upstream, &mut app, rest, &mut long).await?;
-            self.idle.borrow_mut().push(upstream);
         }
+    }
+
+    /// One request and its answer; false if there is none.
+    async fn exchange(&self, app: &mut TcpStream, buffer: &mut [u8]) -> Result<bool> {
+        let spliced = self.authorization.len();
+        // The request begins behind a gap which the line of the bearer fills.
+        let (head, end) = head(app, buffer, spliced).await?;
+        if end == spliced {
+            return Ok(false);
+        }
+        let length = content_length(&buffer[spliced..head])?;
+        let first_line = 1 + memchr::memchr(b'\n', &buffer[spliced..head]).ok_or_else(unexpected)?;
+        buffer.copy_within(spliced..spliced + first_line, 0);
+        buffer[first_line..first_line + spliced].copy_from_slice(&self.authorization);
+
+        let mut upstream = self.connection().await?;
+        upstream.write_all(&buffer[..end]).await?;
+        let rest = length.checked_sub(end - head).ok_or_else(unexpected)?;
+        carry(app, &mut upstream, rest).await?;
+        upstream.flush().await?;
+
+        let (head, end) = head_of_answer(&mut upstream, buffer).await?;
+        let length = content_length(&buffer[..head])?;
+        app.write_all(&buffer[..end]).await?;
+        let rest = length.checked_sub(end - head).ok_or_else(unexpected)?;
+        carry(&mut upstream, app, rest).await?;
+        self.idle.borrow_mut().push(upstream);
+        Ok(true)
     }
 }
 
@@ -125,11 +137,11 @@ async fn carry(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
     mut rest: usize,
-    buffer: &mut Vec<u8>,
 ) -> Result<()> {
-    if rest > 0 {
-        buffer.resize(PIECE, 0);
+    if rest == 0 {
+        return Ok(());
     }
+    let mut buffer = vec![0; PIECE];
     while rest > 0 {
         let most = rest.min(PIECE);
         let piece = from.read(&mut buffer[..most]).await?;
@@ -158,6 +170,7 @@ async fn run(arguments: &[String]) -> std::result::Result<(), Box<dyn std::error
         name: ServerName::try_from(name.clone())?,
         connector: TlsConnector::from(Arc::new(tls)),
         idle: RefCell::default(),
+        buffers: RefCell::default(),
     });
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port.parse()?))).await?;
     loop {

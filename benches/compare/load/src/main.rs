@@ -11,6 +11,7 @@ mod start;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU64;
 use std::str::FromStr;
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -25,6 +26,11 @@ fn number<N: FromStr<Err: Error + 'static>>(text: &str) -> Result<N, Box<dyn Err
 
 fn request(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
+}
+
+/// Sleeps may end 50 µs late by default.
+fn sleep_exactly() -> Outcome {
+    Ok(rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?)
 }
 
 /// Whether what has come is a whole answer with a 200; an error for any other.

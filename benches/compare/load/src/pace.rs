@@ -5,12 +5,11 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 
-use crate::{Outcome, is_whole, request};
+use crate::{Outcome, is_whole, request, sleep_exactly};
 
 struct Connection {
     stream: TcpStream,
@@ -39,8 +38,7 @@ impl Iterator for Gaps {
 }
 
 pub(crate) fn run(address: SocketAddr, path: &str, count: usize, rate: f64, seconds: f64) -> Outcome {
-    // Sleeps may end 50 µs late by default.
-    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+    sleep_exactly()?;
     let request = request(path);
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut connections = Vec::with_capacity(count);
@@ -114,7 +112,9 @@ pub(crate) fn run(address: SocketAddr, path: &str, count: usize, rate: f64, seco
     times.sort_unstable();
     late.sort_unstable();
     let at = |sorted: &[Duration], share: f64| {
-        sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).map_or(0, |time| time.as_micros())
+        sorted
+            .get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1)))
+            .map_or(0, |time| time.as_micros())
     };
     println!(
         "{{\"requests\":{},\"p50\":{},\"p99\":{},\"p999\":{},\"most\":{},\"lateP50\":{},\"lateP99\":{}}}",
