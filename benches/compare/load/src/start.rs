@@ -24,6 +24,7 @@ impl Drop for Running {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "one thread, which nobody else waits for")]
 pub(crate) fn run(address: SocketAddr, path: &str, program: &str, arguments: &[&str]) -> Outcome {
     crate::sleep_exactly()?;
     let request = request(path);
