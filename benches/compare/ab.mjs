@@ -1,5 +1,5 @@
-// Two builds of bearerd side by side, for whoever changes something that is meant to cost less. Each round gives a ratio of
-// its own, of two runs that followed each other; their median is steadier than the ratio of the medians.
+// Two builds of bearerd side by side, for whoever changes something that is meant to cost less. Each round gives a ratio
+// of its own, of two runs that followed each other; their median is steadier than the ratio of the medians.
 import { digits, summary } from './figures.mjs';
 import { ROWS } from './rows.mjs';
 
@@ -7,8 +7,9 @@ const spread = ({ median, least, most }) => `${digits(median)} (${digits(least)}
 
 /** `outcomes` are figures by name, each with its round, load and build. */
 export function abTable(loads, outcomes) {
-  const of = (build, { load, figure }) => new Map(
-    outcomes.filter((one) => one.build === build && one.load === load && one[figure] !== undefined).map((one) => [one.round, one[figure]]));
+  const of = (build, { load, figure }) => new Map(outcomes
+    .filter((one) => one.build === build && one.load === load && one[figure] !== undefined)
+    .map((one) => [one.round, one[figure]]));
   const rows = loads.flatMap(({ name }) => ROWS.filter(({ load }) => load === name)).flatMap((row) => {
     const [old, fresh] = [of('old', row), of('new', row)];
     const both = [...old.keys()].filter((round) => fresh.has(round));
@@ -19,7 +20,8 @@ export function abTable(loads, outcomes) {
   });
   const head = ['median (least–most)', 'OLD', 'NEW', 'NEW / OLD, round by round'];
   const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i].length)));
-  const failed = outcomes.filter((one) => one.failed).map(({ load, build, failed: why }) => `VOID: ${load}, ${build}: ${why}`);
-  return [...[head, ...rows].map((row) => (
-    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  '))), ...failed].join('\n');
+  const line = (row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ');
+  const failed = outcomes.filter((one) => one.failed);
+  const told = failed.map(({ load, build, failed: why }) => `VOID: ${load}, ${build}: ${why}`);
+  return [...[head, ...rows].map(line), ...told].join('\n');
 }

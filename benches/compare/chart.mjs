@@ -1,4 +1,4 @@
-// The chart: bars for the figures that people ask for first, in an SVG that stands by itself, on light ground and on dark.
+// The chart: bars for the figures that people ask for first, in an SVG that stands by itself, on light ground and dark.
 import { digits } from './figures.mjs';
 import { ROWS } from './rows.mjs';
 import { ORDER, machineLine } from './table.mjs';
@@ -12,7 +12,8 @@ const PITCH = 26;
 
 const row = (load, figure) => ROWS.find((one) => one.load === load && one.figure === figure);
 const escape = (text) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
-const text = (x, y, content, more = '') => `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" ${more}>${escape(content)}</text>`;
+const text = (x, y, content, more = '') => (
+  `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" ${more}>${escape(content)}</text>`);
 
 /** What it has a panel for, each beside the next, two in a row. */
 const PANELS = [
@@ -40,8 +41,11 @@ function panel({ of, title, unit, hasFloor }, results, names, x, y) {
       parts.push(text(x + LEFT, line + BAR - 5, '–'));
       return;
     }
-    parts.push(`<rect x="${x + LEFT}" y="${line}" width="${long(found.median).toFixed(1)}" height="${BAR}" rx="2" class="${isOurs ? 'bar-ours' : 'bar'}"/>`);
-    parts.push(text(x + LEFT + long(found.median) + 6, line + BAR - 5, `${digits(found.median)} ${unit}`, isOurs ? 'class="ours"' : ''));
+    const [size, kind] = [long(found.median), isOurs ? 'bar-ours' : 'bar'];
+    parts.push(
+      `<rect x="${x + LEFT}" y="${line}" width="${size.toFixed(1)}" height="${BAR}" rx="2" class="${kind}"/>`,
+      text(x + LEFT + size + 6, line + BAR - 5, `${digits(found.median)} ${unit}`, isOurs ? 'class="ours"' : ''),
+    );
   });
   if (floor !== undefined) {
     const at = x + LEFT + long(floor);
@@ -59,12 +63,14 @@ export function chart({ results, versions, machine, rounds }) {
   const height = Math.ceil(panels.length / 2) * each + 62;
   const drawn = panels.map((one, i) => (
     panel(one, results, names, (i % 2) * ((WIDTH + GAP) / 2), 8 + Math.floor(i / 2) * each)));
+  const whom = names.filter((name) => name !== FLOOR).map((name) => `${name} ${versions[name]}`).join(', ');
   const notes = [
-    `${names.filter((name) => name !== FLOOR).map((name) => `${name} ${versions[name]}`).join(', ')}; one worker each, verified TLS 1.3 to the upstream. Less is better.`,
+    `${whom}; one worker each, verified TLS 1.3 to the upstream. Less is better.`,
     'The floor is the least that any proxy can do: read, splice the bearer in, encrypt, write.',
     `${rounds === 1 ? 'One round' : `Medians of ${rounds} interleaved rounds`} on ${machineLine(machine)}.`,
   ];
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img">
+  const size = `viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}"`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size} role="img">
 <title>bearerd beside other proxies: CPU per request and resident memory</title>
 <style>
   text { font: 13px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }

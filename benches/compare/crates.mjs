@@ -1,5 +1,5 @@
-// What of this comparison is written in Rust is built here: bearerd itself and the crates beside this file, each with a lock
-// file of its own, none a part of bearerd's package. All of it lands in the target folder.
+// What of this comparison is written in Rust is built here: bearerd itself and the crates beside this file, each with a
+// lock file of its own, none a part of bearerd's package. All of it lands in the target folder.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { once } from 'node:events';
@@ -13,9 +13,10 @@ const TARGET = process.env.CARGO_TARGET_DIR ?? at('../../target');
 async function cargo(folder, target, program) {
   const args = ['build', '--release', '--locked', '--manifest-path', join(folder, 'Cargo.toml'), '--target-dir', target];
   const building = track(spawn('cargo', [...args, '--bin', program], { stdio: ['ignore', 'inherit', 'inherit'] }));
-  const [code] = await Promise.race([once(building, 'exit'), once(building, 'error').then(() => ['it could not be started'])]);
+  const [code] = await once(building, 'exit');
   const path = join(target, 'release', program);
-  return code === 0 && existsSync(path) ? { program: path } : { missing: `cargo build in ${folder} (${code}); its output is above` };
+  if (code === 0 && existsSync(path)) return { program: path };
+  return { missing: `cargo build in ${folder} failed; its output is above` };
 }
 
 /** Builds `benches/compare/NAME`. */

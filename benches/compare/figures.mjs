@@ -14,5 +14,6 @@ export const summary = (values) => (values.length === 0 ? undefined
 export const digits = (number) => {
   if (number === 0) return '0';
   const decimals = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(number))));
-  return number.toLocaleString('en-US', { minimumFractionDigits: Math.min(decimals, 3), maximumFractionDigits: Math.min(decimals, 3) });
+  const shown = Math.min(decimals, 3);
+  return number.toLocaleString('en-US', { minimumFractionDigits: shown, maximumFractionDigits: shown });
 };

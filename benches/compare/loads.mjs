@@ -49,7 +49,9 @@ async function h2load(port, requests) {
 /** Runs our own load program: what it printed. */
 async function ours({ load }, ...words) {
   const command = on(OTHER_CORE, load, ...words.map(String));
-  const { stdout } = await run(command[0], command.slice(1)).catch((error) => { throw new Error(error.stderr || error.message); });
+  const { stdout } = await run(command[0], command.slice(1)).catch((error) => {
+    throw new Error(error.stderr || error.message);
+  });
   return JSON.parse(stdout);
 }
 
@@ -57,7 +59,7 @@ async function ours({ load }, ...words) {
 function allArrived(taken, requests, underWay) {
   const short = requests - taken;
   if (short > 0) throw new Error(`${short} of ${requests} answers did not come from the upstream`);
-  // What was under way at the end has no answer; nor had the last of the warm-up. The question for the count is a request too.
+  // What was under way at the end has no answer; nor had the last of the warm-up. Asking for the count counts too.
   if (-short > 2 * underWay + 2) throw new Error(`the upstream took ${taken} requests for ${requests} answers`);
 }
 
@@ -127,7 +129,9 @@ async function body({ large }, { pid, port }, path, ...more) {
   const { stdout } = await run(words[0], words.slice(1)).finally(() => clearInterval(watch));
   const used = spent(pid) - cpu;
   const [status, down, up, seconds] = stdout.split(' ').map(Number);
-  if (status !== 200 || Math.max(down, up) !== large) throw new Error(`status ${status}, ${down} bytes down and ${up} up`);
+  if (status !== 200 || Math.max(down, up) !== large) {
+    throw new Error(`status ${status}, ${down} bytes down and ${up} up`);
+  }
   return { cpu: used / large, rate: large / 1e6 / seconds, grown: Math.max(0, most - before) };
 }
 
@@ -158,6 +162,7 @@ async function startOnce({ load }, { port, command }) {
 }
 
 const plain = { name: 'plain', life: LONG };
+const bodies = { name: 'bodies', life: LONG, hasLargeBodies: true };
 const cpu = (connections) => ({
   name: `cpu-${connections}`,
   variant: plain,
@@ -184,9 +189,13 @@ const routes = (count) => ({
 export const LOADS = [
   ...[1, 16, 64, 256].map(cpu),
   ...[50, 75].map(pace),
-  { name: 'idle', variant: { name: 'idle', life: LONG }, measure: (world, proxy, { connections }) => idle(world, proxy, connections) },
-  { name: 'down', variant: { name: 'bodies', life: LONG }, measure: down },
-  { name: 'up', variant: { name: 'bodies', life: LONG }, measure: up },
+  {
+    name: 'idle',
+    variant: { name: 'idle', life: LONG },
+    measure: (world, proxy, { connections }) => idle(world, proxy, connections),
+  },
+  { name: 'down', variant: bodies, measure: down },
+  { name: 'up', variant: bodies, measure: up },
   { name: 'start', variant: { name: 'start', life: LONG, isCold: true }, measure: start },
   ...[1, 100, 10_000].map(routes),
   {

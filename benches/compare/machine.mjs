@@ -42,8 +42,8 @@ export function spent(pid) {
 }
 
 /**
- * Resident bytes of a process and of all that it has started. What several of them share counts once: each one's own pages,
- * and the shared ones of the one that has most of them.
+ * Resident bytes of a process and of all that it has started. What several of them share counts once: each one's own
+ * pages, and the shared ones of the one that has most of them.
  */
 export function resident(pid) {
   const each = family(pid).map((one) => unlessGone(() => {
@@ -58,7 +58,8 @@ export function resident(pid) {
 }
 
 /** How many files a process here may have open at the most. */
-export const mostDescriptors = () => Number(/^Max open files +\d+ +(\d+)/m.exec(read('/proc/self/limits'))?.[1] ?? Infinity);
+export const mostDescriptors = () => (
+  Number(/^Max open files +\d+ +(\d+)/m.exec(read('/proc/self/limits'))?.[1] ?? Infinity));
 
 /** The machine, for the table. */
 export function machine() {

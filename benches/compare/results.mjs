@@ -24,9 +24,10 @@ export class Results {
 
   /** Why a proxy has no figures of a load, or has fewer than others. */
   notes() {
-    return Object.entries(this.found).flatMap(([load, peers]) => Object.entries(peers).flatMap(([peer, { cannot, failed }]) => [
+    const of = (load, [peer, { cannot, failed }]) => [
       ...(cannot ? [{ load, peer, cannot }] : []),
       ...failed.map((why) => ({ load, peer, failed: why })),
-    ]));
+    ];
+    return Object.entries(this.found).flatMap(([load, peers]) => Object.entries(peers).flatMap((pair) => of(load, pair)));
   }
 }

@@ -30,7 +30,7 @@ const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
   options: { ab: { type: 'boolean' }, quick: { type: 'boolean' }, rounds: { type: 'string' }, only: { type: 'string' } },
 });
-const only = flags.only?.split(',') ?? [];
+const only = flags.only?.toLowerCase().split(',') ?? [];
 /** A glance shows that all of it works: figures of a second, or of less, say no more. */
 const effort = flags.quick ? { seconds: 1, connections: 1_000 } : { seconds: 2, connections: IDLE };
 
@@ -59,7 +59,8 @@ function briefly({ cannot, failed, ...figures }) {
     first: (value) => `${digits(value)} ms`,
     tokens: (value) => `${value} tokens`,
   };
-  return Object.entries(shown).filter(([name]) => figures[name] !== undefined).map(([name, text]) => text(figures[name])).join(', ');
+  const names = Object.keys(shown).filter((name) => figures[name] !== undefined);
+  return names.map((name) => shown[name](figures[name])).join(', ');
 }
 
 const teller = (count, tell) => (round, load, peer, outcome) => {
@@ -130,21 +131,20 @@ async function findMost(stage, loads) {
 async function providerTime({ tokens }) {
   const times = [];
   for (let i = 0; i < 20; i += 1) {
-    const { stdout } = await run('curl', ['-q', '-s', '-o', '/dev/null', '-w', '%{time_total}', '-d', 'x=y', tokens.url(60, 'bare')]);
-    times.push(Number(stdout) * 1e3);
+    const options = ['-q', '-s', '-o', '/dev/null', '-w', '%{time_total}', '-d', 'x=y'];
+    times.push(1e3 * Number((await run('curl', [...options, tokens.url(60, 'bare')])).stdout));
   }
   return median(times);
 }
 
 async function compareAll() {
   const found = await tools();
-  const loadNames = only.filter((name) => LOADS.some((load) => load.name === name));
-  const peerNames = only.filter((name) => PEERS.some((peer) => peer.name.toLowerCase() === name.toLowerCase())).map((name) => name.toLowerCase());
-  const unknown = only.find((name) => !loadNames.includes(name) && !peerNames.includes(name.toLowerCase()));
-  if (unknown) {
-    throw new Error(`--only ${unknown}: there are ${LOADS.map(({ name }) => name).join(', ')}; ${PEERS.map(({ name }) => name).join(', ')}`);
-  }
-  const peers = PEERS.filter(({ name }) => peerNames.length === 0 || peerNames.includes(name.toLowerCase()));
+  const [loadNames, peerNames] = [LOADS, PEERS].map((list) => (
+    list.map(({ name }) => name).filter((name) => only.includes(name.toLowerCase()))));
+  const known = [...LOADS, ...PEERS].map(({ name }) => name.toLowerCase());
+  const unknown = only.find((name) => !known.includes(name));
+  if (unknown) throw new Error(`--only ${unknown}: there are ${known.join(', ')}`);
+  const peers = PEERS.filter(({ name }) => peerNames.length === 0 || peerNames.includes(name));
   // Of what is measured at several sizes a glance takes one.
   const isLeftOut = ({ name }) => flags.quick && ['cpu-16', 'cpu-256', 'rate-75', 'routes-100'].includes(name);
   const loads = LOADS.filter((load) => (loadNames.length === 0 ? !isLeftOut(load) : loadNames.includes(load.name)));
@@ -165,22 +165,34 @@ async function compareAll() {
   await findMost(stage, loads);
   const results = new Results();
   const count = Number(flags.rounds ?? (flags.quick ? 1 : 5));
-  await rounds(count, loads, present, stage, effort, teller(count, (_, load, peer, outcome) => results.add(load.name, peer.name, outcome)));
+  await rounds(count, loads, present, stage, effort, teller(count, (_, load, peer, outcome) => {
+    results.add(load.name, peer.name, outcome);
+  }));
 
   const binary = bearerd.found?.program;
-  const all = {
-    results, versions, tools: found, machine: machine(), rounds: count, seconds: effort.seconds, most: stage.most, providerMs, missing,
+  const whole = {
+    machine: machine(),
+    versions,
+    tools: found,
+    missing,
+    rounds: count,
+    effort,
+    most: stage.most,
+    providerMs,
     judgement: binary ? verdict(results, { binary, providerMs }) : [],
+    results,
   };
   // A part of the whole, or a glance at it, is not what the README shows.
   const isWhole = !flags.quick && only.length === 0;
   const folder = isWhole ? fileURLToPath(new URL('.', import.meta.url)) : mkdtempSync('/tmp/bearerd-compare-');
   const write = (name, text) => writeFileSync(`${folder.replace(/\/$/, '')}/${name}`, text);
-  write('results.md', page(all));
-  write('results.json', `${JSON.stringify({ ...all, results: results.found }, null, 1)}\n`);
-  write('results.svg', chart(all));
-  console.log(`${machineLine(all.machine)}\n\n${medians(results, versions)}\n`);
-  for (const { what, goal, found: figure, isMet } of all.judgement) console.log(`${isMet ? 'met     ' : 'NOT MET '} ${what}: ${figure} (${goal})`);
+  write('results.md', page(whole));
+  write('results.json', `${JSON.stringify({ ...whole, results: results.found }, null, 1)}\n`);
+  write('results.svg', chart(whole));
+  console.log(`${machineLine(whole.machine)}\n\n${medians(results, versions)}\n`);
+  for (const { what, goal, found: figure, isMet } of whole.judgement) {
+    console.log(`${isMet ? 'met     ' : 'NOT MET '} ${what}: ${figure} (${goal})`);
+  }
   console.log(`\n${folder}: results.md, results.json, results.svg`);
   return results.notes().some(({ failed }) => failed) ? 1 : 0;
 }

@@ -8,7 +8,9 @@ export const ORDER = ['bearerd', 'nginx', 'HAProxy', 'Pingora', 'Envoy', 'floor'
 const AGAINST = ['nginx', 'Envoy', 'floor'];
 
 const line = (cells) => `| ${cells.join(' | ')} |`;
-const markdown = (head, rows) => [line(head), line(head.map((_, i) => (i === 0 ? '---' : '--:'))), ...rows.map(line)].join('\n');
+function markdown(head, rows) {
+  return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '--:'))), ...rows.map(line)].join('\n');
+}
 
 const columns = (versions) => ORDER.filter((name) => versions[name] !== undefined);
 const shown = (results) => ROWS.filter(({ load }) => results.has(load));
@@ -17,18 +19,22 @@ const shown = (results) => ROWS.filter(({ load }) => results.has(load));
 export function medians(results, versions) {
   const names = columns(versions);
   const against = AGAINST.filter((name) => names.includes(name));
-  const head = ['', ...names.map((name) => (name === 'bearerd' ? '**bearerd**' : name)), ...against.map((name) => `÷ ${name}`)];
+  const ours = (name, content) => (name === 'bearerd' ? `**${content}**` : content);
+  const head = ['', ...names.map((name) => ours(name, name)), ...against.map((name) => `÷ ${name}`)];
   const rows = shown(results).map((row) => {
     const middle = (name) => results.median(row, name);
-    const cell = (name) => (middle(name) === undefined ? '–' : `${digits(middle(name))}${starred(results, row, name)}`);
-    const ratio = (name) => (row.hasRatio !== false && middle(name) && middle('bearerd') !== undefined ? (middle('bearerd') / middle(name)).toFixed(2) : '–');
-    return [`${row.title}, ${row.unit}`, ...names.map((name) => (name === 'bearerd' ? `**${cell(name)}**` : cell(name))), ...against.map(ratio)];
+    const cell = (name) => (middle(name) === undefined ? '–' : `${digits(middle(name))}${mark(results, row, name)}`);
+    const ratio = (name) => {
+      const both = row.hasRatio !== false && middle(name) && middle('bearerd') !== undefined;
+      return both ? (middle('bearerd') / middle(name)).toFixed(2) : '–';
+    };
+    return [`${row.title}, ${row.unit}`, ...names.map((name) => ours(name, cell(name))), ...against.map(ratio)];
   });
   return markdown(head, rows);
 }
 
 /** A rate at which its core was not full: it could do more than the rest of the machine. */
-function starred(results, row, name) {
+function mark(results, row, name) {
   if (row.figure !== 'rate') return '';
   const busy = results.median({ load: row.load, figure: 'busy', scale: 1 }, name);
   return busy < 0.95 ? '†' : '';
@@ -44,24 +50,28 @@ function spreads(results, versions) {
 
 export const machineLine = ({ cpu, cores, memory, kernel, date }) => `${cpu}, ${cores} cores, ${memory}; ${kernel}; ${date}`;
 
-export function page({ results, versions, tools, machine, rounds, seconds, most, providerMs, missing, judgement }) {
+export function page({ results, versions, tools, machine, rounds, effort, most, providerMs, missing, judgement }) {
   const notes = results.notes();
   const title = (load) => ROWS.find((row) => row.load === load)?.title ?? load;
+  const whom = columns(versions).map((name) => (name === 'floor' ? `floor (${versions[name]})` : `${name} ${versions[name]}`));
   const parts = [
     '<!-- Made by `node benches/compare/run.mjs`; benches/compare/README.md says how it is read. -->',
     '# bearerd beside what anyone would pick instead',
-    `${machineLine(machine)}. Medians of ${rounds} interleaved rounds of ${seconds} s each. One worker each, on a core of its own. `
-      + `${columns(versions).map((name) => (name === 'floor' ? `floor (${versions[name]})` : `${name} ${versions[name]}`)).join(', ')}; `
-      + `load and upstream on the other core: ${tools.join(', ')}.`,
+    `${machineLine(machine)}. Medians of ${rounds} interleaved rounds, ${effort.seconds} s for each load. One worker each, on `
+      + `a core of its own: ${whom.join(', ')}. Load and upstream on the other core: ${tools.join(', ')}.`,
     medians(results, versions),
     [
-      'Less is better but for requests a second. The app speaks HTTP/1.1 and so does the upstream, behind TLS 1.3, unless it says otherwise.',
+      'Less is better but for requests a second. The app speaks HTTP/1.1 and so does the upstream, behind TLS 1.3, unless it '
+        + `says otherwise. Idle connections are ${effort.connections.toLocaleString('en-US')}.`,
       '† The proxy\'s core was not full: load and upstream, which share the other core, could do no more.',
-      ...(most ? [`The fixed rates are shares of what nginx did at the most in this run with 64 connections, ${digits(most)} requests a second; latency counts from when a request was due.`] : []),
-      ...(results.has('start') ? [`bearerd and Envoy fetch their token meanwhile; a bare client gets one from this provider in ${digits(providerMs)} ms. The others have theirs from their configuration.`] : []),
+      ...(most ? ['The fixed rates are shares of what nginx did at the most in this run with 64 connections, '
+        + `${digits(most)} requests a second; latency counts from when a request was due.`] : []),
+      ...(results.has('start') ? ['Until their first answer bearerd and Envoy fetch their token; a bare client gets one from '
+        + `this provider in ${digits(providerMs)} ms. The others have theirs from their configuration.`] : []),
     ].join('\n'),
     '## Verdict',
-    markdown(['bearerd is to reach', '', 'this run', ''], judgement.map(({ what, goal, found, isMet }) => [what, goal, found, isMet ? 'met' : '**not met**'])),
+    markdown(['bearerd is to reach', '', 'this run', ''], judgement.map(({ what, goal, found, isMet }) => (
+      [what, goal, found, isMet ? 'met' : '**not met**']))),
     '## Spread',
     'The least and the most of all rounds.',
     spreads(results, versions),

@@ -20,7 +20,7 @@ export const build = (name, binary) => ({
       tls: { ca_file: caFile },
     };
     const routes = variant.routes === undefined ? [route]
-      : Array.from({ length: variant.routes }, (_, number) => ({ name: `r${number}`, match: { path: `/r${number}` }, ...route }));
+      : Array.from({ length: variant.routes }, (_, i) => ({ name: `r${i}`, match: { path: `/r${i}` }, ...route }));
     const config = file(`${name}-${variant.name}.json`, JSON.stringify({
       listen: [`127.0.0.1:${port}`],
       admin: `127.0.0.1:${admin}`,

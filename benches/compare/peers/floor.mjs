@@ -1,13 +1,17 @@
 // The floor, in ../floor: the least that any proxy can do, as the limit that all others are measured against. Its token never
 // changes.
+import { readFileSync } from 'node:fs';
 import { crate } from '../crates.mjs';
 import { API_NAME, staticTokenFile } from '../world.mjs';
+
+const LOCK = new URL('../floor/Cargo.lock', import.meta.url);
 
 export const floor = {
   name: 'floor',
   async find() {
     const { program, missing } = await crate('floor');
-    return { program, missing, version: 'rustls' };
+    const [, version] = /^name = "rustls"\nversion = "(.*)"$/m.exec(readFileSync(LOCK, 'utf8'));
+    return { program, missing, version: `rustls ${version}` };
   },
   configure(found, { caFile, api }, port, _, variant) {
     if (variant.renews) return { cannot: 'its token never changes' };
