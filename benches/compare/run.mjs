@@ -4,6 +4,8 @@
 //     node run.mjs [--quick] [--rounds N] [--only NAME,…]         NAME is a load's or a proxy's
 //     node run.mjs --ab OLD NEW [--rounds N] [--only LOAD,…]      two builds of bearerd, nothing else
 import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { abTable } from './ab.mjs';
@@ -184,8 +186,8 @@ async function compareAll() {
   };
   // A part of the whole, or a glance at it, is not what the README shows.
   const isWhole = !flags.quick && only.length === 0;
-  const folder = isWhole ? fileURLToPath(new URL('.', import.meta.url)) : mkdtempSync('/tmp/bearerd-compare-');
-  const write = (name, text) => writeFileSync(`${folder.replace(/\/$/, '')}/${name}`, text);
+  const folder = isWhole ? fileURLToPath(new URL('.', import.meta.url)) : mkdtempSync(join(tmpdir(), 'bearerd-compare-'));
+  const write = (name, text) => writeFileSync(join(folder, name), text);
   write('results.md', page(whole));
   write('results.json', `${JSON.stringify({ ...whole, results: results.found }, null, 1)}\n`);
   write('results.svg', chart(whole));
