@@ -13,6 +13,7 @@ mod support;
 
 mod architecture;
 mod basics;
+mod benchmarks;
 #[cfg(unix)]
 mod cli;
 mod endurance;
