@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use super::intercept::Bare;
 use super::preface::Spoken;
 use crate::tls::H2;
+use crate::wire::gathered::poll_write_gathered;
 
 /// How long nothing may come before the system asks: as with upstreams, and below the minutes after which routers
 /// forget a connection.
@@ -128,7 +129,7 @@ impl Stream {
 }
 
 macro_rules! either {
-    ($type:ty: $($one:ident)|+) => {
+    ($type:ty: $($one:ident)|+, $write_vectored:path) => {
         impl AsyncRead for $type {
             fn poll_read(
                 self: Pin<&mut Self>,
@@ -172,15 +173,24 @@ macro_rules! either {
                 bytes: &[io::IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
-                    $(Self::$one(inner) => Pin::new(inner).poll_write_vectored(context, bytes),)+
+                    $(Self::$one(inner) => $write_vectored(inner, context, bytes),)+
                 }
             }
         }
     };
 }
 
-either!(Socket: Tcp | Unix);
-either!(Stream: Plain | Tls | Inside);
+/// As it comes.
+fn poll_write_pieces<T: AsyncWrite + Unpin>(
+    io: &mut T,
+    context: &mut Context<'_>,
+    pieces: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    Pin::new(io).poll_write_vectored(context, pieces)
+}
+
+either!(Socket: Tcp | Unix, poll_write_gathered);
+either!(Stream: Plain | Tls | Inside, poll_write_pieces);
 
 #[cfg(test)]
 mod tests {

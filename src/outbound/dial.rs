@@ -26,10 +26,11 @@ use crate::rules::{Route, RouteId, RouteSettings};
 use crate::tls::{ClientConfigs, Contents, H2, Protocols, TlsError, TlsSettings};
 use crate::wire::authority::{Authority, Host};
 use crate::wire::fault::Fault;
+use crate::wire::gathered::Gathered;
 use crate::wire::proxy::ForwardProxy;
 
 /// A connection to an upstream.
-pub(super) type Io = Patient<MaybeHttpsStream<TokioIo<TcpStream>>>;
+pub(super) type Io = Patient<MaybeHttpsStream<TokioIo<Gathered<TcpStream>>>>;
 
 /// Where each route leads: checked once, when the route is made.
 #[derive(Debug, Default)]

@@ -465,6 +465,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
 
     /// A connection to a server that answers nothing.
+    use crate::wire::gathered::Gathered;
     async fn made() -> Made {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
@@ -476,7 +477,7 @@ mod tests {
         });
         let log = Log::to(LogSettings { level: Level::Error, format: Format::Pretty }, |_| {});
         let counted = Observer::new(log).route(&"x".into()).connection();
-        let io = Patient::new(MaybeHttpsStream::Http(TokioIo::new(ours.unwrap())));
+        let io = Patient::new(MaybeHttpsStream::Http(TokioIo::new(Gathered(ours.unwrap()))));
         Made::Http2(Connection::open(io, (counted, Stock::of(1).take().unwrap()), false).await.unwrap())
     }
 

@@ -23,6 +23,7 @@ use tower_service::Service;
 use super::lookup::Resolver;
 use crate::wire::authority::Authority;
 use crate::wire::fault::{Fault, ProxyFault};
+use crate::wire::gathered::Gathered;
 use crate::wire::proxy::ForwardProxy;
 
 /// The head of a proxy's answer. It says one number; what proxies add for people is shorter than this.
@@ -101,7 +102,7 @@ pub(super) struct Tcp {
 }
 
 impl Service<Uri> for Tcp {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<Gathered<TcpStream>>;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -112,7 +113,7 @@ impl Service<Uri> for Tcp {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.http.call(uri);
         let Some(tunnel) = self.tunnel.clone() else {
-            return Box::pin(async move { Ok(connecting.await?) });
+            return Box::pin(async move { Ok(TokioIo::new(Gathered(connecting.await?.into_inner()))) });
         };
         Box::pin(async move {
             let mut stream = match connecting.await {
@@ -125,7 +126,7 @@ impl Service<Uri> for Tcp {
                 }
             };
             tunnel.open(&mut stream).await?;
-            Ok(TokioIo::new(stream))
+            Ok(TokioIo::new(Gathered(stream)))
         })
     }
 }

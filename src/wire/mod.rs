@@ -8,6 +8,7 @@ pub mod fault;
 pub mod form;
 pub mod frames;
 pub mod grpc;
+pub mod gathered;
 pub mod headers;
 pub mod path;
 pub mod proxy;
