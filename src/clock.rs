@@ -4,8 +4,10 @@
 //! because a virtual machine that is restored from a snapshot wakes with an old `mono` and a right `wall`. Whoever asks
 //! "is it too late" asks both. Nothing else in the program reads a clock for token life: `Now` is an argument.
 
+#[cfg(target_os = "linux")]
+use std::cell::Cell;
 use std::ops::Add;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,11 @@ pub struct Now {
 impl Now {
     pub fn read() -> Self {
         Self { mono: since_boot(), wall: SystemTime::now() }
+    }
+
+    /// What they said when this thread first looked in this tick of the system's: at most some milliseconds ago.
+    pub fn recent() -> Self {
+        recently().1
     }
 
     /// The instant `life` from now, on both clocks.
@@ -55,6 +62,33 @@ impl Deadline {
     }
 }
 
+/// The monotonic clock as [`Now::recent`] reads its two: for whatever lasts many ticks, and is noted with every request.
+pub fn recent() -> Instant {
+    recently().0
+}
+
+/// The clocks themselves cost a request as much as its TLS does if it looks at them a dozen times; the number of the
+/// tick costs a tenth of one. While a machine sleeps no tick passes, so the first thing that it does when it wakes may
+/// still be done by the old time.
+#[cfg(target_os = "linux")]
+fn recently() -> (Instant, Now) {
+    thread_local!(static LAST: Cell<Option<(i64, i64, Instant, Now)>> = const { Cell::new(None) });
+    let tick = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    match LAST.get() {
+        Some((seconds, nanos, instant, now)) if (seconds, nanos) == (tick.tv_sec, tick.tv_nsec) => (instant, now),
+        Some(_) | None => {
+            let (instant, now) = (Instant::now(), Now::read());
+            LAST.set(Some((tick.tv_sec, tick.tv_nsec, instant, now)));
+            (instant, now)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn recently() -> (Instant, Now) {
+    (Instant::now(), Now::read())
+}
+
 #[cfg(target_os = "linux")]
 fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -83,6 +117,17 @@ mod tests {
         assert!(deadline.passed(Now { wall: now.wall + LATER, ..now }), "a restored snapshot: only the date moved");
         assert!(deadline.passed(Now { mono: now.mono + LATER, ..now }), "a date set back: only the uptime moved");
         assert_eq!(deadline.left(Now { wall: now.wall + LATER / 2, ..now }), LATER / 2);
+    }
+
+    #[test]
+    fn what_is_recent_is_soon_renewed_and_never_ahead() {
+        let first = (recent(), Now::recent());
+        assert!(first.0 <= Instant::now() && first.1.mono <= Now::read().mono);
+        let begun = Instant::now();
+        while (recent(), Now::recent().mono) <= (first.0, first.1.mono) {
+            assert!(begun.elapsed() < LATER, "no tick has passed");
+        }
+        assert!(recent() > first.0 && Now::recent().mono > first.1.mono);
     }
 
     #[test]

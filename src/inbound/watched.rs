@@ -19,6 +19,7 @@ use super::linger::Linger;
 use super::preface::{First, Spoken};
 use super::settings::Limits;
 use super::stream::Stream;
+use crate::clock::recent;
 use crate::life::{Kind, Ledger};
 
 /// What a connection is doing, and since when.
@@ -87,7 +88,7 @@ enum Watch {
 impl Activity {
     pub(super) fn new(ledger: &Arc<Ledger>) -> Arc<Self> {
         Arc::new(Self {
-            opened: Instant::now(),
+            opened: recent(),
             packed: AtomicU64::new(NEW),
             stuck: AtomicU64::new(NONE),
             patience: AtomicU64::new(NONE),
@@ -221,7 +222,7 @@ impl Activity {
 
     /// Milliseconds since `opened`.
     fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> PHASE_BITS)
+        u64::try_from(recent().duration_since(self.opened).as_millis()).unwrap_or(u64::MAX >> PHASE_BITS)
     }
 
     /// The connection must not end as if the answer were whole.

@@ -243,7 +243,7 @@ async fn live(
         observer: observer.clone(),
         via,
         tracing,
-        clock: Now::read,
+        clock: Now::recent,
         ledger: Arc::clone(&ledger),
     };
     let current = Rc::new(Current::new(&live, forward));

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::dial::Io;
 use super::pool::Held;
 use super::send::MAX_HEAD;
+use crate::clock::recent;
 use crate::wire::fault::Fault;
 use crate::wire::replay::Attempt;
 
@@ -160,7 +161,7 @@ impl Connection {
 
     pub(super) fn leave(&self) {
         self.streams.set(self.streams.get().saturating_sub(1));
-        self.since.set(Instant::now());
+        self.since.set(recent().into());
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::http2::Connection;
+use crate::clock::recent;
 use crate::life::Taken;
 use crate::observe::ConnectionGuard;
 use crate::wire::fault::Fault;
@@ -203,7 +204,7 @@ impl Pool {
         if self.shared.borrow().is_empty() {
             return None;
         }
-        self.forget_spent(Instant::now());
+        self.forget_spent(recent().into());
         self.fullest(not_before)
     }
 
@@ -218,7 +219,7 @@ impl Pool {
 
     /// The connection that was used last, if it still serves: it is the least likely to be closed by the peer.
     pub(super) fn take(self: &Rc<Self>) -> Option<Lease> {
-        let now = Instant::now();
+        let now = recent().into();
         let mut idle = self.idle.borrow_mut();
         let mut place = idle.len();
         while place > 0 {
@@ -363,7 +364,7 @@ impl Pool {
             return;
         }
         // Once, and first: nobody is taken out of the queue for a connection that turns out to be too old.
-        self.forget_spent(Instant::now());
+        self.forget_spent(recent().into());
         while !self.waiting.borrow().is_empty() {
             let newest = {
                 let shared = self.shared.borrow();
@@ -402,7 +403,9 @@ impl Pool {
     }
 
     fn is_spent(&self, idle: &Idle, now: Instant) -> bool {
-        idle.sender.is_closed() || now >= idle.since + self.idle_for || now >= idle.born + self.max_age
+        // What is recent may be a moment older than what was made just now.
+        let (age, idle_for) = (now.saturating_duration_since(idle.born), now.saturating_duration_since(idle.since));
+        idle.sender.is_closed() || idle_for >= self.idle_for || age >= self.max_age
     }
 
     /// What takes no new streams is left to those that are open.
@@ -412,8 +415,9 @@ impl Pool {
                 self.calm_down();
             }
             let is_wild = self.is_calm() && !connection.is_calm;
-            let is_idle = connection.idle_since().is_some_and(|since| now >= since + self.idle_for);
-            !connection.is_closed() && !is_wild && !is_idle && now < connection.born + self.max_age
+            let has_lasted = |since| now.saturating_duration_since(since);
+            let is_idle = connection.idle_since().is_some_and(|since| has_lasted(since) >= self.idle_for);
+            !connection.is_closed() && !is_wild && !is_idle && has_lasted(connection.born) < self.max_age
         });
     }
 }
@@ -439,7 +443,7 @@ impl Lease {
                 if reusable && !sender.is_closed() && !pool.retired.get() {
                     let mut idle = pool.idle.borrow_mut();
                     if idle.len() < MOST_IDLE {
-                        idle.push(Idle { sender, born, since: Instant::now() });
+                        idle.push(Idle { sender, born, since: recent().into() });
                     }
                 }
             }
@@ -461,11 +465,11 @@ mod tests {
     use crate::life::Stock;
     use crate::observe::Observer;
     use crate::observe::log::{Format, Level, Log, LogSettings};
+    use crate::wire::gathered::Gathered;
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
     /// A connection to a server that answers nothing.
-    use crate::wire::gathered::Gathered;
     async fn made() -> Made {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
