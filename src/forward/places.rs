@@ -10,6 +10,9 @@ const PLACES: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
 
 /// Replaces each place by the one that `instead` gives for it.
 pub(super) fn lead_back(headers: &mut HeaderMap, instead: impl Fn(&str) -> Option<String>) {
+    if !headers.keys().any(|name| *name == header::LINK || PLACES.contains(name)) {
+        return;
+    }
     for name in PLACES {
         replace(headers, name, |line| instead(line.trim()));
     }

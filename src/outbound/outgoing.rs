@@ -14,7 +14,9 @@ use crate::clock::Now;
 use crate::rules::{Admitted, Route, RouteSettings};
 use crate::token::{Identity, NoToken};
 use crate::wire::grpc;
-use crate::wire::headers::{announce, announced, is_of_one_hop, strip_request, strip_trailers, takes_trailers};
+use crate::wire::headers::{
+    announce, announced, is_of_one_hop, remove_all, strip_request, strip_trailers, takes_trailers,
+};
 use crate::wire::replay::{Attempt, Replay};
 use crate::wire::via::Via;
 use crate::wire::websocket::Handshake;
@@ -108,9 +110,7 @@ fn clean(headers: &mut HeaderMap, settings: &RouteSettings) -> Vec<HeaderName> {
     }
     remove_aliases(headers, settings);
     if !settings.allow.is_empty() {
-        for name in OVERRIDES {
-            headers.remove(name);
-        }
+        remove_all(headers, &OVERRIDES);
     }
     named
 }

@@ -36,6 +36,10 @@ impl Guards {
 
     /// Whether a web page of another origin made the request.
     pub fn is_foreign_page(&self, headers: &HeaderMap, target: &Target, arrival: &Arrival) -> bool {
+        // Most who call are no browsers.
+        if !headers.keys().any(|name| *name == header::ORIGIN || *name == SEC_FETCH_SITE) {
+            return false;
+        }
         let https = match target.form() {
             Form::Absolute { https, .. } => *https,
             Form::Origin(_) | Form::Tunnel(_) => arrival.tls,

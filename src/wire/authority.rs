@@ -44,9 +44,12 @@ pub enum AuthorityError {
 impl Authority {
     /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
     pub fn parse(text: &str) -> Result<Self, AuthorityError> {
-        if text.contains('@') {
-            return Err(AuthorityError::UserInfo);
-        }
+        let parsed = Self::parse_plain(text);
+        // No host has one, so it is looked for only where something is wrong.
+        parsed.map_err(|error| if text.contains('@') { AuthorityError::UserInfo } else { error })
+    }
+
+    fn parse_plain(text: &str) -> Result<Self, AuthorityError> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (inside, after) = rest.split_once(']').ok_or(AuthorityError::Ipv6)?;
@@ -99,11 +102,19 @@ impl Host {
         if text.len() > 253 || text.split('.').any(|label| label.is_empty() || label.len() > 63) {
             return Err(AuthorityError::Label);
         }
+        let last = text.rsplit('.').next().unwrap_or_default();
+        if last.starts_with(|first: char| first.is_ascii_digit()) {
+            return Self::parse_number(text, last);
+        }
+        Ok(Self::Name(text.to_ascii_lowercase().into()))
+    }
+
+    /// Of a host whose last label begins with a digit.
+    fn parse_number(text: &str, last: &str) -> Result<Self, AuthorityError> {
         if let Ok(address) = text.parse::<Ipv4Addr>() {
             return Ok(Self::Ip(address.into()));
         }
         // What ends in a number is an IPv4 address to inet_aton and to browsers (WHATWG URL, "ends in a number").
-        let last = text.rsplit('.').next().unwrap_or_default();
         let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
         if last.bytes().all(|byte| byte.is_ascii_digit())
             || hexadecimal.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))

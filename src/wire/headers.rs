@@ -9,20 +9,37 @@
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-/// Gone from requests and responses alike, whether Connection names them or not.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Gone from requests, whether Connection names them or not. The last three were meant for us, or hold for one sending of
+/// a body.
+const OF_REQUEST: [HeaderName; 11] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::EXPECT,
+    HeaderName::from_static("http2-settings"),
 ];
 
-/// Gone from requests besides: what was meant for us, and what holds for one sending of a body.
-const REQUEST_ONLY: [HeaderName; 3] =
-    [header::PROXY_AUTHORIZATION, header::EXPECT, HeaderName::from_static("http2-settings")];
+/// Gone from responses.
+const OF_RESPONSE: [HeaderName; 9] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    PROXY_AUTHENTICATION_INFO,
+];
 
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
@@ -57,31 +74,35 @@ const NOT_BEHIND: [HeaderName; 24] = [
 
 /// Yields what Connection named besides, for the trailers.
 pub fn strip_request(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    strip(headers, &REQUEST_ONLY)
+    strip(headers, &OF_REQUEST)
 }
 
 /// Yields what Connection named besides, for the trailers.
 pub fn strip_response(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    strip(headers, &[PROXY_AUTHENTICATION_INFO])
+    strip(headers, &OF_RESPONSE)
 }
 
 /// Cleans trailers behind a head of which Connection named `named`.
 pub fn strip_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
-    for name in named.iter().chain(&NOT_BEHIND) {
+    for name in named {
         trailers.remove(name);
     }
+    remove_all(trailers, &NOT_BEHIND);
     let is_of_content = |name: &&HeaderName| name.as_str().starts_with("content-") && *name != "content-digest";
     let of_content: Vec<HeaderName> = trailers.keys().filter(is_of_content).cloned().collect();
     for name in of_content {
         trailers.remove(name);
     }
-    strip(trailers, &REQUEST_ONLY);
+    strip(trailers, &OF_REQUEST);
     trailers.remove(PROXY_AUTHENTICATION_INFO);
 }
 
 /// The trailers that a head announces (RFC 9110, 6.6.2), as they would come, without values: so they are cleaned like
 /// them. hyper sends none on that were not announced.
 pub fn announced(headers: &HeaderMap) -> HeaderMap {
+    if !headers.contains_key(header::TRAILER) {
+        return HeaderMap::new();
+    }
     let lines = headers.get_all(header::TRAILER).iter();
     lines.flat_map(names).map(|name| (name, HeaderValue::from_static(""))).collect()
 }
@@ -107,7 +128,7 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
 
 /// Whether a request's header of this name, in lower case, is never forwarded.
 pub fn is_of_one_hop(name: &str) -> bool {
-    name == header::CONNECTION || HOP_BY_HOP.iter().chain(&REQUEST_ONLY).any(|own| name == own)
+    OF_REQUEST.iter().any(|own| name == own)
 }
 
 /// Whether one of the Connection lines names this option, in lower case.
@@ -115,19 +136,30 @@ pub fn connection_names(headers: &HeaderMap, option: &str) -> bool {
     headers.get_all(header::CONNECTION).iter().flat_map(names).any(|name| name == option)
 }
 
-fn strip(headers: &mut HeaderMap, besides: &[HeaderName]) -> Vec<HeaderName> {
-    let mut named = Vec::new();
-    if headers.contains_key(header::CONNECTION) {
-        // `keep-alive` and `close` name no header that is not gone anyway.
-        named.extend(headers.get_all(header::CONNECTION).iter().flat_map(names));
-        headers.remove(header::CONNECTION);
-        for name in &named {
+/// Takes these away. A head has few headers, and most of those that may not be there are not: to look at what there is
+/// costs less than to ask for each.
+pub fn remove_all<const N: usize>(headers: &mut HeaderMap, names: &[HeaderName; N]) {
+    const { assert!(N <= u32::BITS as usize) }
+    let mut there = 0_u32;
+    for name in headers.keys() {
+        if let Some(place) = names.iter().position(|own| own == name) {
+            there |= 1 << place;
+        }
+    }
+    for (place, name) in names.iter().enumerate() {
+        if there & (1 << place) != 0 {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP.iter().chain(besides) {
+}
+
+fn strip<const N: usize>(headers: &mut HeaderMap, of_one_hop: &[HeaderName; N]) -> Vec<HeaderName> {
+    // `keep-alive` and `close` name no header that is not gone anyway.
+    let named: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(names).collect();
+    for name in &named {
         headers.remove(name);
     }
+    remove_all(headers, of_one_hop);
     named
 }
 
