@@ -21,6 +21,7 @@ use super::settings::Limits;
 use super::stream::Stream;
 use crate::clock::recent;
 use crate::life::{Kind, Ledger};
+use crate::wire::ear::Ear;
 
 /// What a connection is doing, and since when.
 #[derive(Debug)]
@@ -316,6 +317,7 @@ impl Drop for Serving {
 #[derive(Debug)]
 pub(super) struct Watched {
     inner: Stream,
+    ear: Ear,
     activity: Arc<Activity>,
     first: First,
     /// The latest bytes that came.
@@ -337,7 +339,7 @@ impl Drop for Watched {
 impl Watched {
     pub(super) fn new(inner: Stream, activity: Arc<Activity>) -> Self {
         let (first, tail) = (First::default(), Tail::default());
-        Self { inner, activity, first, tail, ended: false, linger: Linger::new() }
+        Self { inner, ear: Ear::default(), activity, first, tail, ended: false, linger: Linger::new() }
     }
 
     /// What the app speaks, by the first that it says.
@@ -373,7 +375,7 @@ impl AsyncRead for Watched {
         let before = buffer.filled().len();
         this.first.hand_on(buffer);
         let handed = buffer.filled().len() > before;
-        let mut poll = Pin::new(&mut this.inner).poll_read(context, buffer);
+        let mut poll = this.ear.poll(context, |context| Pin::new(&mut this.inner).poll_read(context, buffer));
         if handed {
             // There is something, whatever became of the rest.
             poll = Poll::Ready(Ok(()));

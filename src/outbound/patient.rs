@@ -11,16 +11,19 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+use crate::wire::ear::Ear;
+
 #[derive(Debug)]
 pub(super) struct Patient<T> {
     io: T,
+    ear: Ear,
     /// The peer takes nothing more.
     deaf: bool,
 }
 
 impl<T> Patient<T> {
     pub(super) fn new(io: T) -> Self {
-        Self { io, deaf: false }
+        Self { io, ear: Ear::default(), deaf: false }
     }
 
     /// The connection itself, for what ends it by itself.
@@ -46,7 +49,8 @@ fn is_hung_up(error: &io::Error) -> bool {
 
 impl<T: Read + Unpin> Read for Patient<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let Self { io, ear, .. } = self.get_mut();
+        ear.poll(cx, |cx| Pin::new(io).poll_read(cx, buf))
     }
 }
 

@@ -4,11 +4,12 @@
 
 pub mod authority;
 pub mod challenge;
+pub mod ear;
 pub mod fault;
 pub mod form;
 pub mod frames;
-pub mod grpc;
 pub mod gathered;
+pub mod grpc;
 pub mod headers;
 pub mod path;
 pub mod proxy;
