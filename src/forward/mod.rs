@@ -168,11 +168,11 @@ impl Forward {
         let (mut retried, mut refused) = (0, None);
         // The answer to a token that was refused, kept until the request is on its way again: if it never is, the app
         // gets the API's own word.
-        let mut kept = None;
+        let mut kept: Option<Box<_>> = None;
         let (mut response, mut lease) = loop {
             let outgoing = match (self.authorize(&admitted, &prepared, body, exchange.trail()).await, kept.take()) {
                 (Ok(outgoing), _) => outgoing,
-                (Err(_), Some(answer)) => break answer,
+                (Err(_), Some(answer)) => break *answer,
                 (Err(failure), None) => return Err(failure),
             };
             let identity = outgoing.identity();
@@ -208,7 +208,7 @@ impl Forward {
                     let renewed = again && token.newer_than(generation, self.clock).await;
                     exchange.trail().enter(Phase::Other);
                     if renewed {
-                        (refused, kept) = (Some(generation), Some(answer));
+                        (refused, kept) = (Some(generation), Some(Box::new(answer)));
                         continue;
                     }
                 }
