@@ -13,9 +13,6 @@ const LONG = 3_600;
 /** or one ends about every second, since a proxy renews well before the end. */
 const SHORT = 2;
 
-/** How often a proxy is started in a round. */
-const STARTS = 5;
-
 /** Milliseconds in which pools are filled before anything counts, and in which a load's last requests end. */
 const WARM_UP = 400;
 const SETTLE = 50;
@@ -144,10 +141,10 @@ async function up(world, proxy) {
   return figures;
 }
 
-/** From a process's start to the first authenticated answer. `words` start it. */
-async function start(world, proxy) {
+/** From a process's start to the first authenticated answer, several times. */
+async function start(world, proxy, { starts }) {
   const firsts = [];
-  for (let i = 0; i < STARTS; i += 1) firsts.push(await startOnce(world, proxy));
+  for (let i = 0; i < starts; i += 1) firsts.push(await startOnce(world, proxy));
   return { first: median(firsts) };
 }
 
