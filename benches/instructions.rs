@@ -158,15 +158,11 @@ fn count(stage: &Stage, dumps: Option<&Path>) -> Result<Vec<Counters>> {
     for call in CALLS {
         let request = call.request(address);
         let mut app = App::connect(address)?;
-        for _ in 0..WARM_UP {
-            app.call(&request)?;
-        }
+        counted.calls(&mut app, &request, WARM_UP)?;
         let mut least: Option<Counters> = None;
         let (mut before, _) = counted.mark()?;
         for _ in 0..ROUNDS {
-            for _ in 0..CALLED {
-                app.call(&request)?;
-            }
+            counted.calls(&mut app, &request, CALLED)?;
             let (after, dump) = counted.mark()?;
             let each = |number: u64| (number + CALLED as u64 / 2) / CALLED as u64;
             let round = Counters {
@@ -194,7 +190,8 @@ fn count(stage: &Stage, dumps: Option<&Path>) -> Result<Vec<Counters>> {
 /// A bearerd in a process of its own.
 struct Counted {
     child: Child,
-    stdin: ChildStdin,
+    /// Closed, it ends.
+    stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     dumps: Option<PathBuf>,
     /// How often it was marked.
@@ -219,20 +216,33 @@ impl Counted {
         };
         command.env(COUNTED, stage.configuration()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
-        let stdin = child.stdin.take().context("it has no standard input")?;
+        let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().context("it has no standard output")?);
         Ok(Self { child, stdin, stdout, dumps: dumps.map(Path::to_owned), marks: 0 })
     }
 
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
-        ensure!(self.stdout.read_line(&mut line)? > 0, "the bearerd that is counted has ended");
+        let read = self.stdout.read_line(&mut line)?;
+        ensure!(read > 0, "the bearerd that is counted has ended{}", self.told());
         Ok(line.trim_end().to_owned())
+    }
+
+    fn calls(&self, app: &mut App, request: &[u8], number: usize) -> Result<()> {
+        for _ in 0..number {
+            app.call(request).with_context(|| format!("no good answer{}", self.told()))?;
+        }
+        Ok(())
+    }
+
+    /// Where more is told of what went wrong with it.
+    fn told(&self) -> String {
+        self.dumps.as_ref().map_or_else(String::new, |folder| format!("; see {}/log", folder.display()))
     }
 
     /// Allocations and their bytes until now, and the file with the instructions since the last mark.
     fn mark(&mut self) -> Result<((u64, u64), Option<PathBuf>)> {
-        self.stdin.write_all(b"\n")?;
+        self.stdin.as_ref().context("it has no standard input")?.write_all(b"\n")?;
         self.marks += 1;
         let line = self.line()?;
         let (allocations, bytes) = line.split_once(' ').context("it did not answer with two numbers")?;
@@ -243,8 +253,8 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        // It has nothing to finish.
-        let _ = self.child.kill();
+        // Not killed: other tools of valgrind's than callgrind write at the end, and it has nothing to finish.
+        drop(self.stdin.take());
         let _ = self.child.wait();
     }
 }

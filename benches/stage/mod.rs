@@ -9,10 +9,11 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bearerd::app::Bound;
-use bearerd::config::{self, Disk, Environment, Sources};
+use bearerd::config::{self, Disk, Environment, Plan, Sources};
 use bearerd::demo::certs::Ca;
 use bearerd::inbound::Inherited;
 use bearerd::observe::Observer;
@@ -57,16 +58,10 @@ impl Stage {
     /// # Errors
     /// The system gives no port, no thread or no folder.
     pub(crate) fn set(name: &str) -> Result<Self> {
-        let token = "t".repeat(TOKEN_LENGTH);
-        let grant = format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":86400}}"#);
-        let grant = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{grant}",
-            grant.len()
-        );
         let answer = format!("{ANSWER}{}", "x".repeat(100));
-        let wanted = format!("authorization: Bearer {token}\r\n");
+        let wanted = format!("authorization: Bearer {}\r\n", token());
         let ca = Ca::new()?;
-        let provider = serve(None, String::new(), grant)?;
+        let provider = provider(24 * 60 * 60)?;
         let plain = serve(None, wanted.clone(), answer.clone())?;
         let tls = serve(Some(Arc::new(ca.server(&[HOST])?)), wanted, answer)?;
 
@@ -108,17 +103,42 @@ impl Drop for Stage {
     }
 }
 
+fn token() -> String {
+    "t".repeat(TOKEN_LENGTH)
+}
+
+/// Where tokens are granted that live so many seconds.
+///
+/// # Errors
+/// The system gives no port or no thread.
+pub(crate) fn provider(life: u32) -> Result<SocketAddr> {
+    let grant = format!(r#"{{"access_token":"{}","token_type":"Bearer","expires_in":{life}}}"#, token());
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", grant.len());
+    serve(None, String::new(), head + &grant)
+}
+
+/// What this file amounts to.
+///
+/// # Errors
+/// It makes no sense.
+pub(crate) fn plan(configuration: &Path) -> Result<Plan> {
+    let flags = [("config".to_owned(), configuration.display().to_string())];
+    let sources = Sources { flags: &flags, environment: &Environment::new(), files: &Disk, parallelism: 1 };
+    Ok(config::load(&sources).map_err(|problems| anyhow::anyhow!("{problems}"))?.plan)
+}
+
+/// Says on standard error what is wrong.
+pub(crate) fn observer() -> Observer {
+    let settings = LogSettings { level: Level::Warn, format: Format::Pretty };
+    Observer::new(Log::to(settings, |line| drop(std::io::stderr().write_all(line.as_bytes()))))
+}
+
 /// A bearerd that is configured by this file, with its sockets bound. Needs a runtime.
 ///
 /// # Errors
 /// The configuration makes no sense, or cannot be carried out.
 pub(crate) fn bind(configuration: &Path) -> Result<(Bound, SocketAddr)> {
-    let flags = [("config".to_owned(), configuration.display().to_string())];
-    let sources = Sources { flags: &flags, environment: &Environment::new(), files: &Disk, parallelism: 1 };
-    let loaded = config::load(&sources).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-    let settings = LogSettings { level: Level::Warn, format: Format::Pretty };
-    let log = Log::to(settings, |line| drop(std::io::stderr().write_all(line.as_bytes())));
-    let bound = Bound::new(loaded.plan, Inherited::default(), Observer::new(log))?;
+    let bound = Bound::new(plan(configuration)?, Inherited::default(), observer())?;
     let address = bound.addresses().first().copied().context("it listens nowhere")?;
     Ok((bound, address))
 }
@@ -135,6 +155,8 @@ impl App {
     pub(crate) fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
+        // Far beyond what valgrind makes of it.
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         Ok(Self { stream, buffer: vec![0; 64 * 1024] })
     }
 
@@ -227,9 +249,9 @@ fn converse(mut stream: impl Read + Write, wanted: &str, answer: &str) -> Result
 /// Length of head and body together, once the head is whole.
 fn message_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&bytes[..head]).ok()?.to_ascii_lowercase();
-    let length = text.split("\r\ncontent-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-    Some(head + length.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0))
+    let mut lines = std::str::from_utf8(&bytes[..head]).ok()?.split("\r\n").filter_map(|line| line.split_once(": "));
+    let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    Some(head + length.and_then(|(_, length)| length.parse::<usize>().ok()).unwrap_or(0))
 }
 
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {

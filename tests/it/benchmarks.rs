@@ -1,6 +1,6 @@
 //! That the benchmark which counts instructions fails when it should, without counting any.
 
-#[path = "../../benches/record.rs"]
+#[path = "../../benches/record/mod.rs"]
 mod record;
 
 use record::{Cost, Record, Verdict};
