@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::observe::Observer;
 use crate::observe::event::Asked;
 use crate::observe::reason::Reason;
 use crate::rules::{Arrival, Intercepted};
+use crate::wire::ear::Ear;
 
 /// hyper's buffer for what a connection sends; a head must fit, and 8 KiB is the least that hyper takes.
 const MIN_BUFFER: usize = 64 * 1024;
@@ -131,6 +133,8 @@ pub(super) async fn serve(
         }
     });
     let mut connection = pin!(terms.builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    // The drain and the watchdog are looked at when one of them has called: nearly always it is the connection.
+    let mut ear = Ear::default();
     loop {
         tokio::select! {
             biased;
@@ -146,12 +150,15 @@ pub(super) async fn serve(
             }
             // Not hyper's own way, which ends an idle connection with its next request unread on it, and one whose
             // answer was begun before behind that answer, without having said so.
-            () = draining.as_mut(), if !activity.is_leaving() => {
-                activity.drain();
-                watchdog.set(activity.watchdog(limits));
-            }
-            () = watchdog.as_mut() => {
-                if !activity.end() {
+            begins_to_drain = poll_fn(|context| ear.poll(context, |context| {
+                if !activity.is_leaving() && draining.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(true);
+                }
+                watchdog.as_mut().poll(context).map(|()| false)
+            })) => {
+                if begins_to_drain {
+                    activity.drain();
+                } else if !activity.end() {
                     return None;
                 }
                 watchdog.set(activity.watchdog(limits));
