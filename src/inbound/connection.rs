@@ -109,7 +109,9 @@ pub(super) async fn serve(
         let (arrival, next) = (Rc::clone(&arrival), &next);
         // What it begins with it ends with, whatever is in force by then.
         let now = current.get();
-        async move {
+        // Boxed, so that its memory goes with the request: hyper keeps room for it as long as the connection lasts, idle
+        // or not, and that is 6 KiB.
+        Box::pin(async move {
             // Inside a CONNECT, and beside other requests (HTTP/2), it is refused like any that makes no sense.
             let is_connect = request.method() == Method::CONNECT && arrival.intercepted.is_none();
             let mut response = match is_connect {
@@ -130,7 +132,7 @@ pub(super) async fn serve(
                 say_last(&mut response, is_old);
             }
             Ok::<_, Infallible>(response.map(|reply| Served { reply, serving, is_old }))
-        }
+        })
     });
     let mut connection = pin!(terms.builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     // The drain and the watchdog are looked at when one of them has called: nearly always it is the connection.
@@ -172,7 +174,8 @@ pub(super) async fn serve(
             activity.drain();
         }
     };
-    let (bare, intercepted) = go_on(switch, next, activity, limits.head, leaving).await?;
+    // Boxed, so that connections that stay HTTP, which are most, do not carry its size.
+    let (bare, intercepted) = Box::pin(go_on(switch, next, activity, limits.head, leaving)).await?;
     Some(Encrypted { bare, intercepted, arrival: Rc::unwrap_or_clone(arrival) })
 }
 

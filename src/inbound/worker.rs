@@ -204,7 +204,8 @@ impl World {
                     let Some(Encrypted { bare, intercepted, arrival }) = serving.await else { break };
                     // The one of the routes that decided about the CONNECT, or of later ones.
                     let Some(ca) = current.get().ca.clone() else { break };
-                    let decrypted = bare.decrypt(intercepted, &arrival, &ca, patience, &door, observer);
+                    // Boxed for those who never come here.
+                    let decrypted = Box::pin(bare.decrypt(intercepted, &arrival, &ca, patience, &door, observer));
                     opened = in_time(&mut drain, decrypted).await;
                     activity = Activity::new(&world.ledger);
                 }
