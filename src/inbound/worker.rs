@@ -28,6 +28,17 @@ use crate::outbound::{Destinations, Outbound, SWEEP};
 use crate::rules::Routes;
 use crate::wire::via::Via;
 
+/// Twice this is what a heap keeps of freed memory at its end: some pieces of bodies on their way, and their frames.
+const KEPT: usize = 1024 * 1024;
+
+/// Has glibc keep freed memory that is about to be used again. It gives the end of a heap back as soon as 128 KiB of it
+/// are free, and with bodies over HTTP/2 has each piece faulted in anew. It raises that bound to twice the largest block
+/// that it mapped by itself and was freed (mallopt(3), M_TRIM_THRESHOLD): here that is one that nobody ever touched. Other
+/// systems take it for what it is, nothing.
+fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT)));
+}
+
 /// What every worker needs to begin.
 #[derive(Clone)]
 pub struct Seed {
@@ -108,6 +119,7 @@ impl Worker {
     /// # Errors
     /// The system gives no thread or no runtime.
     pub fn start(index: usize, seed: Seed, own: Vec<Bound>, limit: ConnectionLimit) -> io::Result<Self> {
+        keep_freed_memory();
         let (orders, told) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
         // The runtime may not leave its thread, so the thread says whether there is one.
