@@ -256,7 +256,7 @@ async fn live(
         observer: observer.clone(),
         via,
         tracing,
-        clock: Now::recent,
+        clock: Now::read,
         ledger: Arc::clone(&ledger),
     };
     let current = Rc::new(Current::new(&live, forward));
