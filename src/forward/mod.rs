@@ -170,7 +170,10 @@ impl Forward {
         // gets the API's own word.
         let mut kept: Option<Box<_>> = None;
         let (mut response, mut lease) = loop {
-            let outgoing = match (self.authorize(&admitted, &prepared, body, exchange.trail()).await, kept.take()) {
+            let outgoing = match (
+                self.authorize(&admitted, &prepared, body, handshake.is_none(), exchange.trail()).await,
+                kept.take(),
+            ) {
                 (Ok(outgoing), _) => outgoing,
                 (Err(_), Some(answer)) => break *answer,
                 (Err(failure), None) => return Err(failure),
@@ -267,12 +270,14 @@ impl Forward {
         Ok(Answer::Upstream(Relayed { response, lease, named }))
     }
 
-    /// Puts the token on, after waiting for the token request that is under way if there is no token yet.
+    /// Puts the token on, after waiting for the token request that is under way if there is no token yet. `pooled` says that
+    /// a connection which is made meanwhile is of use.
     async fn authorize(
         &self,
         admitted: &Admitted,
         prepared: &Prepared,
         body: &Replay,
+        pooled: bool,
         trail: &mut Trail,
     ) -> Result<Outgoing, Failure> {
         // A tick is near enough for whoever has a token. What waits for one, or tells how long to, is exact.
@@ -289,7 +294,7 @@ impl Forward {
                     biased;
                     ready = &mut ready => ready?,
                     // There is time to make the connection in, so that the token finds it.
-                    () = std::future::ready(()) => {
+                    () = std::future::ready(()), if pooled => {
                         self.outbound.expect(admitted.route());
                         ready.await?;
                     }

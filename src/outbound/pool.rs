@@ -36,6 +36,8 @@ pub(super) struct Pool {
     waiting: RefCell<VecDeque<Waiting>>,
     /// How many connections are being made for whoever waits.
     dials: Cell<usize>,
+    /// One of them is for the first who comes.
+    expecting: Cell<bool>,
     /// What the last connection spoke: nobody knows before there was one.
     speaks: Cell<Option<Speaks>>,
     /// The server takes pings for an attack, or may.
@@ -72,8 +74,9 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) enum Handed {
     Lease(Lease),
-    /// It speaks HTTP/1, and has been given to somebody else.
-    Alone,
+    /// There is another way: it speaks HTTP/1 and has been given to somebody else, or one has become idle, or it came to
+    /// nothing and was made for nobody in particular.
+    LookAgain,
     Failed(Fault),
 }
 
@@ -169,6 +172,7 @@ impl Pool {
             shared: RefCell::default(),
             waiting: RefCell::default(),
             dials: Cell::new(0),
+            expecting: Cell::new(false),
             speaks: Cell::new(None),
             calm: Cell::new(false),
             retired: Cell::new(false),
@@ -287,10 +291,14 @@ impl Pool {
         (waiting.len() + more).div_ceil(streams) > self.dials.get()
     }
 
-    /// Whether more connections are being made than there are who wait for one.
-    pub(super) fn has_spare_dial(&self) -> bool {
-        let waiting = self.waiting.borrow();
-        waiting.iter().filter(|one| !one.hand.is_closed()).count() < self.dials.get()
+    /// Whether one is being made for the first who comes, and nobody has come yet.
+    pub(super) fn is_expecting(&self) -> bool {
+        self.expecting.get() && self.waiting.borrow().iter().all(|one| one.hand.is_closed())
+    }
+
+    /// To be told by whoever begins to make one for the first who comes, and when that is over.
+    pub(super) fn expects(&self, expecting: bool) {
+        self.expecting.set(expecting);
     }
 
     /// How many connections are being made for whoever waits.
@@ -327,7 +335,7 @@ impl Pool {
                     None => lease.release(),
                 }
                 if alone {
-                    self.tell_all(|| Handed::Alone);
+                    self.tell_all(|| Handed::LookAgain);
                 }
                 self.serve();
             }
@@ -341,6 +349,11 @@ impl Pool {
         if self.dials.get() == 0 {
             self.tell_all(|| Handed::Failed(fault));
         }
+    }
+
+    /// Whoever waits is to see for itself.
+    pub(super) fn tell_to_look_again(&self) {
+        self.tell_all(|| Handed::LookAgain);
     }
 
     fn tell_all(&self, what: impl Fn() -> Handed) {
@@ -444,6 +457,11 @@ impl Lease {
                     let mut idle = pool.idle.borrow_mut();
                     if idle.len() < MOST_IDLE {
                         idle.push(Idle { sender, born, since: recent().into() });
+                    }
+                    drop(idle);
+                    // Whoever waits for one that is being made need not.
+                    if let Some(first) = pool.first(|one| one.not_before.is_none()) {
+                        let _ = first.hand.send(Handed::LookAgain);
                     }
                 }
             }

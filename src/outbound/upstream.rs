@@ -105,7 +105,7 @@ impl Upstream {
             }
             trail.enter(Phase::Connect);
             let is_alone = protocols == Protocols::Http1 || self.pool.speaks() == Some(Speaks::Http1);
-            if is_alone && (fresh || !self.pool.has_spare_dial()) {
+            if is_alone && (fresh || !self.pool.is_expecting()) {
                 let place = outbound.place().await?;
                 // Boxed: it is rare, and every request would carry its size.
                 return Ok(self.pool.lease(Box::pin(self.make(place)).await?));
@@ -119,7 +119,7 @@ impl Upstream {
             }
             match self.pool.wait(not_before).await {
                 Ok(Handed::Lease(lease)) => return Ok(lease),
-                Ok(Handed::Alone) => {}
+                Ok(Handed::LookAgain) => {}
                 Ok(Handed::Failed(fault)) => return Err(fault),
                 // Nobody forgets who waits.
                 Err(_) => return Err(Fault::Other),
@@ -129,13 +129,28 @@ impl Upstream {
 
     /// Makes one for whoever waits; it goes on if all of them go away.
     fn begin(self: &Rc<Self>, place: Taken) {
+        self.begin_for(place, false);
+    }
+
+    /// The same; `expected` says that it is for the first who comes.
+    fn begin_for(self: &Rc<Self>, place: Taken, expected: bool) {
         self.pool.dialling();
+        if expected {
+            self.pool.expects(true);
+        }
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             // Somebody waits for it, whatever becomes of it.
             let outcome = contained(pin!(this.make(place))).await.unwrap_or(Err(Fault::Other));
             let made = outcome.is_ok();
             this.paused(made);
+            if expected {
+                this.pool.expects(false);
+                if !made {
+                    // It was begun before any of them came, and is none of their failures.
+                    this.pool.tell_to_look_again();
+                }
+            }
             this.pool.dialled(outcome);
             // It may carry less than those before it did. After a failure only new requests try again.
             while made && this.pool.wants(0) {
@@ -227,7 +242,7 @@ impl Upstream {
             && self.pool.ready_for(now, Duration::ZERO) == 0
             && let Some(place) = self.places.take()
         {
-            self.begin(place);
+            self.begin_for(place, true);
         }
     }
 

@@ -11,7 +11,6 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use tokio::runtime::Handle;
 
 use super::{TlsError, TlsSettings, crypto, roots_from, system_certificates};
 
@@ -29,9 +28,7 @@ pub(super) fn verifier(settings: &TlsSettings) -> Result<Arc<dyn ServerCertVerif
     static BEGUN: Once = Once::new();
     BEGUN.call_once(|| {
         // Where there is no thread for it, whoever needs them first reads them.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn_blocking(system_roots);
-        }
+        let _ = std::thread::Builder::new().name("roots".into()).spawn(system_roots);
     });
     let algorithms = crypto().signature_verification_algorithms;
     Ok(Arc::new(SystemAnd { more, algorithms, rustls: OnceLock::new() }))

@@ -114,4 +114,20 @@ mod tests {
         call.wake();
         assert_eq!((woken.0.load(Ordering::Relaxed), other.0.load(Ordering::Relaxed)), (2, 1));
     }
+
+    #[test]
+    fn a_call_that_comes_during_a_read_counts() {
+        let waker = Waker::from(Arc::<Woken>::default());
+        let context = Context::from_waker(&waker);
+        let (mut ear, mut reads) = (Ear::default(), 0);
+        for _ in 0..3 {
+            let polled = ear.poll(&context, |context| {
+                reads += 1;
+                context.waker().wake_by_ref();
+                Poll::<()>::Pending
+            });
+            assert_eq!(polled, Poll::Pending);
+        }
+        assert_eq!(reads, 3);
+    }
 }

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bearerd::demo::answer::{Answer, Latch};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{Bench, asks, burst, no_token};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{API, PATIENCE, eventually};
 
 const REQUESTS: usize = 100;
 
@@ -45,6 +47,41 @@ async fn the_connection_is_made_while_the_token_is_waited_for() {
         }
         assert!(rig.api.requests().iter().any(|seen| seen.connection_id == 1));
         assert!(rig.api.counts().accepted() <= 2, "{}", rig.api.counts().accepted());
+    }
+}
+
+/// Over HTTP/1 by the route, and by what the server chooses. The token is there while the connection is still being made.
+#[tokio::test]
+async fn a_connection_that_comes_to_nothing_meanwhile_fails_nobody() {
+    for http in ["auto", "http1"] {
+        let bench = Bench::new().await;
+        let (token_latch, front) = (Latch::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        bench.provider.script().push(Answer::Serve.held_by(&token_latch));
+        let (api, at) = (bench.api.addr(), front.local_addr().unwrap());
+        let route =
+            format!("upstream: https://{API}\nconnect_to: {at}\ntls: {{ca_file: ca.pem}}\ntoken: main\nhttp: {http}\n");
+        let token = bench.usual();
+        let rig = bench.run(&[("main", &token)], &[("api", &route)]);
+        rig.provider.wait_for(1, PATIENCE).await.unwrap();
+        let answers = burst(&rig, 1).await;
+        let (mut first, _) = tokio::time::timeout(PATIENCE, front.accept()).await.unwrap().unwrap();
+        token_latch.open();
+        rig.proxy.until_ready().await;
+        // It waits for the end of the handshake, which never comes.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let _ = first.read(&mut [0; 1]).await;
+        drop(first);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = front.accept().await {
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(api).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        for answer in answers.join_all().await {
+            assert_eq!(answer.status, 200, "{http}: {answer:?}");
+        }
     }
 }
 

@@ -297,13 +297,17 @@ async fn a_client_certificate_and_an_authority_that_is_added_count_over_http2() 
         ("{ca_file: ca.pem, extra_ca_file: private.pem, cert_file: app.pem, key_file: app.key}", 200),
         ("{ca_file: ca.pem, extra_ca_file: private.pem}", 502),
         ("{ca_file: ca.pem, cert_file: app.pem, key_file: app.key}", 502),
+        // Beside the system's authorities, which are none of ours.
+        ("{extra_ca_file: private.pem, cert_file: app.pem, key_file: app.key}", 200),
+        ("{extra_ca_file: ca.pem, cert_file: app.pem, key_file: app.key}", 502),
+        ("{cert_file: app.pem, key_file: app.key}", 502),
     ] {
         let route =
             format!("routes:\n  - upstream: https://{API}\n    connect_to: {at}\n    token: main\n    tls: {tls}\n");
         rig = again(rig, &route).await;
         assert_eq!(rig.get("/").await.status, status, "{tls}");
     }
-    assert_eq!((targets(&rig).len(), last(&rig).version), (1, Version::HTTP_2));
+    assert_eq!((targets(&rig).len(), last(&rig).version), (2, Version::HTTP_2));
 }
 
 #[tokio::test]
