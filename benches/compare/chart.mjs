@@ -19,7 +19,7 @@ const text = (x, y, content, more = '') => (
 const PANELS = [
   { of: row('cpu-64', 'cpu'), title: 'CPU per request, 64 connections', unit: 'µs', hasFloor: true },
   { of: row('cpu-1', 'cpu'), title: 'CPU per request, 1 connection', unit: 'µs', hasFloor: true },
-  { of: row('idle', 'rest'), title: 'Resident memory at rest', unit: 'MiB' },
+  { of: row('rest', 'rest'), title: 'Resident memory at rest', unit: 'MiB' },
   { of: row('cpu-64', 'resident'), title: 'Resident memory under load, 64 connections', unit: 'MiB' },
 ];
 

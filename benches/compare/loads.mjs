@@ -97,7 +97,7 @@ async function renewals(world, proxy, seconds, name) {
   return { ...figures, tokens };
 }
 
-/** Resident at rest, and with connections that have each had an answer and now stay open. */
+/** Resident with connections that have each had an answer and now stay open, and how much that is for each of them. */
 async function idle({ load }, { pid, port }, count) {
   await sleep(500);
   const rest = resident(pid);
@@ -111,7 +111,7 @@ async function idle({ load }, { pid, port }, count) {
   running.input.end();
   const how = await running.ended;
   if (how !== 0) throw new Error(`idle connections: ${running.said()}`);
-  return { rest, idle: held, each: (held - rest) / count, idleCpu: used };
+  return { idle: held, each: (held - rest) / count, idleCpu: used };
 }
 
 /** A large body, and how much more is resident at the most while it goes by. */
@@ -184,11 +184,13 @@ const routes = (count) => ({
 });
 
 export const LOADS = [
+  // First of all, while nobody has had more than a request or two.
+  { name: 'rest', variant: plain, measure: async (_, { pid }) => sleep(500).then(() => ({ rest: resident(pid) })) },
   ...[1, 16, 64, 256].map(cpu),
   ...[50, 75].map(pace),
   {
     name: 'idle',
-    variant: { name: 'idle', life: LONG },
+    variant: { name: 'idle', life: LONG, isCrowded: true },
     measure: (world, proxy, { connections }) => idle(world, proxy, connections),
   },
   { name: 'down', variant: bodies, measure: down },

@@ -28,7 +28,7 @@ export const ROWS = [
   rate(256),
   ...latency(50),
   ...latency(75),
-  memory('idle', 'rest', 'Resident at rest'),
+  memory('rest', 'rest', 'Resident at rest'),
   memory('cpu-64', 'resident', 'Resident under load, 64 connections'),
   memory('cpu-256', 'resident', 'Resident under load, 256 connections'),
   memory('routes-10000', 'resident', 'Resident under load, 10,000 routes'),

@@ -41,7 +41,7 @@ export function verdict(results, { binary, providerMs }) {
   ratio('CPU per request, 64 connections, HTTP/2 upstream', 0.9, row('upstream-h2', 'cpu'), 'nginx', http1);
   ratio('CPU per request, 1 connection', 1, row('cpu-1', 'cpu'), 'nginx');
   ratio("p99 at half of nginx's most", 1, row('rate-50', 'p99'), 'nginx');
-  say('Resident at rest', '≤ 6 MiB', 6, results.median(row('idle', 'rest'), 'bearerd'), ' MiB');
+  say('Resident at rest', '≤ 6 MiB', 6, results.median(row('rest', 'rest'), 'bearerd'), ' MiB');
   say('Each of many idle connections', '≤ 16 KiB', 16, results.median(row('idle', 'each'), 'bearerd'), ' KiB');
   for (const way of ['down', 'up']) {
     say(`Resident grows while 1 GiB goes ${way}`, '≤ 4 MiB', 4, results.median(row(way, 'grown'), 'bearerd'), ' MiB');

@@ -23,7 +23,7 @@ export const haproxy = {
     const config = file(`haproxy-${variant.name}.cfg`, `
 global
   nbthread 1
-  maxconn 12000
+  maxconn ${variant.isCrowded ? 12_000 : 1_000}
   no strict-limits
   ssl-default-server-options ssl-min-ver TLSv1.3
 ${variant.log ? '  log stdout format raw local0' : ''}
