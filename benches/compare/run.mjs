@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { abTable } from './ab.mjs';
 import { chart } from './chart.mjs';
-import { crate } from './crates.mjs';
+import { crate, identity } from './crates.mjs';
 import { digits, median } from './figures.mjs';
 import { IDLE, LOADS, mostOf } from './loads.mjs';
 import { OTHER_CORE, machine, moveTo } from './machine.mjs';
@@ -175,6 +175,7 @@ async function compareAll() {
   const whole = {
     machine: machine(),
     versions,
+    binary: binary && await identity(binary),
     tools: found,
     missing,
     rounds: count,

@@ -50,7 +50,7 @@ function spreads(results, versions) {
 
 export const machineLine = ({ cpu, cores, memory, kernel, date }) => `${cpu}, ${cores} cores, ${memory}; ${kernel}; ${date}`;
 
-export function page({ results, versions, tools, machine, rounds, effort, most, providerMs, missing, judgement }) {
+export function page({ results, versions, binary, tools, machine, rounds, effort, most, providerMs, missing, judgement }) {
   const notes = results.notes();
   const title = (load) => ROWS.find((row) => row.load === load)?.title ?? load;
   const whom = columns(versions).map((name) => (name === 'floor' ? `floor (${versions[name]})` : `${name} ${versions[name]}`));
@@ -59,6 +59,7 @@ export function page({ results, versions, tools, machine, rounds, effort, most, 
     '# bearerd beside what anyone would pick instead',
     `${machineLine(machine)}. Medians of ${rounds} interleaved rounds, ${effort.seconds} s for each load. One worker each, on `
       + `a core of its own: ${whom.join(', ')}. Load and upstream on the other core: ${tools.join(', ')}.`,
+    ...(binary ? [`bearerd is of ${binary.source}; SHA-256 ${binary.sha256}.`] : []),
     medians(results, versions),
     [
       'Less is better but for requests a second. The app speaks HTTP/1.1 and so does the upstream, behind TLS 1.3, unless it '
