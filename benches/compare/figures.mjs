@@ -10,10 +10,10 @@ export function median(values) {
 export const summary = (values) => (values.length === 0 ? undefined
   : { median: median(values), least: Math.min(...values), most: Math.max(...values), count: values.length });
 
-/** Three figures that matter, or all before the point. */
-export const digits = (number) => {
+/** Three figures that matter, or as many as that, or all before the point. */
+export const digits = (number, figures = 3) => {
   if (number === 0) return '0';
-  const decimals = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(number))));
-  const shown = Math.min(decimals, 3);
+  const decimals = Math.max(0, figures - 1 - Math.floor(Math.log10(Math.abs(number))));
+  const shown = Math.min(decimals, figures);
   return number.toLocaleString('en-US', { minimumFractionDigits: shown, maximumFractionDigits: shown });
 };

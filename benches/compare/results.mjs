@@ -2,23 +2,26 @@
 import { summary } from './figures.mjs';
 
 export class Results {
-  /** load → proxy → { values: figure → [value], cannot, failed: [why] } */
+  /** load → proxy → { values: figure → [{ round, value }], cannot, failed: [why] } */
   found = {};
 
-  add(load, peer, { cannot, failed, ...figures }) {
+  add(round, load, peer, { cannot, failed, ...figures }) {
     const place = (this.found[load] ??= {})[peer] ??= { values: {}, failed: [] };
     if (cannot) place.cannot = cannot;
     else if (failed) place.failed.push(failed);
-    else for (const [name, value] of Object.entries(figures)) (place.values[name] ??= []).push(value);
+    else for (const [name, value] of Object.entries(figures)) (place.values[name] ??= []).push({ round, value });
   }
 
   has = (load) => this.found[load] !== undefined;
 
-  /** Median, least and most in the row's unit; undefined where there is none. */
-  of({ load, figure, scale }, peer) {
-    const values = this.found[load]?.[peer]?.values[figure];
-    return values && summary(values.map((value) => value * scale));
+  /** round → figure, in the row's unit. */
+  values({ load, figure, scale }, peer) {
+    const values = this.found[load]?.[peer]?.values[figure] ?? [];
+    return new Map(values.map(({ round, value }) => [round, value * scale]));
   }
+
+  /** Median, least and most in the row's unit; undefined where there is none. */
+  of = (row, peer) => summary([...this.values(row, peer).values()]);
 
   median = (row, peer) => this.of(row, peer)?.median;
 

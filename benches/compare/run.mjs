@@ -167,8 +167,8 @@ async function compareAll() {
   await findMost(stage, loads);
   const results = new Results();
   const count = Number(flags.rounds ?? (flags.quick ? 1 : 5));
-  await rounds(count, loads, present, stage, effort, teller(count, (_, load, peer, outcome) => {
-    results.add(load.name, peer.name, outcome);
+  await rounds(count, loads, present, stage, effort, teller(count, (round, load, peer, outcome) => {
+    results.add(round, load.name, peer.name, outcome);
   }));
 
   const binary = bearerd.found?.program;
@@ -182,7 +182,7 @@ async function compareAll() {
     effort,
     most: stage.most,
     providerMs,
-    judgement: binary ? verdict(results, { binary, providerMs }) : [],
+    judgement: binary ? verdict(results, { binary, providerMs, rounds: count }) : [],
     results,
   };
   // A part of the whole, or a glance at it, is not what the README shows.
@@ -193,8 +193,8 @@ async function compareAll() {
   write('results.json', `${JSON.stringify({ ...whole, results: results.found }, null, 1)}\n`);
   write('results.svg', chart(whole));
   console.log(`${machineLine(whole.machine)}\n\n${medians(results, versions)}\n`);
-  for (const { what, goal, found: figure, isMet } of whole.judgement) {
-    console.log(`${isMet ? 'met     ' : 'NOT MET '} ${what}: ${figure} (${goal})`);
+  for (const { what, goal, found: figure, is } of whole.judgement) {
+    console.log(`${is.padEnd(18)} ${what}: ${figure} (${goal})`);
   }
   console.log(`\n${folder}: results.md, results.json, results.svg`);
   return results.notes().some(({ failed }) => failed) ? 1 : 0;

@@ -1,6 +1,6 @@
 // The table, as Markdown that can stand in a README: medians side by side, ratios beside them; then the spread, what is not
 // there and why, and what is to be reached.
-import { digits } from './figures.mjs';
+import { digits, median } from './figures.mjs';
 import { ROWS } from './rows.mjs';
 
 /** The order of the columns; the one that it is about comes first. */
@@ -25,8 +25,10 @@ export function medians(results, versions) {
     const middle = (name) => results.median(row, name);
     const cell = (name) => (middle(name) === undefined ? '–' : `${digits(middle(name))}${mark(results, row, name)}`);
     const ratio = (name) => {
-      const both = row.hasRatio !== false && middle(name) && middle('bearerd') !== undefined;
-      return both ? (middle('bearerd') / middle(name)).toFixed(2) : '–';
+      const [ours, theirs] = [results.values(row, 'bearerd'), results.values(row, name)];
+      const both = [...ours.keys()].filter((round) => theirs.get(round));
+      if (row.hasRatio === false || both.length === 0) return '–';
+      return median(both.map((round) => ours.get(round) / theirs.get(round))).toFixed(2);
     };
     return [`${row.title}, ${row.unit}`, ...names.map((name) => ours(name, cell(name))), ...against.map(ratio)];
   });
@@ -40,11 +42,12 @@ function mark(results, row, name) {
   return busy < 0.95 ? '†' : '';
 }
 
-function spreads(results, versions) {
+function spreads(results, versions, rounds) {
   const names = columns(versions);
   return markdown(['', ...names], shown(results).map((row) => [`${row.title}, ${row.unit}`, ...names.map((name) => {
     const found = results.of(row, name);
-    return found ? `${digits(found.least)} – ${digits(found.most)}` : '–';
+    const fewer = found?.count < rounds ? `, ${found.count} of ${rounds}` : '';
+    return found ? `${digits(found.least)} – ${digits(found.most)}${fewer}` : '–';
   })]));
 }
 
@@ -71,11 +74,13 @@ export function page({ results, versions, binary, tools, machine, rounds, effort
         + `this provider in ${digits(providerMs)} ms. The others have theirs from their configuration.`] : []),
     ].join('\n'),
     '## Verdict',
-    markdown(['bearerd is to reach', '', 'this run', ''], judgement.map(({ what, goal, found, isMet }) => (
-      [what, goal, found, isMet ? 'met' : '**not met**']))),
+    'Ratios are of two figures of the same round: their median, and the least and the most. Within the spread is what was met in '
+      + 'some rounds and missed in others.',
+    markdown(['bearerd is to reach', '', 'this run', ''], judgement.map(({ what, goal, found, is }) => (
+      [what, goal, found, is === 'met' ? is : `**${is}**`]))),
     '## Spread',
-    'The least and the most of all rounds.',
-    spreads(results, versions),
+    'The least and the most of all rounds, and of how many where some were void.',
+    spreads(results, versions, rounds),
   ];
   const absent = notes.filter(({ cannot }) => cannot);
   if (absent.length + missing.length > 0) {

@@ -1,6 +1,6 @@
 // Where bearerd is to be, held against the figures of this very run.
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
-import { digits } from './figures.mjs';
+import { digits, summary } from './figures.mjs';
 import { ROWS } from './rows.mjs';
 
 const row = (load, figure) => ROWS.find((one) => one.load === load && one.figure === figure);
@@ -21,45 +21,69 @@ export function isStatic(path) {
   return true;
 }
 
-/** Each target: what is to be reached, what was found, and whether that is so; those without figures are left out. */
-export function verdict(results, { binary, providerMs }) {
-  const list = [];
-  const say = (what, goal, limit, found, unit) => {
-    if (found === undefined || Number.isNaN(found)) return;
-    list.push({ what, goal, found: `${digits(found)}${unit}`, isMet: found <= limit });
-  };
-  const ratio = (what, limit, ours, peer, { theirs = ours, name = peer } = {}) => {
-    const found = results.median(ours, 'bearerd') / results.median(theirs, peer);
-    say(what, `≤ ${limit.toFixed(2)} × ${name}`, limit, found, ` × ${name}`);
-  };
-
-  ratio('CPU per request, 64 connections', 0.95, CPU_64, 'nginx');
-  ratio('CPU per request, 64 connections', 0.35, CPU_64, 'Envoy');
-  ratio('CPU per request, 64 connections', 1.3, CPU_64, 'floor');
-  // nginx has none to compare with.
-  const http1 = { theirs: CPU_64, name: 'nginx with HTTP/1.1' };
-  ratio('CPU per request, 64 connections, HTTP/2 upstream', 0.9, row('upstream-h2', 'cpu'), 'nginx', http1);
-  ratio('CPU per request, 1 connection', 1, row('cpu-1', 'cpu'), 'nginx');
-  ratio("p99 at half of nginx's most", 1, row('rate-50', 'p99'), 'nginx');
-  say('Resident at rest', '≤ 6 MiB', 6, results.median(row('rest', 'rest'), 'bearerd'), ' MiB');
-  say('Each of many idle connections', '≤ 16 KiB', 16, results.median(row('idle', 'each'), 'bearerd'), ' KiB');
-  for (const way of ['down', 'up']) {
-    say(`Resident grows while 1 GiB goes ${way}`, '≤ 4 MiB', 4, results.median(row(way, 'grown'), 'bearerd'), ' MiB');
+/** What bearerd is to reach. `found` gives a figure for each round that has what it takes. */
+function targets(results, providerMs) {
+  const values = (one, peer) => results.values(one, peer);
+  const ratio = (what, limit, ours, peer, { theirs = ours, name = peer } = {}) => ({
+    what, limit, unit: ` × ${name}`, loads: [ours.load, theirs.load],
+    found: paired(values(ours, 'bearerd'), values(theirs, peer), (one, other) => one / other),
+  });
+  const most = (what, limit, one, change = (value) => value) => ({
+    what, limit, unit: ` ${one.unit}`, loads: [one.load], found: [...values(one, 'bearerd').values()].map(change),
+  });
+  const large = (way) => {
     const cpu = row(way, 'cpu');
     const [best] = OTHERS.filter((peer) => results.median(cpu, peer) !== undefined)
       .sort((a, b) => results.median(cpu, a) - results.median(cpu, b));
-    if (best) ratio(`CPU per GB ${way}`, 1, cpu, best, { name: `${best}, the best peer` });
-  }
-  const first = results.median(row('start', 'first'), 'bearerd');
-  say('Start to the first authenticated answer, without the provider', '≤ 25 ms', 25, first - providerMs, ' ms');
-  const [one, many] = [1, 10_000].map((count) => results.median(row(`routes-${count}`, 'cpu'), 'bearerd'));
-  say('CPU per request with 10,000 routes', '≤ 1.05 × 1 route', 1.05, many / one, ' × 1 route');
-  const size = statSync(binary).size * 2 ** -20;
-  list.push({
-    what: 'Release binary',
-    goal: '≤ 12 MiB, static',
-    found: `${digits(size)} MiB, ${isStatic(binary) ? 'static' : 'dynamic'}`,
-    isMet: size <= 12 && isStatic(binary),
+    return [
+      most(`Resident grows while 1 GiB goes ${way}`, 4, row(way, 'grown')),
+      ratio(`CPU per GB ${way}`, 1, cpu, best, { name: best ? `${best}, the best peer` : 'the best peer' }),
+    ];
+  };
+  const [one, many] = [1, 10_000].map((count) => row(`routes-${count}`, 'cpu'));
+  return [
+    ratio('CPU per request, 64 connections', 0.95, CPU_64, 'nginx'),
+    ratio('CPU per request, 64 connections', 0.35, CPU_64, 'Envoy'),
+    ratio('CPU per request, 64 connections', 1.3, CPU_64, 'floor'),
+    // nginx has none to compare with.
+    ratio('CPU per request, 64 connections, HTTP/2 upstream', 0.9, row('upstream-h2', 'cpu'), 'nginx',
+      { theirs: CPU_64, name: 'nginx with HTTP/1.1' }),
+    ratio('CPU per request, 1 connection', 1, row('cpu-1', 'cpu'), 'nginx'),
+    ratio("p99 at half of nginx's most", 1, row('rate-50', 'p99'), 'nginx'),
+    most('Resident at rest', 6, row('rest', 'rest')),
+    most('Each of many idle connections', 16, row('idle', 'each')),
+    ...['down', 'up'].flatMap(large),
+    most('Start to the first authenticated answer, without the provider', 25, row('start', 'first'),
+      (value) => value - providerMs),
+    ratio('CPU per request with 10,000 routes', 1.05, many, 'bearerd', { theirs: one, name: '1 route' }),
+  ];
+}
+
+/** What two figures give in each round that has both. */
+const paired = (ours, theirs, compute) => (
+  [...ours].filter(([round]) => theirs.has(round)).map(([round, value]) => compute(value, theirs.get(round))));
+
+/** As many digits as tell it from the limit. */
+const beside = (limit, value) => [3, 4, 5].map((count) => digits(value, count)).find((text) => Number(text) !== limit)
+  ?? digits(value);
+
+/**
+ * Each target of the loads that were run: what is to be reached, what was found, and whether that is so in every round
+ * (`met`) or in none (`not met`). In between, the rounds differ by more than it is away from the limit.
+ */
+export function verdict(results, { binary, providerMs, rounds }) {
+  const list = targets(results, providerMs).filter(({ loads }) => loads.every(results.has));
+  const judged = list.map(({ what, limit, unit, found }) => {
+    const goal = `≤ ${limit}${unit}`;
+    if (found.length === 0) return { what, goal, found: '–', is: 'not measured' };
+    const { median, least, most, count } = summary(found);
+    const range = count === 1 ? [] : [`${beside(limit, least)}–${beside(limit, most)}`];
+    const told = [...range, ...(count < rounds ? [`${count} of ${rounds} rounds`] : [])].join(', ');
+    const is = most <= limit ? 'met' : least > limit ? 'not met' : 'within the spread';
+    return { what, goal, found: `${beside(limit, median)}${unit}${told && ` (${told})`}`, is };
   });
-  return list;
+  const size = statSync(binary).size * 2 ** -20;
+  const kind = isStatic(binary) ? 'static' : 'dynamic';
+  const is = size <= 12 && kind === 'static' ? 'met' : 'not met';
+  return [...judged, { what: 'Release binary', goal: '≤ 12 MiB, static', found: `${beside(12, size)} MiB, ${kind}`, is }];
 }
