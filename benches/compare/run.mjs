@@ -33,6 +33,11 @@ const { values: flags, positionals } = parseArgs({
   options: { ab: { type: 'boolean' }, quick: { type: 'boolean' }, rounds: { type: 'string' }, only: { type: 'string' } },
 });
 const only = flags.only?.toLowerCase().split(',') ?? [];
+/** With fewer rounds their median and range say little. */
+const WHOLE = 5;
+const usual = flags.ab ? 8 : WHOLE;
+const count = Number(flags.rounds ?? (flags.quick ? usual >> 2 : usual));
+
 /** A glance shows that all of it works: figures of a second, or of less, say no more. */
 const effort = flags.quick ? { seconds: 1, connections: 1_000, starts: 1 } : { seconds: 2, connections: IDLE, starts: 5 };
 
@@ -112,7 +117,6 @@ async function compareBuilds() {
   const stage = await around();
   await findMost(stage, loads);
   const outcomes = [];
-  const count = Number(flags.rounds ?? (flags.quick ? 2 : 8));
   await rounds(count, loads, builds, stage, effort, teller(count, (round, load, peer, outcome) => {
     outcomes.push({ round, load: load.name, build: peer.name, ...outcome });
   }));
@@ -166,7 +170,6 @@ async function compareAll() {
   const providerMs = await providerTime(stage);
   await findMost(stage, loads);
   const results = new Results();
-  const count = Number(flags.rounds ?? (flags.quick ? 1 : 5));
   await rounds(count, loads, present, stage, effort, teller(count, (round, load, peer, outcome) => {
     results.add(round, load.name, peer.name, outcome);
   }));
@@ -185,8 +188,9 @@ async function compareAll() {
     judgement: binary ? verdict(results, { binary, providerMs, rounds: count }) : [],
     results,
   };
-  // A part of the whole, or a glance at it, is not what the README shows.
-  const isWhole = !flags.quick && only.length === 0;
+  const isVoid = results.notes().some(({ failed }) => failed);
+  // A part of the whole, or a glance at it, is not what is kept.
+  const isWhole = !flags.quick && only.length === 0 && count >= WHOLE && missing.length === 0 && !isVoid;
   const folder = isWhole ? fileURLToPath(new URL('.', import.meta.url)) : mkdtempSync(join(tmpdir(), 'bearerd-compare-'));
   const write = (name, text) => writeFileSync(join(folder, name), text);
   write('results.md', page(whole));
@@ -197,11 +201,12 @@ async function compareAll() {
     console.log(`${is.padEnd(18)} ${what}: ${figure} (${goal})`);
   }
   console.log(`\n${folder}: results.md, results.json, results.svg`);
-  return results.notes().some(({ failed }) => failed) ? 1 : 0;
+  return isVoid ? 1 : 0;
 }
 
 moveTo(OTHER_CORE);
 try {
+  if (!Number.isInteger(count) || count < 1) throw new Error(`--rounds ${flags.rounds}: it is a whole number from 1`);
   process.exit((flags.ab ? await compareBuilds() : await compareAll()) ?? 0);
 } catch (error) {
   console.error(error.message);
