@@ -41,6 +41,17 @@ export function spent(pid) {
   return threads.reduce((sum, path) => sum + Number(unlessGone(() => read(path), '0').split(' ')[0]), 0);
 }
 
+/** Starts to watch a core. Asked later, it gives the share of the time since in which that was busy, by whomever. */
+export function busy(core) {
+  const idle = () => {
+    const [, ...ticks] = new RegExp(`^cpu${core} .*`, 'm').exec(read('/proc/stat'))[0].split(' ').map(Number);
+    // Idle, and waiting for a disk; a tick is 10 ms.
+    return 10 * (ticks[3] + ticks[4]);
+  };
+  const [began, before] = [performance.now(), idle()];
+  return () => 1 - (idle() - before) / (performance.now() - began);
+}
+
 /**
  * Resident bytes of a process and of all that it has started. What several of them share counts once: each one's own
  * pages, and the shared ones of the one that has most of them.

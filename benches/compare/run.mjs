@@ -59,6 +59,7 @@ function briefly({ cannot, failed, ...figures }) {
     p99: (value) => `p99 ${value} µs`,
     p999: (value) => `p99.9 ${value} µs`,
     lateP99: (value) => `sent late, p99 ${value} µs`,
+    isSaturated: (value) => (value ? 'SATURATED' : 'kept up'),
     rest: (value) => `${digits(value / 2 ** 20)} MiB at rest`,
     each: (value) => `${digits(value / 2 ** 10)} KiB each`,
     resident: (value) => `${digits(value / 2 ** 20)} MiB`,
@@ -128,9 +129,9 @@ async function findMost(stage, loads) {
   if (!loads.some(({ name }) => name.startsWith('rate-'))) return;
   nginx.found ??= await nginx.find();
   const proxies = await all([nginx], stage, loads[0].variant);
-  stage.most = await mostOf(proxies.get(nginx), effort);
+  stage.most = await mostOf(stage, proxies.get(nginx), effort);
   await end(proxies);
-  progress(`nginx takes ${digits(stage.most)} requests a second at the most`);
+  progress(`fixed rates are shares of ${digits(stage.most)} requests a second`);
 }
 
 /** How long this provider takes to grant a token to a client that does nothing else, in milliseconds. */

@@ -23,7 +23,10 @@ export function medians(results, versions) {
   const head = ['', ...names.map((name) => ours(name, name)), ...against.map((name) => `÷ ${name}`)];
   const rows = shown(results).map((row) => {
     const middle = (name) => results.median(row, name);
-    const cell = (name) => (middle(name) === undefined ? '–' : `${digits(middle(name))}${mark(results, row, name)}`);
+    const cell = (name) => {
+      if (results.isSaturated(row.load, name)) return 'saturated';
+      return middle(name) === undefined ? '–' : `${digits(middle(name))}${mark(results, row, name)}`;
+    };
     const ratio = (name) => {
       const [ours, theirs] = [results.values(row, 'bearerd'), results.values(row, name)];
       const both = [...ours.keys()].filter((round) => theirs.get(round));
@@ -68,8 +71,9 @@ export function page({ results, versions, binary, tools, machine, rounds, effort
       'Less is better but for requests a second. The app speaks HTTP/1.1 and so does the upstream, behind TLS 1.3, unless it '
         + `says otherwise. Idle connections are ${effort.connections.toLocaleString('en-US')}.`,
       '† The proxy\'s core was not full: load and upstream, which share the other core, could do no more.',
-      ...(most ? ['The fixed rates are shares of what nginx did at the most in this run with 64 connections, '
-        + `${digits(most)} requests a second; latency counts from when a request was due.`] : []),
+      ...(most ? [`The top rate is ${digits(most)} requests a second: what nginx did at the most in this `
+        + 'run with 64 connections, or less, so that the load\'s core stays below 60 % busy. Latency counts from when a request '
+        + 'was due; a part of it is how late the load itself was. A saturated proxy did not keep up with the rate.'] : []),
       ...(results.has('start') ? ['Until their first answer bearerd and Envoy fetch their token; a bare client gets one from '
         + `this provider in ${digits(providerMs)} ms. The others have theirs from their configuration.`] : []),
     ].join('\n'),

@@ -49,7 +49,7 @@ function targets(results, providerMs) {
     ratio('CPU per request, 64 connections, HTTP/2 upstream', 0.9, row('upstream-h2', 'cpu'), 'nginx',
       { theirs: CPU_64, name: 'nginx with HTTP/1.1' }),
     ratio('CPU per request, 1 connection', 1, row('cpu-1', 'cpu'), 'nginx'),
-    ratio("p99 at half of nginx's most", 1, row('rate-50', 'p99'), 'nginx'),
+    ratio("p99 at half of the top rate", 1, row('rate-50', 'p99'), 'nginx'),
     most('Resident at rest', 6, row('rest', 'rest')),
     most('Each of many idle connections', 16, row('idle', 'each')),
     ...['down', 'up'].flatMap(large),

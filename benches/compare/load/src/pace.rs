@@ -16,6 +16,7 @@ struct Connection {
     answer: [u8; 4096],
     length: usize,
     due: Duration,
+    free_since: Duration,
 }
 
 /// Gaps of a Poisson process, by xorshift from a fixed seed.
@@ -47,7 +48,8 @@ pub(crate) fn run(address: SocketAddr, path: &str, count: usize, rate: f64, seco
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         epoll::add(&poll, &stream, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)?;
-        connections.push(Connection { stream, answer: [0; 4096], length: 0, due: Duration::ZERO });
+        let never = Duration::ZERO;
+        connections.push(Connection { stream, answer: [0; 4096], length: 0, due: never, free_since: never });
     }
     // The one that has waited longest is next, so that all of them are used.
     let mut free: VecDeque<usize> = (0..count).collect();
@@ -61,7 +63,8 @@ pub(crate) fn run(address: SocketAddr, path: &str, count: usize, rate: f64, seco
     let end = warm + Duration::from_secs_f64(seconds);
     let began = Instant::now();
     let mut next = Duration::ZERO;
-    let mut under_way = 0;
+    let (mut under_way, mut sent) = (0, 0);
+    let mut last = warm;
     loop {
         let now = began.elapsed();
         while next <= now && next < end {
@@ -76,8 +79,10 @@ pub(crate) fn run(address: SocketAddr, path: &str, count: usize, rate: f64, seco
             connection.length = 0;
             connection.stream.write_all(&request)?;
             under_way += 1;
+            sent += 1;
             if due >= warm {
-                late.push(began.elapsed() - due);
+                // While there was no free connection it was the proxy that was late.
+                late.push(began.elapsed() - due.max(connection.free_since));
             }
         }
         if next >= end && waiting.is_empty() && under_way == 0 {
@@ -101,8 +106,11 @@ pub(crate) fn run(address: SocketAddr, path: &str, count: usize, rate: f64, seco
                 Err(error) => return Err(error.into()),
             }
             if is_whole(&connection.answer[..connection.length])? {
+                let now = began.elapsed();
+                connection.free_since = now;
                 if connection.due >= warm {
-                    times.push(began.elapsed() - connection.due);
+                    times.push(now - connection.due);
+                    last = now;
                 }
                 under_way -= 1;
                 free.push_back(number);
@@ -117,8 +125,8 @@ pub(crate) fn run(address: SocketAddr, path: &str, count: usize, rate: f64, seco
             .map_or(0, |time| time.as_micros())
     };
     println!(
-        "{{\"requests\":{},\"p50\":{},\"p99\":{},\"p999\":{},\"most\":{},\"lateP50\":{},\"lateP99\":{}}}",
-        times.len(),
+        "{{\"sent\":{sent},\"seconds\":{},\"p50\":{},\"p99\":{},\"p999\":{},\"most\":{},\"lateP50\":{},\"lateP99\":{}}}",
+        (last - warm).as_secs_f64(),
         at(&times, 0.5),
         at(&times, 0.99),
         at(&times, 0.999),
