@@ -17,6 +17,9 @@ const SHORT = 2;
 const WARM_UP = 400;
 const SETTLE = 50;
 
+/** The share of the proxy's core that others may have: the kernel's own work there, and what wakes up now and then. */
+const OTHERS = 0.03;
+
 /** Connections that nobody uses any more: as many as this, where a proxy may have two descriptors for each. */
 export const IDLE = Math.min(10_000, Math.floor((mostDescriptors() - 256) / 200) * 100);
 
@@ -60,19 +63,29 @@ function allArrived(taken, requests, underWay) {
   if (-short > 2 * underWay + 2) throw new Error(`the upstream took ${taken} requests for ${requests} answers`);
 }
 
+/** Runs a load and gives what it gives, with the nanoseconds that it took the proxy, whose core was its own meanwhile. */
+async function charged(pid, load) {
+  const [busyBesides, before] = [busy(PROXY_CORE), spent(pid)];
+  const outcome = await load();
+  const used = spent(pid) - before;
+  const others = busyBesides(used);
+  if (others > OTHERS) throw new Error(`others took ${Math.round(100 * others)} % of the proxy's core`);
+  return { ...outcome, used, others };
+}
+
 /** What a load costs a proxy, which is resident meanwhile. `load` gives its requests and seconds. */
 async function costs({ api }, { pid }, underWay, load) {
-  const [taken, cpu] = [await api.taken(), spent(pid)];
+  const taken = await api.taken();
   let most = resident(pid);
   const watch = setInterval(() => { most = Math.max(most, resident(pid)); }, 400);
-  const { requests, seconds } = await load().finally(() => clearInterval(watch));
-  const used = spent(pid) - cpu;
+  const { requests, seconds, used, others } = await charged(pid, load).finally(() => clearInterval(watch));
   allArrived(await api.taken() - taken, requests, underWay);
   return {
     cpu: used / requests,
     rate: requests / seconds,
     // Less than all of the core: then it was the load or the upstream that could do no more.
     busy: used / 1e9 / seconds,
+    others,
     resident: most,
   };
 }
@@ -118,18 +131,17 @@ async function idle({ load }, { pid, port }, count) {
 async function body({ large }, { pid, port }, path, ...more) {
   const url = `http://127.0.0.1:${port}${path}`;
   await run('curl', ['-q', '-sf', '-o', join(folder, 'small'), `http://127.0.0.1:${port}/`]);
-  const [cpu, before] = [spent(pid), resident(pid)];
+  const before = resident(pid);
   let most = before;
   const watch = setInterval(() => { most = Math.max(most, resident(pid)); }, 20);
   const form = '%{http_code} %{size_download} %{size_upload} %{time_total}';
   const words = on(OTHER_CORE, 'curl', '-q', '-sS', '-w', form, ...more, url);
-  const { stdout } = await run(words[0], words.slice(1)).finally(() => clearInterval(watch));
-  const used = spent(pid) - cpu;
+  const { stdout, used, others } = await charged(pid, () => run(words[0], words.slice(1))).finally(() => clearInterval(watch));
   const [status, down, up, seconds] = stdout.split(' ').map(Number);
   if (status !== 200 || Math.max(down, up) !== large) {
     throw new Error(`status ${status}, ${down} bytes down and ${up} up`);
   }
-  return { cpu: used / large, rate: large / 1e6 / seconds, grown: Math.max(0, most - before) };
+  return { cpu: used / large, rate: large / 1e6 / seconds, others, grown: Math.max(0, most - before) };
 }
 
 const down = (world, proxy) => body(world, proxy, '/large', '-o', '/dev/null');

@@ -41,7 +41,10 @@ export function spent(pid) {
   return threads.reduce((sum, path) => sum + Number(unlessGone(() => read(path), '0').split(' ')[0]), 0);
 }
 
-/** Starts to watch a core. Asked later, it gives the share of the time since in which that was busy, by whomever. */
+/**
+ * Starts to watch a core. Asked later, it gives the share of the time since in which that was busy, by whomever, or was not
+ * given to this machine (steal); less so many nanoseconds that are accounted for.
+ */
 export function busy(core) {
   const idle = () => {
     const [, ...ticks] = new RegExp(`^cpu${core} .*`, 'm').exec(read('/proc/stat'))[0].split(' ').map(Number);
@@ -49,7 +52,7 @@ export function busy(core) {
     return 10 * (ticks[3] + ticks[4]);
   };
   const [began, before] = [performance.now(), idle()];
-  return () => 1 - (idle() - before) / (performance.now() - began);
+  return (known = 0) => 1 - (idle() - before + known / 1e6) / (performance.now() - began);
 }
 
 /**

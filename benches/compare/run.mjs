@@ -54,6 +54,7 @@ function briefly({ cannot, failed, ...figures }) {
   const shown = {
     cpu: (value) => (value > 100 ? `${digits(value / 1e3)} µs` : `${digits(value * 1e3)} ms/GB`),
     busy: (value) => `${Math.round(value * 100)} % busy`,
+    others: (value) => `${digits(value * 100)} % others`,
     rate: (value) => digits(value),
     p50: (value) => `p50 ${value} µs`,
     p99: (value) => `p99 ${value} µs`,
