@@ -34,11 +34,20 @@ export function family(pid) {
   return [pid, ...children.flatMap((child) => family(Number(child)))];
 }
 
-/** Nanoseconds on a processor, of every thread of a process and of all that it has started. */
-export function spent(pid) {
-  const threads = family(pid).flatMap((one) => (
+/** Nanoseconds on a processor, of each thread of a process and of all that it has started. */
+function threads(pid) {
+  const paths = family(pid).flatMap((one) => (
     unlessGone(() => readdirSync(`/proc/${one}/task`), []).map((task) => `/proc/${one}/task/${task}/schedstat`)));
-  return threads.reduce((sum, path) => sum + Number(unlessGone(() => read(path), '0').split(' ')[0]), 0);
+  return new Map(paths.map((path) => [path, Number(unlessGone(() => read(path), '0').split(' ')[0])]));
+}
+
+/**
+ * Starts to watch a process and all that it has started. Asked later, it gives the nanoseconds that they have been on a
+ * processor since. A thread that has ended takes with it what it used since, but not what it had used before.
+ */
+export function spending(pid) {
+  const before = threads(pid);
+  return () => [...threads(pid)].reduce((sum, [path, now]) => sum + Math.max(0, now - (before.get(path) ?? 0)), 0);
 }
 
 /**

@@ -3,11 +3,12 @@
 import { openSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { connect } from 'node:http2';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually, freePorts } from '../../tests/oidc-provider/rig.mjs';
-import { PROXY_CORE, on } from './machine.mjs';
+import { PROXY_CORE, on, spending } from './machine.mjs';
 import { begin, finish } from './world.mjs';
 
-/** Seconds in which a proxy has to be there with its token. */
+/** Seconds in which a proxy has to be there with its token, and again in which it has to have nothing more to do. */
 const PATIENCE = 20;
 
 /** Whether it has a 200 for us. */
@@ -29,7 +30,10 @@ const answers = (port, { path = '/', appHttp2 }) => new Promise((done) => {
   asked.on('error', () => done(false)).on('close', () => agent.destroy()).end();
 });
 
-/** Starts a peer and waits for its first 200; gives `{ cannot }` where it cannot do what is asked of it. */
+/**
+ * Starts a peer and waits for its first 200, and until it uses no more than 1 % of its core; gives `{ cannot }` where it cannot
+ * do what is asked of it.
+ */
 async function started(peer, around, variant, [port, ...more]) {
   const { cannot, command, output } = peer.configure(peer.found, around, port, more, variant);
   if (cannot) return { cannot };
@@ -42,6 +46,12 @@ async function started(peer, around, variant, [port, ...more]) {
     await eventually(`${peer.name} answers`, PATIENCE, () => {
       if (isOver) throw new Error(`${peer.name} ended`);
       return answers(port, variant);
+    });
+    // What it still does after its start is not what a request costs: bearerd reads its configuration once more.
+    await eventually(`${peer.name} comes to rest`, PATIENCE, async () => {
+      const spent = spending(running.pid);
+      await sleep(500);
+      return spent() < 0.01 * 500e6;
     });
   } catch (error) {
     await finish(running);
