@@ -114,7 +114,7 @@ export const nginxUser = () => (process.getuid() === 0 ? 'user root;' : '');
 export const nginxFolders = () => ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   .map((what) => `${what}_temp_path ${join(folder, `nginx-${what}`)};`).join(' ');
 
-async function api(nginx, [certificate, key], sinkPath, large) {
+async function api([certificate, key], sinkPath, large) {
   const [http1, http2, status] = await freePorts(3);
   writeFileSync(LARGE_FILE, '');
   truncateSync(LARGE_FILE, large);
@@ -164,7 +164,7 @@ http {
   }
 }
 `);
-  const running = begin(on(OTHER_CORE, nginx, '-c', config));
+  const running = begin(on(OTHER_CORE, 'nginx', '-c', config));
   await Promise.race([
     running.ended.then(() => { throw new Error(`the API's nginx ended: ${running.said()}`); }),
     eventually('the API listens', 20, () => listens(http1)),
@@ -180,11 +180,11 @@ http {
   };
 }
 
-/** Starts all of it. `nginx` and `load` are programs; the large body has so many bytes. */
-export async function world(nginx, load, large) {
+/** Starts all of it. `load` is a program; the large body has so many bytes. Whatever NGINX says, the API is the system's. */
+export async function world(load, large) {
   const [caFile, identity] = await certificates(`DNS:${API_NAME}`);
   const pem = file('api.pem', identity.cert);
   const key = file('api.key', identity.key);
   const tokens = await provider();
-  return { caFile, load, large, tokens, api: await api(nginx, [pem, key], await sink(), large) };
+  return { caFile, load, large, tokens, api: await api([pem, key], await sink(), large) };
 }

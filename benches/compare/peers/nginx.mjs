@@ -22,10 +22,7 @@ export const nginx = {
   },
   configure(found, { caFile, api }, port, _, variant) {
     if (variant.renews) return { cannot: 'its token never changes' };
-    // 1.29.4 is the first that speaks HTTP/2 to an upstream.
-    if (variant.upstreamHttp2) {
-      return { cannot: `nginx ${found.version} speaks HTTP/1.1 to an upstream; HTTP/2 is new in 1.29.4` };
-    }
+    if (variant.upstreamHttp2) return { cannot: 'HTTP/2 to an upstream, which is new in 1.29.4, is not configured here' };
     const pass = 'proxy_pass https://api;';
     const locations = variant.routes === undefined ? `location / { ${pass} }`
       : Array.from({ length: variant.routes }, (_, number) => `location /r${number}/ { ${pass} }`).join('\n    ');
