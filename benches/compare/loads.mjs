@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually, folder } from '../../tests/oidc-provider/rig.mjs';
 import { median } from './figures.mjs';
-import { OTHER_CORE, PROXY_CORE, busy, mostDescriptors, on, resident, spending } from './machine.mjs';
+import { OTHER_CORE, PROXY_CORE, busy, mostDescriptors, on, peak, resident, spending } from './machine.mjs';
 import { LARGE_FILE, begin, finish, listens, run } from './world.mjs';
 
 /** A token's life in seconds: none ends while it is measured, */
@@ -76,10 +76,8 @@ async function charged(pid, load) {
 
 /** What a load costs a proxy, which is resident meanwhile. `load` gives its requests and seconds. */
 async function costs({ api }, { pid }, underWay, load) {
-  const taken = await api.taken();
-  let most = resident(pid);
-  const watch = setInterval(() => { most = Math.max(most, resident(pid)); }, 400);
-  const { requests, seconds, used, others } = await charged(pid, load).finally(() => clearInterval(watch));
+  const [taken, { now, grown }] = [await api.taken(), peak(pid)];
+  const { requests, seconds, used, others } = await charged(pid, load);
   allArrived(await api.taken() - taken, requests, underWay);
   return {
     cpu: used / requests,
@@ -87,7 +85,7 @@ async function costs({ api }, { pid }, underWay, load) {
     // Less than all of the core: then it was the load or the upstream that could do no more.
     busy: used / 1e9 / seconds,
     others,
-    resident: most,
+    resident: now + grown(),
   };
 }
 
@@ -131,17 +129,15 @@ async function idle({ load }, { pid, port }, count) {
 async function body({ large }, { pid, port }, path, ...more) {
   const url = `http://127.0.0.1:${port}${path}`;
   await run('curl', ['-q', '-sf', '-o', join(folder, 'small'), `http://127.0.0.1:${port}/`]);
-  const before = resident(pid);
-  let most = before;
-  const watch = setInterval(() => { most = Math.max(most, resident(pid)); }, 20);
+  const { grown } = peak(pid);
   const form = '%{http_code} %{size_download} %{size_upload} %{time_total}';
   const words = on(OTHER_CORE, 'curl', '-q', '-sS', '-w', form, ...more, url);
-  const { stdout, used, others } = await charged(pid, () => run(words[0], words.slice(1))).finally(() => clearInterval(watch));
+  const { stdout, used, others } = await charged(pid, () => run(words[0], words.slice(1)));
   const [status, down, up, seconds] = stdout.split(' ').map(Number);
   if (status !== 200 || Math.max(down, up) !== large) {
     throw new Error(`status ${status}, ${down} bytes down and ${up} up`);
   }
-  return { cpu: used / large, rate: large / 1e6 / seconds, others, grown: Math.max(0, most - before) };
+  return { cpu: used / large, rate: large / 1e6 / seconds, others, grown: grown() };
 }
 
 const down = (world, proxy) => body(world, proxy, '/large', '-o', '/dev/null');
@@ -171,7 +167,8 @@ async function startOnce({ load }, { port, command }) {
 }
 
 const plain = { name: 'plain', life: LONG };
-const bodies = { name: 'bodies', life: LONG, hasLargeBodies: true };
+/** Each way has processes of its own, so that the second finds no memory that the first has left. */
+const bodies = (name) => ({ name, life: LONG, hasLargeBodies: true });
 const cpu = (connections) => ({
   name: `cpu-${connections}`,
   variant: plain,
@@ -208,8 +205,8 @@ export const LOADS = [
     variant: { name: 'idle', life: LONG, isCrowded: true },
     measure: (world, proxy, { connections }) => idle(world, proxy, connections),
   },
-  { name: 'down', variant: bodies, measure: down },
-  { name: 'up', variant: bodies, measure: up },
+  { name: 'down', variant: bodies('down'), measure: down },
+  { name: 'up', variant: bodies('up'), measure: up },
   { name: 'start', variant: { name: 'start', life: LONG, isCold: true }, measure: start },
   ...[1, 100, 10_000].map(routes),
   {

@@ -1,7 +1,7 @@
 // What the kernel knows: where a process runs, what its threads have used, how much of it is resident; and what this
 // machine is. Nothing here asks a proxy about itself, so none can count in its own favour.
 import { execFileSync } from 'node:child_process';
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 
 /** The core of the proxies, and the one of the load and of everything that the proxies talk to. */
@@ -78,6 +78,23 @@ export function resident(pid) {
     };
   }, { own: 0, shared: 0 }));
   return 1024 * (each.reduce((sum, { own }) => sum + own, 0) + Math.max(...each.map(({ shared }) => shared)));
+}
+
+/**
+ * Resident bytes now, and starts to watch how many they become. Asked later, `grown` gives how many more there were at the
+ * most, which the kernel has kept for each process.
+ */
+export function peak(pid) {
+  const now = resident(pid);
+  const of = (one, key) => unlessGone(() => (
+    1024 * Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(read(`/proc/${one}/status`))[1])), 0);
+  const before = new Map(family(pid).map((one) => {
+    // 5 sets the peak to what is resident.
+    unlessGone(() => writeFileSync(`/proc/${one}/clear_refs`, '5'));
+    return [one, of(one, 'VmHWM')];
+  }));
+  const grown = () => family(pid).reduce((sum, one) => sum + of(one, 'VmHWM') - (before.get(one) ?? 0), 0);
+  return { now, grown };
 }
 
 /** How many files a process here may have open at the most. */

@@ -37,7 +37,7 @@ export const ROWS = [
   { load: 'idle', figure: 'each', scale: 2 ** -10, title: 'Each of the idle connections', unit: 'KiB' },
   { load: 'down', figure: 'cpu', scale: 1e3, title: 'CPU per GB downloaded', unit: 'ms' },
   { load: 'up', figure: 'cpu', scale: 1e3, title: 'CPU per GB uploaded', unit: 'ms' },
-  memory('down', 'grown', 'Resident grows while 1 GiB goes down', { hasRatio: false }),
-  memory('up', 'grown', 'Resident grows while 1 GiB goes up', { hasRatio: false }),
+  memory('down', 'grown', 'Resident grows while a large body goes down', { hasRatio: false }),
+  memory('up', 'grown', 'Resident grows while a large body goes up', { hasRatio: false }),
   { load: 'start', figure: 'first', scale: 1, title: 'Start to the first authenticated answer', unit: 'ms' },
 ];

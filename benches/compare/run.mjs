@@ -39,7 +39,8 @@ const usual = flags.ab ? 8 : WHOLE;
 const count = Number(flags.rounds ?? (flags.quick ? usual >> 2 : usual));
 
 /** A glance shows that all of it works: figures of a second, or of less, say no more. */
-const effort = flags.quick ? { seconds: 1, connections: 1_000, starts: 1 } : { seconds: 2, connections: IDLE, starts: 5 };
+const effort = flags.quick ? { seconds: 1, connections: 1_000, starts: 1, large: 2 ** 27 }
+  : { seconds: 2, connections: IDLE, starts: 5, large: 2 ** 30 };
 
 const began = Date.now();
 const progress = (text) => {
@@ -103,7 +104,7 @@ async function tools() {
 async function around() {
   const { program, missing } = await crate('load');
   if (missing) throw new Error(missing);
-  return world(program, flags.quick ? 2 ** 27 : 2 ** 30);
+  return world(program, effort.large);
 }
 
 async function compareBuilds() {

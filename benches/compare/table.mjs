@@ -69,17 +69,18 @@ export function page({ results, versions, binary, tools, machine, rounds, effort
     medians(results, versions),
     [
       'Less is better but for requests a second. The app speaks HTTP/1.1 and so does the upstream, behind TLS 1.3, unless it '
-        + `says otherwise. Idle connections are ${effort.connections.toLocaleString('en-US')}.`,
+        + `says otherwise. Idle connections are ${effort.connections.toLocaleString('en-US')}, large bodies `
+        + `${effort.large / 2 ** 20} MiB.`,
       '† The proxy\'s core was not full: load and upstream, which share the other core, could do no more.',
-      ...(most ? [`The top rate is ${digits(most)} requests a second: what nginx did at the most in this `
-        + 'run with 64 connections, or less, so that the load\'s core stays below 60 % busy. Latency counts from when a request '
-        + 'was due; a part of it is how late the load itself was. A saturated proxy did not keep up with the rate.'] : []),
+      ...(most ? [`The top rate is ${digits(most)} requests a second: what nginx did at the most in this run with 64 `
+        + 'connections, or less, so that the load\'s core stays below 60 % busy. Latency counts from when a request was due; '
+        + 'a part of it is how late the load itself was. A saturated proxy did not keep up with the rate.'] : []),
       ...(results.has('start') ? ['Until their first answer bearerd and Envoy fetch their token; a bare client gets one from '
         + `this provider in ${digits(providerMs)} ms. The others have theirs from their configuration.`] : []),
     ].join('\n'),
     '## Verdict',
-    'Ratios are of two figures of the same round: their median, and the least and the most. Within the spread is what was met in '
-      + 'some rounds and missed in others.',
+    'Ratios are of two figures of the same round: their median, and the least and the most. Within the spread is what was '
+      + 'met in some rounds and missed in others.',
     markdown(['bearerd is to reach', '', 'this run', ''], judgement.map(({ what, goal, found, is }) => (
       [what, goal, found, is === 'met' ? is : `**${is}**`]))),
     '## Spread',

@@ -36,7 +36,7 @@ function targets(results, providerMs) {
     const [best] = OTHERS.filter((peer) => results.median(cpu, peer) !== undefined)
       .sort((a, b) => results.median(cpu, a) - results.median(cpu, b));
     return [
-      most(`Resident grows while 1 GiB goes ${way}`, 4, row(way, 'grown')),
+      most(`Resident grows while a large body goes ${way}`, 4, row(way, 'grown')),
       ratio(`CPU per GB ${way}`, 1, cpu, best, { name: best ? `${best}, the best peer` : 'the best peer' }),
     ];
   };
