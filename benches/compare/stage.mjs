@@ -1,6 +1,6 @@
 // The order of things: every round starts every proxy anew, visits them one after the other with each load, and begins with
 // another one each time, so that what drifts on the machine meets all alike.
-import { openSync } from 'node:fs';
+import { openSync, rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { connect } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -31,13 +31,15 @@ const answers = (port, { path = '/', appHttp2 }) => new Promise((done) => {
 });
 
 /**
- * Starts a peer and waits for its first 200, and until it uses no more than 1 % of its core; gives `{ cannot }` where it cannot
- * do what is asked of it.
+ * Starts a peer and waits for its first 200, and until it uses no more than 1 % of its core; gives `{ cannot }` where it
+ * cannot do what is asked of it.
  */
 async function started(peer, around, variant, [port, ...more]) {
   const { cannot, command, output } = peer.configure(peer.found, around, port, more, variant);
   if (cannot) return { cannot };
   if (variant.isCold) return { port, command };
+  // Else a round would write behind what the one before has written.
+  if (variant.log) rmSync(`${variant.log}-${peer.name}`, { force: true });
   const words = on(PROXY_CORE, ...command);
   const running = begin(words, output ? { stdio: ['ignore', openSync(output, 'a'), 'pipe'] } : {});
   let isOver = false;

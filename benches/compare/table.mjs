@@ -73,8 +73,8 @@ export function page({ results, versions, binary, tools, machine, rounds, effort
         + `${effort.large / 2 ** 20} MiB.`,
       '† The proxy\'s core was not full: load and upstream, which share the other core, could do no more.',
       ...(most ? [`The top rate is ${digits(most)} requests a second: what nginx did at the most in this run with 64 `
-        + 'connections, or less, so that the load\'s core stays below 60 % busy. Latency counts from when a request was due; '
-        + 'a part of it is how late the load itself was. A saturated proxy did not keep up with the rate.'] : []),
+        + 'connections, or less, so that the load\'s core stays below 60 % busy. Latency counts from when a request was '
+        + 'due; a part of it is how late the load itself was. A saturated proxy did not keep up with the rate.'] : []),
       ...(results.has('start') ? ['Until their first answer bearerd and Envoy fetch their token; a bare client gets one from '
         + `this provider in ${digits(providerMs)} ms. The others have theirs from their configuration.`] : []),
     ].join('\n'),
