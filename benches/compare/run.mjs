@@ -109,6 +109,12 @@ async function around() {
   return world(program, effort.large);
 }
 
+function allKnown(list) {
+  const known = list.map(({ name }) => name.toLowerCase());
+  const unknown = only.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new Error(`--only ${unknown}: there are ${known.join(', ')}`);
+}
+
 async function compareBuilds() {
   const binary = (path) => () => (existsSync(path) ? { program: path } : { missing: `${path}: there is no such file` });
   const builds = positionals.map((path, i) => build(['old', 'new'][i], binary(path)));
@@ -118,7 +124,9 @@ async function compareBuilds() {
     if (peer.found.missing) throw new Error(peer.found.missing);
   }
   const names = only.length > 0 ? only : ['cpu-1', 'cpu-64'];
+  allKnown(LOADS);
   const loads = LOADS.filter(({ name }) => names.includes(name));
+  await tools();
   const stage = await around();
   await findMost(stage, loads);
   const outcomes = [];
@@ -126,6 +134,7 @@ async function compareBuilds() {
     outcomes.push({ round, load: load.name, build: peer.name, ...outcome });
   }));
   console.log(abTable(loads, outcomes));
+  return outcomes.some(({ failed }) => failed) ? 1 : 0;
 }
 
 /** What fixed rates are shares of. */
@@ -149,12 +158,10 @@ async function providerTime({ tokens }) {
 }
 
 async function compareAll() {
+  allKnown([...LOADS, ...PEERS]);
   const found = await tools();
   const [loadNames, peerNames] = [LOADS, PEERS].map((list) => (
     list.map(({ name }) => name).filter((name) => only.includes(name.toLowerCase()))));
-  const known = [...LOADS, ...PEERS].map(({ name }) => name.toLowerCase());
-  const unknown = only.find((name) => !known.includes(name));
-  if (unknown) throw new Error(`--only ${unknown}: there are ${known.join(', ')}`);
   const peers = PEERS.filter(({ name }) => peerNames.length === 0 || peerNames.includes(name));
   // Of what is measured at several sizes a glance takes one.
   const isLeftOut = ({ name }) => flags.quick && ['cpu-16', 'cpu-256', 'rate-75', 'routes-100'].includes(name);
@@ -213,7 +220,7 @@ async function compareAll() {
 process.env.PATH += ':/usr/sbin';
 try {
   if (!Number.isInteger(count) || count < 1) throw new Error(`--rounds ${flags.rounds}: it is a whole number from 1`);
-  process.exit((flags.ab ? await compareBuilds() : await compareAll()) ?? 0);
+  process.exit(flags.ab ? await compareBuilds() : await compareAll());
 } catch (error) {
   console.error(error.message);
   process.exit(1);
