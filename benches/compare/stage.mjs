@@ -11,10 +11,14 @@ import { begin, finish } from './world.mjs';
 /** Seconds in which a proxy has to be there with its token, and again in which it has to have nothing more to do. */
 const PATIENCE = 20;
 
+/** Milliseconds in which an answer has to come, or it is asked for again. */
+const ANSWER = 5_000;
+
 /** Whether it has a 200 for us. */
 const answers = (port, { path = '/', appHttp2 }) => new Promise((done) => {
   if (appHttp2) {
     const session = connect(`http://127.0.0.1:${port}`).on('error', () => done(false));
+    session.setTimeout(ANSWER, () => session.destroy(new Error('no answer')));
     session.request({ ':path': path })
       .on('response', (headers) => done(headers[':status'] === 200))
       .on('error', () => done(false))
@@ -27,6 +31,7 @@ const answers = (port, { path = '/', appHttp2 }) => new Promise((done) => {
   const asked = request({ port, host: '127.0.0.1', path, agent }, (answer) => {
     answer.resume().on('end', () => done(answer.statusCode === 200)).on('error', () => done(false));
   });
+  asked.setTimeout(ANSWER, () => asked.destroy());
   asked.on('error', () => done(false)).on('close', () => agent.destroy()).end();
 });
 

@@ -10,7 +10,15 @@ import { promisify } from 'node:util';
 import { certificates, eventually, file, folder, freePorts, track } from '../../tests/oidc-provider/rig.mjs';
 import { OTHER_CORE, on } from './machine.mjs';
 
-export const run = promisify(execFile);
+/** Runs a program to its end, which is there within two minutes, and gives what it said. */
+export async function run(program, args) {
+  try {
+    return await promisify(execFile)(program, args, { timeout: 120_000, killSignal: 'SIGKILL' });
+  } catch (error) {
+    if (error.killed) throw new Error(`${program} ${args.join(' ')} had no end within two minutes`);
+    throw error;
+  }
+}
 
 /** The name in the API's certificate, which every proxy has to verify; they are told the address besides. */
 export const API_NAME = 'api.example.test';
@@ -174,7 +182,8 @@ http {
     http2,
     /** How many requests it has taken so far. */
     async taken() {
-      const page = await (await fetch(`http://127.0.0.1:${status}/`, { headers: { connection: 'close' } })).text();
+      const options = { headers: { connection: 'close' }, signal: AbortSignal.timeout(10_000) };
+      const page = await (await fetch(`http://127.0.0.1:${status}/`, options)).text();
       return Number(/^ \d+ \d+ (\d+)/m.exec(page)[1]);
     },
   };

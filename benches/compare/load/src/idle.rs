@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
-use crate::{Outcome, ask, request};
+use crate::{Outcome, PATIENCE, ask, request};
 
 pub(crate) fn run(address: SocketAddr, path: &str, count: usize) -> Outcome {
     let request = request(path);
@@ -11,6 +11,7 @@ pub(crate) fn run(address: SocketAddr, path: &str, count: usize) -> Outcome {
     for number in 0..count {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         ask(&mut stream, &request).map_err(|error| format!("connection {number}: {error}"))?;
         open.push(stream);
     }

@@ -13,8 +13,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
 use std::str::FromStr;
+use std::time::Duration;
 
 type Outcome = Result<(), Box<dyn Error>>;
+
+/// What is not there by then does not come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn address(port: &str) -> Result<SocketAddr, Box<dyn Error>> {
     Ok(SocketAddr::from(([127, 0, 0, 1], number(port)?)))

@@ -4,11 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, ask, request};
-
-/// What is not there by then does not come.
-const PATIENCE: Duration = Duration::from_secs(20);
-
+use crate::{Outcome, PATIENCE, ask, request};
 /// Between two attempts: what is measured is exact to about this. Without a pause the provider and the upstream, which run
 /// on the same core, would wait for it.
 const PAUSE: Duration = Duration::from_micros(50);
