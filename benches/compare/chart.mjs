@@ -66,7 +66,7 @@ export function chart({ results, versions, machine, rounds }) {
   const whom = names.filter((name) => name !== FLOOR).map((name) => `${name} ${versions[name]}`).join(', ');
   const notes = [
     `${whom}; one worker each, verified TLS 1.3 to the upstream. Less is better.`,
-    'The floor is the least that any proxy can do: read, splice the bearer in, encrypt, write.',
+    'The floor is a byte pump on tokio and rustls: read, splice the bearer in, encrypt, write.',
     `${rounds === 1 ? 'One round' : `Medians of ${rounds} interleaved rounds`} on ${machineLine(machine)}.`,
   ];
   const size = `viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}"`;

@@ -1,5 +1,4 @@
-// The floor, in ../floor: the least that any proxy can do, as the limit that all others are measured against. Its token never
-// changes.
+// The floor, in ../floor: a byte pump on tokio and rustls, which all others are measured against. Its token never changes.
 import { readFileSync } from 'node:fs';
 import { crate } from '../crates.mjs';
 import { API_NAME, staticTokenFile } from '../world.mjs';

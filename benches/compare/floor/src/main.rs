@@ -1,4 +1,4 @@
-//! The least that any proxy can do: find the end of the head, splice the bearer in, encrypt, write; find out how long the
+//! A byte pump on tokio and rustls: find the end of the head, splice the bearer in, encrypt, write; find out how long the
 //! answer is, and hand its bytes back. What another proxy costs above this is what it does with the request, and what its
 //! HTTP library costs.
 //!
