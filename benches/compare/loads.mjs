@@ -189,15 +189,15 @@ const cpu = (connections) => ({
 const pace = (share) => ({
   name: `rate-${share}`,
   variant: plain,
-  measure: async (world, { port }, { seconds }) => {
+  measure: async (world, { pid, port }, { seconds }) => {
     const rate = Math.round(world.most * share / 100);
     const taken = await world.api.taken();
-    const times = await ours(world, 'pace', port, '/', 64, rate, seconds);
+    const times = await charged(pid, () => ours(world, 'pace', port, '/', 64, rate, seconds));
     allArrived(await world.api.taken() - taken, times.sent, 0);
     // Then the load was late itself, and it is its own delay that it measured.
     if (times.lateP99 > Math.max(100, times.p99 / 10)) throw new Error(`requests were sent late, p99 ${times.lateP99} µs`);
     // A proxy that could not keep up is not to be compared: how late it was depends on how long it was asked.
-    return { ...times, rate, isSaturated: times.seconds > 1.02 * seconds };
+    return { ...times, rate, cpu: times.used / times.sent, isSaturated: times.seconds > 1.02 * seconds };
   },
 });
 const routes = (count) => ({

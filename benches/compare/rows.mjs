@@ -25,6 +25,7 @@ export const ROWS = [
   cpuWith('renewals', '64 connections, a new token every second or two'),
   ...[1, 100, 10_000].map((count) => (
     cpuWith(`routes-${count}`, `64 connections, ${times(count)} route${count > 1 ? 's' : ''}`))),
+  ...[50, 75].map((share) => cpuWith(`rate-${share}`, `64 connections, ${share} % of the top rate`)),
   rate(64),
   rate(256),
   ...latency(50),

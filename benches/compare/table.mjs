@@ -30,7 +30,8 @@ export function medians(results, versions) {
     const ratio = (name) => {
       const [ours, theirs] = [results.values(row, 'bearerd'), results.values(row, name)];
       const both = [...ours.keys()].filter((round) => theirs.get(round));
-      if (row.hasRatio === false || both.length === 0) return '–';
+      const isLimited = [name, 'bearerd'].some((one) => mark(results, row, one));
+      if (row.hasRatio === false || isLimited || both.length === 0) return '–';
       return median(both.map((round) => ours.get(round) / theirs.get(round))).toFixed(2);
     };
     return [`${row.title}, ${row.unit}`, ...names.map((name) => ours(name, cell(name))), ...against.map(ratio)];
@@ -71,7 +72,7 @@ export function page({ results, versions, binary, tools, machine, rounds, effort
       'Less is better but for requests a second. The app speaks HTTP/1.1 and so does the upstream, behind TLS 1.3, unless it '
         + `says otherwise. Idle connections are ${effort.connections.toLocaleString('en-US')}, large bodies `
         + `${effort.large / 2 ** 20} MiB.`,
-      '† The proxy\'s core was not full: load and upstream, which share the other core, could do no more.',
+      '† The proxy\'s core was not full: load and upstream, which share the other core, could do no more. It has no ratio.',
       ...(most ? [`The top rate is ${digits(most)} requests a second: what nginx did at the most in this run with 64 `
         + 'connections, or less, so that the load\'s core stays below 60 % busy. Latency counts from when a request was '
         + 'due; a part of it is how late the load itself was. A saturated proxy did not keep up with the rate.'] : []),
