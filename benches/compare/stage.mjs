@@ -1,5 +1,6 @@
-// The order of things: every round starts every proxy anew, visits them one after the other with each load, and begins with
-// another one each time, so that what drifts on the machine meets all alike.
+// The order of things: every round starts every proxy anew and visits them one after the other with each load, in another
+// order each time, so that what drifts on the machine meets all alike, and nobody has always the same one before it.
+import { createHash } from 'node:crypto';
 import { openSync, rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { connect } from 'node:http2';
@@ -77,8 +78,16 @@ export async function all(peers, around, variant) {
 
 export const end = (proxies) => Promise.all([...proxies.values()].map(({ running }) => running && finish(running)));
 
-/** The same list, beginning with another one in each round. */
-const turned = (list, round) => list.map((_, i) => list[(i + round) % list.length]);
+/**
+ * A list in the order of a load and round: shuffled, the same way in each run, and then turned, so that in as many rounds as
+ * there are peers each of them is the first one once.
+ */
+function inOrder(list, load, round) {
+  const block = Math.floor(round / list.length);
+  const key = ({ name }) => createHash('sha256').update(`${load} ${block} ${name}`).digest('hex');
+  const shuffled = list.toSorted((a, b) => (key(a) < key(b) ? -1 : 1));
+  return shuffled.map((_, i) => shuffled[(i + round) % list.length]);
+}
 
 /**
  * Runs loads against peers. `tell(round, load, peer, outcome)` hears of each outcome, which is the figures by name, or
@@ -90,7 +99,7 @@ export async function rounds(count, loads, peers, around, effort, tell) {
     for (const variant of variants) {
       const proxies = await all(peers, around, variant);
       for (const load of loads.filter((one) => one.variant.name === variant.name)) {
-        for (const peer of turned(peers, round)) {
+        for (const peer of inOrder(peers, load.name, round)) {
           const proxy = proxies.get(peer);
           const outcome = proxy.cannot || proxy.failed ? proxy
             : await load.measure(around, proxy, effort, peer).catch((error) => ({ failed: error.message }));
