@@ -4,17 +4,22 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 
+const read = (path) => readFileSync(path, 'utf8');
+
 /** The core of the proxies, and the one of the load and of everything that the proxies talk to. */
 export const PROXY_CORE = '0';
-export const OTHER_CORE = '1';
+/** What runs on the same core as the proxies, if it has several threads: like 0-1 or 0,4. */
+const SIBLINGS = read(`/sys/devices/system/cpu/cpu${PROXY_CORE}/topology/thread_siblings_list`).trim().split(',')
+  .map((range) => range.split('-').map(Number));
+const isSibling = (core) => SIBLINGS.some(([first, last = first]) => core >= first && core <= last);
+const apart = cpus().findIndex((_, core) => !isSibling(core));
+export const OTHER_CORE = apart < 0 ? '1' : `${apart}`;
 
 /** What a command line begins with, so that it runs there. */
 export const on = (core, ...command) => ['taskset', '-c', core, ...command];
 
 /** Moves this process and its threads. */
 export const moveTo = (core) => execFileSync('taskset', ['-acp', core, `${process.pid}`], { stdio: 'ignore' });
-
-const read = (path) => readFileSync(path, 'utf8');
 
 /** A process that goes away while it is read counts as one that is gone. */
 function unlessGone(found, otherwise) {
@@ -106,6 +111,7 @@ export function machine() {
   return {
     cpu: cpus()[0].model.trim(),
     cores: cpus().length,
+    isShared: isSibling(Number(OTHER_CORE)),
     memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
     kernel: `Linux ${release()}`,
     date: new Date().toISOString().slice(0, 10),

@@ -55,7 +55,8 @@ function spreads(results, versions, rounds) {
   })]));
 }
 
-export const machineLine = ({ cpu, cores, memory, kernel, date }) => `${cpu}, ${cores} cores, ${memory}; ${kernel}; ${date}`;
+export const machineLine = ({ cpu, cores, isShared, memory, kernel, date }) => (
+  `${cpu}, ${cores} cores${isShared ? ' (the two are threads of one)' : ''}, ${memory}; ${kernel}; ${date}`);
 
 export function page({ results, versions, binary, tools, machine, rounds, effort, most, providerMs, missing, judgement }) {
   const notes = results.notes();
