@@ -249,8 +249,12 @@ export const LOADS = [
  */
 export const mostOf = async (world, { port }, { seconds }) => {
   await wrk(port, '/', 64, 1, WARM_UP);
-  const { requests, seconds: taken } = await wrk(port, '/', 64, seconds);
-  const most = requests / taken;
+  const rates = [];
+  for (let i = 0; i < 3; i += 1) {
+    const { requests, seconds: taken } = await wrk(port, '/', 64, seconds);
+    rates.push(requests / taken);
+  }
+  const most = median(rates);
   const share = busy(OTHER_CORE);
   await ours(world, 'pace', port, '/', 64, Math.round(0.75 * most), seconds);
   return most * Math.min(1, 0.6 / share());

@@ -141,8 +141,11 @@ async function compareBuilds() {
 async function findMost(stage, loads) {
   if (!loads.some(({ name }) => name.startsWith('rate-'))) return;
   nginx.found ??= await nginx.find();
-  const proxies = await all([nginx], stage, loads[0].variant);
-  stage.most = await mostOf(stage, proxies.get(nginx), effort);
+  if (nginx.found.missing) throw new Error(`fixed rates are shares of nginx's: ${nginx.found.missing}`);
+  const proxies = await all([nginx], stage, loads.find(({ name }) => name.startsWith('rate-')).variant);
+  const proxy = proxies.get(nginx);
+  if (proxy.failed) throw new Error(proxy.failed);
+  stage.most = await mostOf(stage, proxy, effort);
   await end(proxies);
   progress(`fixed rates are shares of ${digits(stage.most)} requests a second`);
 }
