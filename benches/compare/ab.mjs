@@ -8,7 +8,7 @@ const spread = ({ median, least, most }) => `${digits(median)} (${digits(least)}
 /** `outcomes` are figures by name, each with its round, load and build. */
 export function abTable(loads, outcomes) {
   const of = (build, { load, figure }) => new Map(outcomes
-    .filter((one) => one.build === build && one.load === load && one[figure] !== undefined)
+    .filter((one) => one.build === build && one.load === load && one[figure] !== undefined && !one.isSaturated)
     .map((one) => [one.round, one[figure]]));
   const rows = loads.flatMap(({ name }) => ROWS.filter(({ load }) => load === name)).flatMap((row) => {
     const [old, fresh] = [of('old', row), of('new', row)];
@@ -21,7 +21,7 @@ export function abTable(loads, outcomes) {
   const head = ['median (least–most)', 'OLD', 'NEW', 'NEW / OLD, round by round'];
   const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i].length)));
   const line = (row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ');
-  const failed = outcomes.filter((one) => one.failed);
-  const told = failed.map(({ load, build, failed: why }) => `VOID: ${load}, ${build}: ${why}`);
+  const told = outcomes.filter((one) => one.failed || one.isSaturated)
+    .map(({ load, build, failed }) => `VOID: ${load}, ${build}: ${failed ?? 'it did not keep up with the rate'}`);
   return [...[head, ...rows].map(line), ...told].join('\n');
 }

@@ -134,7 +134,7 @@ async function compareBuilds() {
     outcomes.push({ round, load: load.name, build: peer.name, ...outcome });
   }));
   console.log(abTable(loads, outcomes));
-  return outcomes.some(({ failed }) => failed) ? 1 : 0;
+  return outcomes.some(({ failed, isSaturated }) => failed || isSaturated) ? 1 : 0;
 }
 
 /** What fixed rates are shares of. */
