@@ -9,37 +9,21 @@
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-/// Gone from requests, whether Connection names them or not. The last three were meant for us, or hold for one sending of
-/// a body.
-const OF_REQUEST: [HeaderName; 11] = [
+/// Gone from requests and responses alike, whether Connection names them or not.
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::EXPECT,
-    HeaderName::from_static("http2-settings"),
 ];
 
-/// Gone from responses.
-const OF_RESPONSE: [HeaderName; 9] = [
-    header::CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    PROXY_AUTHENTICATION_INFO,
-];
+/// Gone from requests besides: what was meant for us, and what holds for one sending of a body.
+const REQUEST_ONLY: [HeaderName; 3] =
+    [header::PROXY_AUTHORIZATION, header::EXPECT, HeaderName::from_static("http2-settings")];
 
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
@@ -74,12 +58,12 @@ const NOT_BEHIND: [HeaderName; 24] = [
 
 /// Yields what Connection named besides, for the trailers.
 pub fn strip_request(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    strip(headers, &OF_REQUEST)
+    strip(headers, &REQUEST_ONLY)
 }
 
 /// Yields what Connection named besides, for the trailers.
 pub fn strip_response(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    strip(headers, &OF_RESPONSE)
+    strip(headers, &[PROXY_AUTHENTICATION_INFO])
 }
 
 /// Cleans trailers behind a head of which Connection named `named`.
@@ -93,7 +77,7 @@ pub fn strip_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
     for name in of_content {
         trailers.remove(name);
     }
-    strip(trailers, &OF_REQUEST);
+    strip(trailers, &REQUEST_ONLY);
     trailers.remove(PROXY_AUTHENTICATION_INFO);
 }
 
@@ -128,7 +112,7 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
 
 /// Whether a request's header of this name, in lower case, is never forwarded.
 pub fn is_of_one_hop(name: &str) -> bool {
-    OF_REQUEST.iter().any(|own| name == own)
+    HOP_BY_HOP.iter().chain(&REQUEST_ONLY).any(|own| name == own)
 }
 
 /// Whether one of the Connection lines names this option, in lower case.
@@ -153,13 +137,14 @@ pub fn remove_all<const N: usize>(headers: &mut HeaderMap, names: &[HeaderName; 
     }
 }
 
-fn strip<const N: usize>(headers: &mut HeaderMap, of_one_hop: &[HeaderName; N]) -> Vec<HeaderName> {
+fn strip<const N: usize>(headers: &mut HeaderMap, besides: &[HeaderName; N]) -> Vec<HeaderName> {
     // `keep-alive` and `close` name no header that is not gone anyway.
     let named: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(names).collect();
     for name in &named {
         headers.remove(name);
     }
-    remove_all(headers, of_one_hop);
+    remove_all(headers, &HOP_BY_HOP);
+    remove_all(headers, besides);
     named
 }
 
