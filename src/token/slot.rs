@@ -467,9 +467,12 @@ impl Reader {
         &self.slot.name
     }
 
-    /// Waits until `verdict` has one, no longer than `wait`; then it is `false`.
+    /// Waits until `verdict` has one, no longer than `wait`; then it is `false`. Where `wait` is zero it is so at once.
     fn wait_for(&self, verdict: impl Fn(&Snapshot) -> Option<bool>) -> impl Future<Output = bool> {
         let mut changed = self.slot.changed.subscribe();
+        let driven = self.driven.upgrade();
+        // Of a token that a reload took away nothing comes any more; what is there already is there.
+        let wait = if driven.is_some() { self.slot.wait } else { Duration::ZERO };
         let verdict = async move {
             let mut waits = false;
             loop {
@@ -477,6 +480,10 @@ impl Reader {
                 changed.borrow_and_update();
                 if let Some(verdict) = verdict(&self.slot.current.load()) {
                     return verdict;
+                }
+                // Not even the tick that a timer of zero takes: for whoever waits, others begin things.
+                if wait.is_zero() {
+                    return false;
                 }
                 if !std::mem::replace(&mut waits, true) {
                     self.slot.waits.fetch_add(1, Ordering::Relaxed);
@@ -486,10 +493,7 @@ impl Reader {
                 }
             }
         };
-        let driven = self.driven.upgrade();
-        async {
-            // Of a token that a reload took away nothing comes any more; what is there already is there.
-            let wait = if driven.is_some() { self.slot.wait } else { Duration::ZERO };
+        async move {
             let there = tokio::time::timeout(wait, verdict).await.unwrap_or(false);
             drop(driven);
             there

@@ -50,6 +50,25 @@ async fn the_connection_is_made_while_the_token_is_waited_for() {
     }
 }
 
+#[tokio::test]
+async fn for_who_does_not_wait_no_connection_is_made() {
+    let bench = Bench::new().await;
+    let (latch, front) = (Latch::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    bench.provider.script().push(Answer::Serve.held_by(&latch));
+    let at = front.local_addr().unwrap();
+    let (token, route) = (bench.usual() + "wait: 0s\n", format!("upstream: http://{at}\ntoken: main\n"));
+    let rig = bench.run(&[("main", &token)], &[("api", &route)]);
+    rig.provider.wait_for(1, PATIENCE).await.unwrap();
+    let mut app = rig.app().await;
+    for _ in 0..10 {
+        no_token(&app.get("/").await);
+    }
+    // Connections are accepted in the order in which they were made.
+    let ours = TcpStream::connect(at).await.unwrap();
+    let (_, first) = front.accept().await.unwrap();
+    assert_eq!(first, ours.local_addr().unwrap());
+}
+
 /// Over HTTP/1 by the route, and by what the server chooses. The token is there while the connection is still being made.
 #[tokio::test]
 async fn a_connection_that_comes_to_nothing_meanwhile_fails_nobody() {
