@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bearerd::demo::answer::{Answer, Latch};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Bench, asks, burst, no_token};
@@ -67,6 +67,34 @@ async fn for_who_does_not_wait_no_connection_is_made() {
     let ours = TcpStream::connect(at).await.unwrap();
     let (_, first) = front.accept().await.unwrap();
     assert_eq!(first, ours.local_addr().unwrap());
+}
+
+/// It was never of use to anybody, so that a request which nobody may repeat is none the worse for it.
+#[tokio::test]
+async fn a_connection_that_the_api_closed_before_its_first_request_is_no_failure() {
+    let bench = Bench::new().await;
+    let (latch, front) = (Latch::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    bench.provider.script().push(Answer::Serve.held_by(&latch));
+    let route = format!("upstream: http://{}\ntoken: main\n", front.local_addr().unwrap());
+    let token = bench.usual();
+    let rig = bench.run(&[("main", &token)], &[("api", &route)]);
+    rig.provider.wait_for(1, PATIENCE).await.unwrap();
+    let mut app = rig.app().await;
+    app.send(app.head("POST / HTTP/1.1\nContent-Length: 4") + "body").await;
+    let accept = || async { tokio::time::timeout(PATIENCE, front.accept()).await.unwrap().unwrap().0 };
+    let mut first = accept().await;
+    first.shutdown().await.unwrap();
+    let mut sent = Vec::new();
+    tokio::time::timeout(PATIENCE, first.read_to_end(&mut sent)).await.unwrap().unwrap();
+    assert_eq!(sent, b"", "bearerd has closed it, too");
+    latch.open();
+    let mut second = accept().await;
+    while !sent.ends_with(b"body") {
+        assert_ne!(second.read_buf(&mut sent).await.unwrap(), 0);
+    }
+    second.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await.unwrap();
+    let answer = app.answer().await;
+    assert_eq!((answer.status, answer.text()), (200, "done"), "{answer:?}");
 }
 
 /// Over HTTP/1 by the route, and by what the server chooses. The token is there while the connection is still being made.
