@@ -1,10 +1,11 @@
-//! What a request costs, as it was recorded, and what of it has grown. `benches/instructions.rs` counts;
+//! What a request costs, as it was recorded, and what of it has grown or fallen. `benches/instructions.rs` counts;
 //! `tests/it/benchmarks.rs` sees to it that growth is found.
 
+use std::cmp::Ordering;
 use std::fmt;
 
-/// How many instructions more than recorded, in percent, are as good as the same: several times what one build differs
-/// from the next in by where code happens to lie, and less than a change that somebody would want to know of.
+/// How many instructions more or less than recorded, in percent, are as good as the same: several times what one build
+/// differs from the next in by where code happens to lie, and less than a change that somebody would want to know of.
 pub(crate) const TOLERANCE: u64 = 3;
 
 /// What one call costs bearerd.
@@ -22,7 +23,7 @@ pub(crate) struct Cost {
 /// A file of costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// What else decides how many instructions there are: compiler, C library, valgrind, processor.
+    /// What else decides how many instructions there are: compilers, C library, valgrind, processor.
     pub(crate) with: String,
     pub(crate) costs: Vec<Cost>,
 }
@@ -32,6 +33,8 @@ pub(crate) struct Record {
 pub(crate) enum Verdict {
     /// Nothing costs more.
     Holds,
+    /// Nothing costs more, and this costs less: a gain that would be lost unseen if it is not recorded.
+    Fallen(Vec<String>),
     /// The allocations do not cost more; instructions were counted with something else, or by nobody, and say nothing.
     NotComparable,
     /// This does.
@@ -54,29 +57,49 @@ impl Record {
 
     /// Holds what was measured against it.
     pub(crate) fn against(&self, measured: &Self) -> Verdict {
-        let (mut grown, mut is_comparable) = (Vec::new(), self.with == measured.with);
+        let (mut grown, mut fallen) = (Vec::new(), Vec::new());
+        let mut is_comparable = self.with == measured.with;
         for now in &measured.costs {
             let Some(then) = self.costs.iter().find(|then| then.call == now.call) else {
                 grown.push(format!("{}: it is not recorded", now.call));
                 continue;
             };
-            if now.allocations > then.allocations {
-                grown.push(format!("{}: {} allocations, and it was {}", now.call, now.allocations, then.allocations));
+            let allocations =
+                || format!("{}: {} allocations, and it was {}", now.call, now.allocations, then.allocations);
+            match now.allocations.cmp(&then.allocations) {
+                Ordering::Greater => grown.push(allocations()),
+                Ordering::Less => fallen.push(allocations()),
+                Ordering::Equal => {}
             }
-            match (then.instructions, now.instructions) {
-                (Some(was), Some(is)) if self.with == measured.with && is * 100 > was * (100 + TOLERANCE) => {
-                    let more = (is - was) as f64 * 100.0 / was as f64;
-                    grown.push(format!("{}: {is} instructions, and it was {was}: {more:.1} % more", now.call));
-                }
-                (Some(_), Some(_)) => {}
-                (None, _) | (_, None) => is_comparable = false,
+            let (Some(was), Some(is)) = (then.instructions, now.instructions) else {
+                is_comparable = false;
+                continue;
+            };
+            let told = |how: &str| {
+                let percent = is.abs_diff(was) as f64 * 100.0 / was as f64;
+                format!("{}: {is} instructions, and it was {was}: {percent:.1} % {how}", now.call)
+            };
+            if self.with == measured.with && is * 100 > was * (100 + TOLERANCE) {
+                grown.push(told("more"));
+            } else if self.with == measured.with && is * 100 < was * (100 - TOLERANCE) {
+                fallen.push(told("less"));
             }
         }
-        match (grown.is_empty(), is_comparable) {
-            (false, _) => Verdict::Grown(grown),
-            (true, true) => Verdict::Holds,
-            (true, false) => Verdict::NotComparable,
+        match (grown.is_empty(), is_comparable, fallen.is_empty()) {
+            (false, _, _) => Verdict::Grown(grown),
+            // Nothing can be recorded here.
+            (true, false, _) => Verdict::NotComparable,
+            (true, true, false) => Verdict::Fallen(fallen),
+            (true, true, true) => Verdict::Holds,
         }
+    }
+}
+
+/// A compiler's name and version, without what stands in brackets: who packed it, and how often.
+pub(crate) fn without_packager(line: &str) -> String {
+    match line.split_once(" (").and_then(|(name, rest)| Some((name, rest.split_once(')')?.1))) {
+        Some((name, version)) => format!("{name}{version}"),
+        None => line.to_owned(),
     }
 }
 

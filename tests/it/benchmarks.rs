@@ -1,9 +1,9 @@
-//! That the benchmark which counts instructions fails when it should, without counting any.
+//! That the benchmark which counts instructions fails when it should, and tells what fell, without counting any.
 
 #[path = "../../benches/record/mod.rs"]
 mod record;
 
-use record::{Cost, Record, Verdict};
+use record::{Cost, Record, Verdict, without_packager};
 
 fn record(instructions: u64, allocations: u64) -> Record {
     let cost = Cost { call: "get".to_owned(), instructions: Some(instructions), allocations, bytes: 4096 };
@@ -19,7 +19,15 @@ fn more_than_three_percent_and_one_allocation_are_growth() {
     let told = "get: 103100 instructions, and it was 100000: 3.1 % more";
     assert_eq!(was.against(&record(103_100, 30)), grown(told));
     assert_eq!(was.against(&record(50_000, 31)), grown("get: 31 allocations, and it was 30"));
-    assert_eq!(was.against(&record(50_000, 29)), Verdict::Holds);
+}
+
+#[test]
+fn more_than_three_percent_less_and_one_allocation_less_are_told() {
+    let was = record(100_000, 30);
+    assert_eq!(was.against(&record(97_000, 30)), Verdict::Holds);
+    let fallen = |told: &str| Verdict::Fallen(vec![told.to_owned()]);
+    assert_eq!(was.against(&record(96_900, 30)), fallen("get: 96900 instructions, and it was 100000: 3.1 % less"));
+    assert_eq!(was.against(&record(100_000, 29)), fallen("get: 29 allocations, and it was 30"));
 }
 
 #[test]
@@ -27,6 +35,7 @@ fn instructions_of_another_compiler_say_nothing_and_allocations_do() {
     let was = record(100_000, 30);
     let other = |now: Record| Record { with: "another".to_owned(), ..now };
     assert_eq!(was.against(&other(record(200_000, 30))), Verdict::NotComparable);
+    assert_eq!(was.against(&other(record(50_000, 29))), Verdict::NotComparable);
     assert!(matches!(was.against(&other(record(100_000, 31))), Verdict::Grown(_)));
     let mut uncounted = record(0, 30);
     uncounted.costs[0].instructions = None;
@@ -48,6 +57,12 @@ fn what_is_written_is_read() {
     assert_eq!(Record::parse(&record.to_string()), Some(record));
     assert_eq!(Record::parse("get 1 2 3"), None);
     assert_eq!(Record::parse("with x\nget 1 2"), None);
+}
+
+#[test]
+fn who_packed_a_compiler_is_not_recorded() {
+    assert_eq!(without_packager("cc (Debian 12.2.0-14+deb12u1) 12.2.0"), "cc 12.2.0");
+    assert_eq!(without_packager("Debian clang version 14.0.6"), "Debian clang version 14.0.6");
 }
 
 #[test]
