@@ -55,6 +55,7 @@ fn main() {
         None,
         ServerConf {
             threads: 1,
+            work_stealing: false, // with one thread there is nobody to steal from
             ca_file: Some(ca_file.clone()),
             upstream_keepalive_pool_size: 512, // the default of 128 is less than the connections of this comparison
             grace_period_seconds: Some(0),
