@@ -171,7 +171,7 @@ impl Forward {
         let mut kept: Option<Box<_>> = None;
         let (mut response, mut lease) = loop {
             let outgoing = match (
-                self.authorize(&admitted, &prepared, body, handshake.is_none(), exchange.trail()).await,
+                self.authorize(&admitted, &mut prepared, body, handshake.is_none(), exchange.trail()).await,
                 kept.take(),
             ) {
                 (Ok(outgoing), _) => outgoing,
@@ -225,7 +225,7 @@ impl Forward {
         }
         let agreed = handshake.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
         match &agreed {
-            Some(handshake) => handshake.check(prepared.headers(), &response).map_err(Failure::BadUpstream)?,
+            Some(handshake) => handshake.check(&prepared.sent(), &response).map_err(Failure::BadUpstream)?,
             None if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(Failure::BadUpstream("the upstream switches protocols without being asked"));
             }
@@ -275,7 +275,7 @@ impl Forward {
     async fn authorize(
         &self,
         admitted: &Admitted,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
         body: &Replay,
         pooled: bool,
         trail: &mut Trail,

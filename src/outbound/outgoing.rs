@@ -3,6 +3,7 @@
 //! First everything that belongs to one hop goes, then every credential of the app's, then ours is put on, last:
 //! nothing in a request can remove it or double it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use hyper::ext::on_informational;
 
 use crate::clock::Now;
 use crate::rules::{Admitted, Route, RouteSettings};
-use crate::token::{Identity, NoToken};
+use crate::token::{Bearer, Identity, NoToken};
 use crate::wire::grpc;
 use crate::wire::headers::{
     announce, announced, is_of_one_hop, remove_all, strip_request, strip_trailers, takes_trailers,
@@ -27,7 +28,9 @@ use crate::wire::websocket::Handshake;
 #[derive(Debug)]
 pub struct Prepared {
     method: Method,
+    /// Until it is sent; then there is a copy.
     headers: HeaderMap,
+    copy: Option<Copied>,
     route: Arc<Route>,
     /// What the app's Connection named: it goes from the trailers, too.
     named: Vec<HeaderName>,
@@ -69,7 +72,7 @@ impl Prepared {
             via.put_on(&mut headers);
         }
         headers.insert(header::HOST, route.host.clone());
-        Self { method, headers, named, announced, takes_trailers, patience, route }
+        Self { method, headers, copy: None, named, announced, takes_trailers, patience, route }
     }
 
     /// What cleans the request's trailers, by the rules for its head.
@@ -82,9 +85,20 @@ impl Prepared {
         &self.method
     }
 
-    /// What is sent besides the token.
-    pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+    /// What was sent besides the token.
+    pub fn sent(&self) -> HeaderMap {
+        self.copy.as_ref().map(Copied::headers).unwrap_or_default()
+    }
+
+    /// What is to be sent besides the token.
+    fn send(&mut self) -> HeaderMap {
+        match &self.copy {
+            Some(copy) => copy.headers(),
+            None => {
+                self.copy = Some(Copied::of(&self.headers));
+                std::mem::take(&mut self.headers)
+            }
+        }
     }
 
     /// Asks the upstream for a WebSocket: of all that belongs to one hop, what we want of the next.
@@ -97,6 +111,50 @@ impl Prepared {
     /// Whether the app wants the trailers of the answer.
     pub fn takes_trailers(&self) -> bool {
         self.takes_trailers
+    }
+}
+
+/// Headers as text: nearly nobody sends them again, and this takes one allocation where a map takes one for each name of
+/// the app's own besides its own two.
+struct Copied(Vec<u8>);
+
+/// Stands behind a name, in which it may not be; the other behind that of a value that logs and caches must not show.
+const PLAIN: u8 = b':';
+const SENSITIVE: u8 = b' ';
+
+impl Copied {
+    fn of(headers: &HeaderMap) -> Self {
+        /// Bytes that most heads fit in.
+        const MOST: usize = 512;
+        let mut text = Vec::with_capacity(MOST);
+        for (name, value) in headers {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.push(if value.is_sensitive() { SENSITIVE } else { PLAIN });
+            text.extend_from_slice(value.as_bytes());
+            // No value has one.
+            text.push(b'\n');
+        }
+        Self(text)
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let header = |line: &[u8]| {
+            let at = line.iter().position(|byte| matches!(*byte, PLAIN | SENSITIVE))?;
+            let mut value = HeaderValue::from_bytes(line.get(at + 1..)?).ok()?;
+            value.set_sensitive(line[at] == SENSITIVE);
+            Some((HeaderName::from_bytes(&line[..at]).ok()?, value))
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in self.0.split(|byte| *byte == b'\n').filter_map(header) {
+            headers.append(name, value);
+        }
+        headers
+    }
+}
+
+impl fmt::Debug for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.headers().fmt(f)
     }
 }
 
@@ -188,9 +246,12 @@ impl From<NoToken> for Unsealed {
 impl Outgoing {
     /// # Errors
     /// The route's token may not be used now, or the body can no longer be sent whole.
-    pub fn seal(admitted: &Admitted, prepared: &Prepared, body: &Replay, now: Now) -> Result<Self, Unsealed> {
+    pub fn seal(admitted: &Admitted, prepared: &mut Prepared, body: &Replay, now: Now) -> Result<Self, Unsealed> {
         let route = admitted.route();
-        let mut headers = prepared.headers.clone();
+        let bearer = route.token.as_ref().map(|token| token.bearer(now)).transpose()?;
+        let identity = bearer.as_ref().map(Bearer::identity);
+        let mut request = Request::new(body.attempt().ok_or(Unsealed::BodyGone)?);
+        let mut headers = prepared.send();
         match body.length() {
             // hyper's client drops a body of unknown length from a GET unless it is told to send it.
             None => {
@@ -203,20 +264,13 @@ impl Outgoing {
             }
             Some(_) => {}
         }
-        let identity = match &route.token {
-            None => None,
-            Some(token) => {
-                let bearer = token.bearer(now)?;
-                let identity = bearer.identity();
-                headers.insert(&route.settings.inject.header, bearer.into_header());
-                Some(identity)
-            }
-        };
+        if let Some(bearer) = bearer {
+            headers.insert(&route.settings.inject.header, bearer.into_header());
+        }
         if prepared.takes_trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
             headers.insert(header::CONNECTION, OF_TE);
         }
-        let mut request = Request::new(body.attempt().ok_or(Unsealed::BodyGone)?);
         if body.is_unasked() {
             headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
             let word = request.body_mut().hold(SILENCE.min(route.settings.timeouts.body_idle / 2));
@@ -280,3 +334,29 @@ pub(super) fn for_http2(
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 /// TE is of one connection (RFC 9110, 10.1.4).
 const OF_TE: HeaderValue = HeaderValue::from_static("te");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_what_was_copied() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("accept", &b"text/html: *"[..]),
+            ("x-own", b""),
+            ("cookie", b"a=1; b:2"),
+            ("x-own", b"\xff\t:"),
+            ("x-empty", b""),
+            ("accept", b"second"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
+        }
+        headers.get_mut("cookie").unwrap().set_sensitive(true);
+        let copy = Copied::of(&headers).headers();
+        assert_eq!(copy, headers);
+        assert!(copy.iter().eq(&headers), "in their order");
+        assert!(copy.iter().all(|(name, value)| value.is_sensitive() == (name == header::COOKIE)));
+        assert!(Copied::of(&HeaderMap::new()).headers().is_empty());
+    }
+}
