@@ -37,6 +37,10 @@ use crate::wire::ear::Ear;
 /// hyper's buffer for what a connection sends; a head must fit, and 8 KiB is the least that hyper takes.
 const MIN_BUFFER: usize = 64 * 1024;
 
+/// How many headers hyper takes if it is not told. If it is, it fills room for as many with every head, which is a
+/// thirtieth of all that a request takes.
+const HYPERS_HEADERS: usize = 100;
+
 /// What hyper could not read. Its answer says nothing, so the log does.
 const NOT_HTTP: &str = "it is not HTTP, or its head is larger than `limits.header_bytes` or `limits.headers` allow; an app \
                         that speaks TLS here, where nothing does, is to be given `http://`";
@@ -55,9 +59,11 @@ pub(super) fn builder(limits: &Limits) -> http1::Builder {
     builder
         // Ours instead; see `watched`.
         .header_read_timeout(None)
-        .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes.saturating_add(8 * 1024).max(MIN_BUFFER));
+    if limits.headers != HYPERS_HEADERS {
+        builder.max_headers(limits.headers);
+    }
     builder
 }
 
