@@ -4,13 +4,13 @@
 //! One that was written is the caller's to judge; what the server says about it is told (RFC 9113, 8.7).
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fnv::FnvHashMap;
 use http::Response;
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
@@ -38,7 +38,7 @@ pub struct Outbound {
     pub(super) destinations: Arc<Destinations>,
     places: Stock,
     pub(super) control: Handle,
-    upstreams: RefCell<HashMap<RouteId, Rc<Upstream>>>,
+    upstreams: RefCell<FnvHashMap<RouteId, Rc<Upstream>>>,
     retired: Cell<bool>,
 }
 

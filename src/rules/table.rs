@@ -1,20 +1,21 @@
 //! Finds the longest of many path prefixes without looking at the others: ten thousand routes cost what one does.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use fnv::FnvHashMap;
 
 /// Values by (listener, place, path prefix); a listener or a place that is left out takes any. A named listener beats a
 /// named place beats a longer prefix.
 #[derive(Debug)]
 pub(super) struct Table<P> {
-    by: HashMap<(Option<usize>, Option<P>), Prefixes>,
+    by: FnvHashMap<(Option<usize>, Option<P>), Prefixes>,
     names_listeners: bool,
     names_places: bool,
 }
 
 #[derive(Debug, Default)]
 struct Prefixes {
-    by: HashMap<Box<str>, usize>,
+    by: FnvHashMap<Box<str>, usize>,
     /// Takes what no prefix does.
     all: Option<usize>,
     longest: usize,
@@ -22,7 +23,7 @@ struct Prefixes {
 
 impl<P: Hash + Eq> Default for Table<P> {
     fn default() -> Self {
-        Self { by: HashMap::new(), names_listeners: false, names_places: false }
+        Self { by: FnvHashMap::default(), names_listeners: false, names_places: false }
     }
 }
 
@@ -74,7 +75,7 @@ impl Prefixes {
         if self.by.is_empty() {
             return self.all;
         }
-        // The whole path, then every shorter one that ends where a segment does.
+        // The whole path, then every shorter one that ends where a segment does, if it is not too long.
         let mut end = path.len();
         loop {
             if end <= self.longest
@@ -82,7 +83,8 @@ impl Prefixes {
             {
                 return Some(*value);
             }
-            match path[..end].rfind('/') {
+            let before = &path.as_bytes()[..end.min(self.longest + 1)];
+            match before.iter().rposition(|byte| *byte == b'/') {
                 Some(slash) => end = slash,
                 None => return self.all,
             }
