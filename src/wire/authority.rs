@@ -96,30 +96,26 @@ impl Host {
         if text.is_empty() {
             return Err(AuthorityError::Empty);
         }
+        // First, since most apps call the proxy by one, and it is soon told from a name.
+        if let Ok(address) = text.parse::<Ipv4Addr>() {
+            return Ok(Self::Ip(address.into()));
+        }
         if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
             return Err(AuthorityError::Character);
         }
-        if text.len() > 253 || text.split('.').any(|label| label.is_empty() || label.len() > 63) {
+        let mut labels = text.as_bytes().split(|byte| *byte == b'.');
+        if text.len() > 253 || labels.any(|label| label.is_empty() || label.len() > 63) {
             return Err(AuthorityError::Label);
         }
         let last = text.rsplit('.').next().unwrap_or_default();
         if last.starts_with(|first: char| first.is_ascii_digit()) {
-            return Self::parse_number(text, last);
-        }
-        Ok(Self::Name(text.to_ascii_lowercase().into()))
-    }
-
-    /// Of a host whose last label begins with a digit.
-    fn parse_number(text: &str, last: &str) -> Result<Self, AuthorityError> {
-        if let Ok(address) = text.parse::<Ipv4Addr>() {
-            return Ok(Self::Ip(address.into()));
-        }
-        // What ends in a number is an IPv4 address to inet_aton and to browsers (WHATWG URL, "ends in a number").
-        let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-        if last.bytes().all(|byte| byte.is_ascii_digit())
-            || hexadecimal.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        {
-            return Err(AuthorityError::Ipv4Shorthand);
+            // What ends in a number is an IPv4 address to inet_aton and to browsers (WHATWG URL, "ends in a number").
+            let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+            if last.bytes().all(|byte| byte.is_ascii_digit())
+                || hexadecimal.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            {
+                return Err(AuthorityError::Ipv4Shorthand);
+            }
         }
         Ok(Self::Name(text.to_ascii_lowercase().into()))
     }
