@@ -205,7 +205,7 @@ fn remove_aliases(headers: &mut HeaderMap, settings: &RouteSettings) {
     };
     let is_alias = |name: &&HeaderName| {
         let name = name.as_str();
-        name.contains('_') && is_ours(name.replace('_', "-").trim_matches('-'))
+        name.as_bytes().contains(&b'_') && is_ours(name.replace('_', "-").trim_matches('-'))
     };
     let aliases: Vec<HeaderName> = headers.keys().filter(is_alias).cloned().collect();
     for name in aliases {

@@ -144,7 +144,11 @@ pub fn remove_all<const N: usize>(headers: &mut HeaderMap, names: &[HeaderName; 
 
 fn strip<const N: usize>(headers: &mut HeaderMap, besides: &[HeaderName; N]) -> Vec<HeaderName> {
     // `keep-alive` and `close` name no header that is not gone anyway.
-    let named: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(names).collect();
+    let lines = headers.get_all(header::CONNECTION);
+    let named: Vec<HeaderName> = match lines.iter().next() {
+        Some(_) => lines.iter().flat_map(names).collect(),
+        None => Vec::new(),
+    };
     for name in &named {
         headers.remove(name);
     }

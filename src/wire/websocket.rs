@@ -37,7 +37,10 @@ impl Handshake {
             && only(headers, header::UPGRADE).is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"websocket"))
             && connection_names(headers, header::UPGRADE.as_str())
             && only(headers, header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-        let key = only(headers, header::SEC_WEBSOCKET_KEY).filter(|_| is_one)?;
+        if !is_one {
+            return None;
+        }
+        let key = only(headers, header::SEC_WEBSOCKET_KEY)?;
         // RFC 6455, 4.2.1: base64 of 16 bytes.
         STANDARD.decode(key.as_bytes()).ok().filter(|nonce| nonce.len() == 16)?;
         let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat());
