@@ -206,7 +206,7 @@ fn preparation(bencher: Bencher<'_, '_>) {
     let via = Via::new(1);
     let path = "/team-0/v2/orders/1234567?expand=lines&limit=50";
     let admitted = admitted(&routes, &head(path));
-    bencher.with_inputs(|| head(path)).bench_values(|head| Prepared::new(head, &admitted, &via));
+    bencher.with_inputs(|| head(path)).bench_refs(|head| Prepared::new(head, &admitted, &via));
 }
 
 /// The whole way, over loopback sockets, the kernel's work and two changes of threads included.

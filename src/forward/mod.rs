@@ -18,7 +18,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use self::exchange::{Carried, Exchange};
@@ -36,6 +36,7 @@ use crate::outbound::{Outbound, Outgoing, Prepared, SendError, Unsealed};
 use crate::rules::gate::Full;
 use crate::rules::way_back::way_back;
 use crate::rules::{Admission, Admitted, Arrival, Routes};
+use crate::token::NoToken;
 use crate::wire::fault::Fault;
 use crate::wire::form::{Form, Target};
 use crate::wire::grpc;
@@ -71,18 +72,18 @@ enum Answer {
 
 impl Forward {
     /// Answers a request. There is always an answer; that the connection ends with it, it says as HTTP/1 does.
-    pub async fn handle(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<Reply> {
-        let (mut head, body) = request.into_parts();
+    /// `head` is lent, and left without what was sent: by value it would lie in each of the futures that it went through.
+    pub async fn handle(&self, arrival: &Arrival, head: &mut Parts, body: Incoming) -> Response<Reply> {
         let version = head.version;
         let expects = version == Version::HTTP_11 && expects_continue(&head.headers);
         let is_call = version == Version::HTTP_2 && grpc::is_grpc(&head.headers);
         let manner = if is_call { Manner::Grpc } else { Manner::Http };
         let body = Replay::new(body, version, expects);
-        let handshake = Handshake::of(&head).filter(|_| body.length() == Some(0));
+        let handshake = Handshake::of(head).filter(|_| body.length() == Some(0));
         // An app may have sent ahead what it means for a WebSocket; unless there is one, nothing behind the request is
         // to be read as another.
         let ends = handshake.is_some();
-        let mut exchange = Exchange::new(self, &head, arrival);
+        let mut exchange = Exchange::new(self, head, arrival);
         body.count(exchange.tally());
         if self.tracing {
             let random = || (fastrand::u128(..), fastrand::u64(..));
@@ -90,7 +91,7 @@ impl Forward {
         } else if exchange.trail().is_on() {
             exchange.traced(TraceId::of(&head.headers));
         }
-        let outcome = contained(pin!(self.exchange(arrival, head, &body, handshake, &mut exchange))).await;
+        let outcome = contained(pin!(self.exchange(arrival, head, &body, handshake.as_ref(), &mut exchange))).await;
         let failure = match outcome {
             Some(Ok(Answer::Placeholder)) => {
                 let mut response = stub::respond(exchange, manner, (self.clock)().wall, arrival);
@@ -120,31 +121,39 @@ impl Forward {
         failure.respond(exchange, manner, ends, arrival)
     }
 
-    async fn exchange(
-        &self,
-        arrival: &Arrival,
-        head: Parts,
-        body: &Replay,
-        handshake: Option<Handshake>,
-        exchange: &mut Exchange,
-    ) -> Result<Answer, Failure> {
-        let mut target = Target::of(&head)?;
+    /// What a request alleges to be for, and what becomes of it.
+    fn admit(&self, arrival: &Arrival, head: &Parts, exchange: &mut Exchange) -> Result<(Target, Admission), Failure> {
+        let mut target = Target::of(head)?;
         if let Some(intercepted) = &arrival.intercepted {
             target = target.within(intercepted.authority())?;
         }
         let caller = self.routes.clients().name(arrival, &head.headers, target.form());
         exchange.names(target.authority(), caller.as_ref());
-        let admission = self.routes.admit(&target, &head.method, &head.headers, arrival, caller.as_ref());
-        let admission = admission.map_err(|(refusal, route)| {
-            exchange.by(route.as_ref());
-            exchange.seeks(&target, &head.headers, caller.as_ref());
-            Failure::refused(refusal, &target)
-        })?;
+        match self.routes.admit(&target, &head.method, &head.headers, arrival, caller.as_ref()) {
+            Ok(admission) => Ok((target, admission)),
+            Err((refusal, route)) => {
+                exchange.by(route.as_ref());
+                exchange.seeks(&target, &head.headers, caller.as_ref());
+                Err(Failure::refused(refusal, &target))
+            }
+        }
+    }
+
+    /// What most requests never wait for is boxed: every request's future would have room for it.
+    async fn exchange(
+        &self,
+        arrival: &Arrival,
+        head: &mut Parts,
+        body: &Replay,
+        handshake: Option<&Handshake>,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Failure> {
+        let (target, admission) = self.admit(arrival, head, exchange)?;
         let admitted = match admission {
             Admission::Forward(admitted) => admitted,
             Admission::StubToken(route) => {
                 exchange.by(Some(&route));
-                stub::read(body, route.settings.timeouts.body_idle).await?;
+                Box::pin(stub::read(body, route.settings.timeouts.body_idle)).await?;
                 return Ok(Answer::Placeholder);
             }
         };
@@ -153,12 +162,15 @@ impl Forward {
         if self.via.has_passed(&head.headers) {
             return Err(Failure::Upstream(Fault::Loop));
         }
-        let place = route.gate.enter(exchange.trail()).await?;
+        let place = match route.gate.pass() {
+            Some(place) => place,
+            None => Box::pin(route.gate.enter(exchange.trail())).await?,
+        };
         exchange.entered(place);
         exchange.needs_token();
 
         let mut prepared = Prepared::new(head, &admitted, &self.via);
-        if let Some(handshake) = &handshake {
+        if let Some(handshake) = handshake {
             prepared.ask_for(handshake);
         }
         let renew_on = route.settings.renew_on.as_ref();
@@ -170,27 +182,32 @@ impl Forward {
         // gets the API's own word.
         let mut kept: Option<Box<_>> = None;
         let (mut response, mut lease) = loop {
-            let outgoing = match (
-                self.authorize(&admitted, &mut prepared, body, handshake.is_none(), exchange.trail()).await,
-                kept.take(),
-            ) {
+            // A tick is near enough for whoever has a token. What waits for one, or tells how long to, is exact.
+            let sealed = match Outgoing::seal(&admitted, &mut prepared, body, Now::recent()) {
+                Err(Unsealed::NoToken(missing)) => {
+                    let (pooled, trail) = (handshake.is_none(), exchange.trail());
+                    Box::pin(self.authorize(&admitted, &mut prepared, body, missing, pooled, trail)).await
+                }
+                sealed => sealed.map_err(Failure::from),
+            };
+            let outgoing = match (sealed, kept.take()) {
                 (Ok(outgoing), _) => outgoing,
                 (Err(_), Some(answer)) => break *answer,
                 (Err(failure), None) => return Err(failure),
             };
-            let identity = outgoing.identity();
+            let identity = outgoing.identity;
             exchange.signed(identity);
             let generation = identity.map(|identity| identity.generation);
             let sent = match handshake {
                 None => self.outbound.send(outgoing, body, retried > 0, exchange.trail()).await,
-                Some(_) => self.outbound.send_alone(outgoing, body, exchange.trail()).await,
+                Some(_) => Box::pin(self.outbound.send_alone(outgoing, body, exchange.trail())).await,
             };
             exchange.trail().enter(Phase::Other);
             body.withhold();
             let mut outcome = sent.map(|(response, lease)| (Source::of(response), lease));
             let told = match &mut outcome {
-                Ok((response, _)) => told(response).await,
-                Err(_) => Told::ByStatus,
+                Ok((response, _)) if grpc::is_grpc(response.headers()) => Box::pin(told(response)).await,
+                Ok(_) | Err(_) => Told::ByStatus,
             };
             let carried = renew_on.zip(generation);
             let later = carried.filter(|_| told == Told::Later);
@@ -206,14 +223,18 @@ impl Forward {
                 (Verdict::Renew(generation), Some(token)) => {
                     token.refused(generation);
                     // Once more and no more: a second refusal is told, and not waited for.
-                    let again = refused.is_none() && body.can_repeat();
-                    exchange.trail().enter(Phase::Token);
-                    let renewed = again && token.newer_than(generation, self.clock).await;
-                    exchange.trail().enter(Phase::Other);
-                    if renewed {
-                        (refused, kept) = (Some(generation), Some(Box::new(answer)));
-                        continue;
+                    if refused.is_some() || !body.can_repeat() {
+                        break answer;
                     }
+                    let answer = Box::new(answer);
+                    exchange.trail().enter(Phase::Token);
+                    let renewed = Box::pin(token.newer_than(generation, self.clock)).await;
+                    exchange.trail().enter(Phase::Other);
+                    if !renewed {
+                        break *answer;
+                    }
+                    (refused, kept) = (Some(generation), Some(answer));
+                    continue;
                 }
                 (Verdict::Cured(generation), Some(token)) => token.cured(generation),
                 (Verdict::Relay | Verdict::Retry | Verdict::Renew(_) | Verdict::Cured(_), _) => {}
@@ -224,7 +245,7 @@ impl Forward {
             self.observer.advise(advice, &route.metrics);
         }
         let agreed = handshake.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
-        match &agreed {
+        match agreed {
             Some(handshake) => handshake.check(&prepared.sent(), &response).map_err(Failure::BadUpstream)?,
             None if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(Failure::BadUpstream("the upstream switches protocols without being asked"));
@@ -248,14 +269,14 @@ impl Forward {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             }
         }
-        let mut announced = announced(headers);
-        let named = strip_response(headers);
         // None stand behind a body whose length is said.
-        if prepared.takes_trailers() && length.is_none() {
+        let trailers = (prepared.takes_trailers() && length.is_none()).then(|| announced(headers));
+        let named = strip_response(headers);
+        if let Some(mut announced) = trailers {
             strip_trailers(&mut announced, &named);
             announce(headers, &announced);
         }
-        if let Some(handshake) = &agreed {
+        if let Some(handshake) = agreed {
             handshake.agree(headers);
         }
         // An app that named the upstream itself means the upstream.
@@ -270,22 +291,17 @@ impl Forward {
         Ok(Answer::Upstream(Relayed { response, lease, named }))
     }
 
-    /// Puts the token on, after waiting for the token request that is under way if there is no token yet. `pooled` says that
-    /// a connection which is made meanwhile is of use.
+    /// Puts the token on that is `missing`, after waiting for the token request that is under way. `pooled` says that a
+    /// connection which is made meanwhile is of use.
     async fn authorize(
         &self,
         admitted: &Admitted,
         prepared: &mut Prepared,
         body: &Replay,
+        missing: NoToken,
         pooled: bool,
         trail: &mut Trail,
     ) -> Result<Outgoing, Failure> {
-        // A tick is near enough for whoever has a token. What waits for one, or tells how long to, is exact.
-        let missing = match Outgoing::seal(admitted, prepared, body, Now::recent()) {
-            Ok(outgoing) => return Ok(outgoing),
-            Err(Unsealed::NoToken(missing)) => missing,
-            Err(gone @ Unsealed::BodyGone) => return Err(gone.into()),
-        };
         trail.enter(Phase::Token);
         match &admitted.route().token {
             Some(token) => {
@@ -307,12 +323,9 @@ impl Forward {
     }
 }
 
-/// Where an answer says whether the token is at fault. One of gRPC says it in its head if it has no messages, or in the
+/// Where an answer of gRPC says whether the token is at fault. It says that in its head if it has no messages, or in the
 /// trailers right behind the head, or behind the messages.
 async fn told(response: &mut Response<Source>) -> Told {
-    if !grpc::is_grpc(response.headers()) {
-        return Told::ByStatus;
-    }
     let mut ended = grpc::is_unauthenticated(response.headers());
     if ended.is_none() {
         ended = response.body_mut().trailers_at_once().await.and_then(grpc::is_unauthenticated);

@@ -112,17 +112,18 @@ pub(super) async fn serve(
         let switch = request.extensions().get::<OnUpgrade>().is_some().then(|| upgrade::on(&mut request));
         let serving = activity.serve(request.body().size_hint().exact());
         let is_old = request.version() == Version::HTTP_10;
+        let (mut head, body) = request.into_parts();
         let (arrival, next) = (Rc::clone(&arrival), &next);
         // What it begins with it ends with, whatever is in force by then.
         let now = current.get();
         // Boxed, so that its memory goes with the request: hyper keeps room for it as long as the connection lasts, idle
-        // or not, and that is 6 KiB.
+        // or not, and that is 3 KiB.
         Box::pin(async move {
             // Inside a CONNECT, and beside other requests (HTTP/2), it is refused like any that makes no sense.
-            let is_connect = request.method() == Method::CONNECT && arrival.intercepted.is_none();
+            let is_connect = head.method == Method::CONNECT && arrival.intercepted.is_none();
             let mut response = match is_connect {
-                true => now.forward.connect(&arrival, &request.into_parts().0).await,
-                false => now.forward.handle(&arrival, request).await,
+                true => Box::pin(now.forward.connect(&arrival, &head)).await,
+                false => now.forward.handle(&arrival, &mut head, body).await,
             };
             drop(now);
             let mut is_last = activity.is_leaving();

@@ -156,7 +156,8 @@ async fn answer(
     }
     join_cookies(request.headers_mut());
     let is_head = request.method() == Method::HEAD;
-    let mut response = forward.handle(arrival, request).await;
+    let (mut head, body) = request.into_parts();
+    let mut response = forward.handle(arrival, &mut head, body).await;
     // It speaks of a connection with one request at a time; here only the stream ends.
     response.headers_mut().remove(header::CONNECTION);
     pace.allow(response.body().body_idle().unwrap_or(idle));

@@ -52,8 +52,9 @@ pub(super) enum Patience {
 }
 
 impl Prepared {
-    pub fn new(head: Parts, admitted: &Admitted, via: &Via) -> Self {
-        let Parts { method, mut headers, .. } = head;
+    /// Takes method and headers out of `head`.
+    pub fn new(head: &mut Parts, admitted: &Admitted, via: &Via) -> Self {
+        let (method, mut headers) = (std::mem::take(&mut head.method), std::mem::take(&mut head.headers));
         let route = Arc::clone(admitted.route());
         let settings = &route.settings;
         let (takes_trailers, mut announced) = (takes_trailers(&headers), announced(&headers));
@@ -222,7 +223,8 @@ pub struct Outgoing {
     pub(super) request: Request<Attempt>,
     pub(super) route: Arc<Route>,
     pub(super) patience: Patience,
-    identity: Option<Identity>,
+    /// Which token is on it.
+    pub identity: Option<Identity>,
 }
 
 /// How long an app that wants to be asked for its body (`Expect: 100-continue`) waits at most for an upstream that says
@@ -285,11 +287,6 @@ impl Outgoing {
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
         Ok(Self { request, route: Arc::clone(route), patience: prepared.patience, identity })
-    }
-
-    /// Which token is on it.
-    pub fn identity(&self) -> Option<Identity> {
-        self.identity
     }
 }
 

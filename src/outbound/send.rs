@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,55 +106,57 @@ impl Outbound {
     ///
     /// # Errors
     /// There is no answer; see [`SendError`].
-    pub async fn send(
-        &self,
+    pub fn send<'a>(
+        &'a self,
         outgoing: Outgoing,
-        body: &Replay,
-        fresh: bool,
-        trail: &mut Trail,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        body: &'a Replay,
+        mut fresh: bool,
+        trail: &'a mut Trail,
+    ) -> impl Future<Output = Result<(Response<Incoming>, Lease), SendError>> + 'a {
         let Outgoing { mut request, route, patience, .. } = outgoing;
-        let upstream = self.upstream(&route).map_err(SendError::Dial)?;
-        if patience != Patience::Route {
-            // It is a call of gRPC, which may be silent for longer than its servers put up with pings.
-            upstream.pool.calm_down();
-        }
-        let mut fresh = fresh;
-        loop {
-            let mut lease = upstream.lease(self, fresh, trail).await.map_err(SendError::Dial)?;
-            trail.sent();
-            let sent = match &mut lease.over {
-                Over::Http1(own) => {
-                    request.body_mut().holds(None);
-                    let sending = own.sender.try_send_request(for_http1(request, &route, body));
-                    head_in_time(sending, body, patience, &route).await?
-                }
-                Over::Http2(stream) => {
-                    request.body_mut().holds(Some(stream.open()));
-                    let sending = stream.sender.try_send_request(for_http2(request, &upstream.origin));
-                    head_in_time(sending, body, patience, &route).await?
-                }
-            };
-            let mut error = match sent {
-                Ok(response) => return Ok((response, lease)),
-                Err(error) => error,
-            };
-            let unsent = error.take_message();
-            if unsent.is_some() {
-                trail.unsent();
+        // An `async fn` would hold the request twice: as its argument, and where it is used.
+        async move {
+            let upstream = self.upstream(&route).map_err(SendError::Dial)?;
+            if patience != Patience::Route {
+                // It is a call of gRPC, which may be silent for longer than its servers put up with pings.
+                upstream.pool.calm_down();
             }
-            match unsent {
-                Some(unsent) if lease.reused => request = unsent,
-                Some(_) | None if body.progress().is_some_and(|progress| progress.broken) => {
-                    return Err(SendError::App);
+            loop {
+                let mut lease = upstream.lease(self, fresh, trail).await.map_err(SendError::Dial)?;
+                trail.sent();
+                let sent = match &mut lease.over {
+                    Over::Http1(own) => {
+                        request.body_mut().holds(None);
+                        let sending = own.sender.try_send_request(for_http1(request, &route, body));
+                        head_in_time(pin!(sending), body, patience, &route).await?
+                    }
+                    Over::Http2(stream) => {
+                        request.body_mut().holds(Some(stream.open()));
+                        let sending = stream.sender.try_send_request(for_http2(request, &upstream.origin));
+                        head_in_time(pin!(sending), body, patience, &route).await?
+                    }
+                };
+                let mut error = match sent {
+                    Ok(response) => return Ok((response, lease)),
+                    Err(error) => error,
+                };
+                let unsent = error.take_message();
+                if unsent.is_some() {
+                    trail.unsent();
                 }
-                // A fresh connection that takes nothing is not going to; one that others share may be at its end
-                // already.
-                Some(_) if lease.is_shared() => return Err(SendError::Untaken(Fault::of(error.error()))),
-                Some(_) | None => return Err(judged(error.error(), lease.reused, &upstream)),
+                match unsent {
+                    Some(unsent) if lease.reused => request = unsent,
+                    Some(_) | None if body.progress().is_some_and(|progress| progress.broken) => {
+                        return Err(SendError::App);
+                    }
+                    // A fresh connection that takes nothing is not going to; one that others share may be at its end
+                    // already.
+                    Some(_) if lease.is_shared() => return Err(SendError::Untaken(Fault::of(error.error()))),
+                    Some(_) | None => return Err(judged(error.error(), lease.reused, &upstream)),
+                }
+                // One stale connection is rarely alone; one that is shared tells that it is closed.
+                fresh = fresh || !lease.is_shared();
             }
-            // One stale connection is rarely alone; one that is shared tells that it is closed.
-            fresh = fresh || !lease.is_shared();
         }
     }
 
@@ -176,7 +178,7 @@ impl Outbound {
         let place = self.place().await.map_err(SendError::Dial)?;
         let (mut sender, counted) = upstream.make_alone(place).await.map_err(SendError::Dial)?;
         trail.sent();
-        match head_in_time(sender.try_send_request(request), body, patience, &route).await? {
+        match head_in_time(pin!(sender.try_send_request(request)), body, patience, &route).await? {
             Ok(response) => Ok((response, upstream.pool.alone(sender, counted))),
             Err(error) => Err(SendError::Broken { fault: Fault::of(error.error()), reused: false }),
         }
@@ -247,19 +249,18 @@ fn judged(error: &hyper::Error, reused: bool, upstream: &Upstream) -> SendError 
 /// Waits for the answer's head: `timeouts.headers` from the last byte of the request, and while that is still moving,
 /// `timeouts.body_idle` from the last byte that moved; or as long as the call has.
 async fn head_in_time<T>(
-    sending: impl Future<Output = T>,
+    mut sending: Pin<&mut impl Future<Output = T>>,
     body: &Replay,
     patience: Patience,
     route: &Route,
 ) -> Result<T, SendError> {
     let timeouts = &route.settings.timeouts;
     let begun = Instant::now();
-    let mut sending = pin!(sending);
     match patience {
         Patience::Route => {}
         Patience::Deadline(deadline) => {
             // Whoever called has given up by then, a moment before us.
-            let late = tokio::time::timeout(deadline.max(timeouts.headers), sending).await;
+            let late = Box::pin(tokio::time::timeout(deadline.max(timeouts.headers), sending)).await;
             return late.map_err(|_| SendError::Timeout);
         }
         Patience::Endless => return Ok(sending.await),

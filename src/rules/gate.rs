@@ -50,13 +50,18 @@ impl Gate {
         self.waiting.load(Ordering::Relaxed).min(self.limits.queue)
     }
 
+    /// A place at once, if there is one.
+    pub fn pass(&self) -> Option<Place> {
+        Arc::clone(&self.places).try_acquire_owned().ok().map(Place)
+    }
+
     /// A place at once or in its turn: first come, first served.
     ///
     /// # Errors
     /// The queue is full, or no place became free within `queue_wait`; which of them, it says.
     pub async fn enter(&self, trail: &mut Trail) -> Result<Place, Full> {
-        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(Place(permit));
+        if let Some(place) = self.pass() {
+            return Ok(place);
         }
         trail.enter(Phase::Queue);
         let _turn = Turn::take(&self.waiting, self.limits.queue)?;
