@@ -164,7 +164,7 @@ fn plan(sources: &Sources<'_>, tree: &mut Node, origin: &Origin, report: &mut Re
     let outside = Outside { environment: sources.environment, files: sources.files, folder };
     presets::merge(tree, &outside);
     presets::left_over(tree, report);
-    let mut checked = check::check(schema::inner(), tree, &outside, report);
+    let mut checked = check::check(&schema::inner(), tree, &outside, report);
     if let Origin::File(path) = origin {
         checked.files.insert(path.clone());
     }

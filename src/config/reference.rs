@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::check::{Shape, expected};
-use super::schema;
 use super::sources::SETTINGS;
 
 const INTRODUCTION: &str = "\
@@ -50,14 +49,14 @@ const WORDS: &str = "\
 * Anchors and aliases work; tags, merge keys (`<<`) and second documents do not.
 ";
 
-/// The whole page.
-pub fn page() -> String {
+/// The whole page, from the schema's inner edition.
+pub fn page(schema: &Value) -> String {
     let mut page = String::from(INTRODUCTION);
     page.push('\n');
     page.push_str(WORDS);
     flags(&mut page);
     page.push_str("\n## The file\n");
-    let Some(root) = Shape::root(schema::inner()) else { return page };
+    let Some(root) = Shape::root(schema) else { return page };
     for section in sections(root) {
         write_section(&mut page, &section);
     }

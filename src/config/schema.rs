@@ -2,27 +2,29 @@
 //!
 //! The inner one is what `check` and the reference page walk: it keeps our own `x-…` words. The published one is for
 //! editors and CI: plain JSON Schema, in which every string may also be a reference. Must never know a key by name.
+//!
+//! It is made from the types of `written`, by a test, and read from a file: what makes it is a quarter of a MiB of code, which
+//! would else rest in every process.
 
-use std::sync::LazyLock;
-
-use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::written::Document;
+/// The inner edition. It is for whoever holds it to free: some hundred KiB, needed for as long as a check takes.
+pub fn inner() -> Value {
+    serde_json::from_str(include_str!("schema.json")).expect("schema.json is JSON")
+}
 
-/// The inner edition.
-pub fn inner() -> &'static Value {
-    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-        let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>().to_value();
-        settle(&mut schema);
-        schema
-    });
-    &SCHEMA
+/// The inner edition as the types have it, which is what is in the file.
+#[cfg(test)]
+pub fn of_types() -> Value {
+    let settings = schemars::generate::SchemaSettings::draft2020_12();
+    let mut schema = settings.into_generator().into_root_schema_for::<super::written::Document>().to_value();
+    settle(&mut schema);
+    schema
 }
 
 /// What `bearerd schema` prints.
 pub fn published() -> Value {
-    let mut schema = inner().clone();
+    let mut schema = inner();
     publish(&mut schema);
     if let Value::Object(root) = &mut schema {
         root.insert(String::from("title"), json!("bearerd"));
@@ -37,6 +39,7 @@ pub fn published() -> Value {
 
 /// Undoes what Rust's types say and a configuration does not mean: `null` for an optional key, and `required` for a
 /// key that has a default.
+#[cfg(test)]
 fn settle(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(settle),
@@ -62,6 +65,7 @@ fn settle(schema: &mut Value) {
     }
 }
 
+#[cfg(test)]
 fn drop_null(object: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|kind| kind != "null");

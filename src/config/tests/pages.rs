@@ -1,18 +1,27 @@
-//! What is made from the schema: the published edition and the reference page.
+//! What is made from the types: the schema, its published edition and the reference page.
 
 use serde_json::Value;
 
 use crate::config::{reference, schema};
 
+/// Has the file be this, or writes it so where that is asked for.
+fn committed(file: &str, made: &str) {
+    let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, made).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == made, "{file} is out of date: BLESS=1 cargo test --lib config writes it anew");
+}
+
+#[test]
+fn the_schema_is_that_of_the_types() {
+    committed("src/config/schema.json", &format!("{:#}\n", schema::of_types()));
+}
+
 #[test]
 fn the_reference_page_is_the_programs_own() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
-    let page = reference::page();
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(path, &page).unwrap();
-    }
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(committed == page, "docs/configuration.md is out of date: BLESS=1 cargo test --lib config writes it anew");
+    committed("docs/configuration.md", &reference::page(&schema::of_types()));
 }
 
 #[test]
@@ -54,7 +63,7 @@ fn a_string_may_be_a_reference() {
 
 #[test]
 fn every_key_is_explained() {
-    let schema = schema::inner();
+    let schema = &schema::inner();
     let definitions = schema["$defs"].as_object().unwrap();
     for (name, object) in definitions.iter().map(|(name, object)| (name.as_str(), object)).chain([("Document", schema)])
     {
