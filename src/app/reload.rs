@@ -21,6 +21,7 @@ use super::passwords::Passwords;
 use super::run::Capacity;
 use super::service::Service;
 use crate::admin::{Admin, Attempt, Shown, Statuses};
+use crate::config::files::Findings;
 use crate::config::{Plan, Shutdown};
 use crate::files::Files;
 use crate::inbound::Worker;
@@ -35,6 +36,8 @@ pub struct Reload {
     pub origin: String,
     /// Whether it can be read more than once; if not, nobody does without being asked.
     pub repeatable: bool,
+    /// What was read for the plan that runs.
+    pub found: Findings,
     /// Reads all of it anew. It blocks.
     pub read: Arc<dyn Fn() -> Reading + Send + Sync>,
     /// A closed channel asks for nothing.
@@ -45,8 +48,8 @@ pub struct Reload {
 pub struct Reading {
     /// The plan, and what is doubtful about it; or everything that is wrong with it, one sentence each.
     pub outcome: Result<(Plan, Vec<String>), Vec<String>>,
-    /// Every file that was looked for, whether it was there or not.
-    pub files: BTreeSet<PathBuf>,
+    /// Every file that was looked for, and what was there.
+    pub found: Findings,
 }
 
 /// Whoever writes several files writes them one after the other.
@@ -103,9 +106,10 @@ struct Work {
 }
 
 impl Reloader {
-    /// Runs until it is dropped. `watched` is what was read for the plan that runs.
+    /// Runs until it is dropped. `watched` is what the plan that runs was read from.
     pub(super) async fn run(self, reload: Reload, mut watched: BTreeSet<PathBuf>) {
-        let Reload { read, mut wishes, repeatable, .. } = reload;
+        let Reload { read, found, mut wishes, repeatable, .. } = reload;
+        let mut found = Arc::new(found);
         if !repeatable {
             watched.clear();
         }
@@ -133,12 +137,16 @@ impl Reloader {
             // What comes from now on is not in this reading.
             let why = if wishes.try_recv().is_ok() { Cause::Wish } else { why };
             changed.mark_unchanged();
-            let reading = Arc::clone(&read);
+            let (reading, last) = (Arc::clone(&read), Arc::clone(&found));
+            // The usual case, and far cheaper than to make a plan of it again.
+            if why == Cause::Doubt && spawn_blocking(move || last.still_hold()).await.unwrap_or(false) {
+                continue;
+            }
             if why == Cause::Wish {
                 service.reloading().await;
             }
             let weighed = match spawn_blocking(move || reading()).await {
-                Ok(Reading { outcome, files }) => Some((files, work.weigh(outcome, why).await)),
+                Ok(Reading { outcome, found }) => Some((found, work.weigh(outcome, why).await)),
                 // A panic was told by the runtime, and what runs goes on.
                 Err(_) => None,
             };
@@ -146,7 +154,9 @@ impl Reloader {
             if why == Cause::Wish {
                 service.reloaded().await;
             }
-            let Some((mut files, is_fine)) = weighed else { continue };
+            let Some((read_now, is_fine)) = weighed else { continue };
+            found = Arc::new(read_now);
+            let mut files = found.files();
             if !is_fine {
                 // Mending any of them may mend it, and what runs is read from the others.
                 files.extend(watched.iter().cloned());

@@ -1,6 +1,5 @@
 //! `bearerd run`: loads, binds, runs until a signal.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,9 +8,9 @@ use clap::ArgMatches;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
-use super::{Failed, check, load, loaded};
+use super::{Failed, check, load_with, loaded};
 use crate::app::{AppError, Bound, Reading, Reload, Service};
-use crate::config::files::Noted;
+use crate::config::files::{Findings, Noted};
 use crate::config::{Loaded, Origin, Problem};
 use crate::inbound::Inherited;
 use crate::inbound::inherited::InheritedFault;
@@ -47,7 +46,8 @@ fn run_on(
     // Before anything else: as PID 1, a process without a handler cannot be asked to end.
     let stop = signals()?;
     let wishes = hangups()?;
-    let first = load(matches)?;
+    let noted = Noted::default();
+    let first = load_with(matches, &noted)?;
     let origin = first.origin.clone();
     let inherited = inherited.map_err(|fault| failed(&fault.into()))?;
     let (bound, observer) = bind(first, inherited, hardened)?;
@@ -60,7 +60,7 @@ fn run_on(
     let told = origin.to_string();
     let matches = matches.clone();
     let read = move || if repeatable { read_again(&matches) } else { cannot_be_read_again(&origin) };
-    let reload = Reload { origin: told, repeatable, read: Arc::new(read), wishes };
+    let reload = Reload { origin: told, found: noted.found(), repeatable, read: Arc::new(read), wishes };
     runtime.block_on(bound.reloading(reload).telling(service).run(stop))?;
     Ok(())
 }
@@ -207,7 +207,7 @@ fn read_again(matches: &ArgMatches) -> Reading {
         }
         Err(problems) => Err(problems.problems.iter().map(in_a_line).collect()),
     };
-    Reading { outcome, files: noted.looked_for() }
+    Reading { outcome, found: noted.found() }
 }
 
 /// A problem where there is one line for all of it.
@@ -226,7 +226,7 @@ fn is_repeatable(origin: &Origin) -> bool {
 /// Says why a configuration is not read again.
 fn cannot_be_read_again(origin: &Origin) -> Reading {
     let why = format!("`{origin}` is no file and can be read only once (hint: write it to a file for `--config`)");
-    Reading { outcome: Err(vec![why]), files: BTreeSet::new() }
+    Reading { outcome: Err(vec![why]), found: Findings::default() }
 }
 
 /// SIGTERM and SIGINT, as wishes to end.

@@ -2,11 +2,13 @@
 //!
 //! A trait, so that what a configuration means can be tested without a disk. Must never know why a file is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::digest::{SHA256, digest};
 
 /// What one file held when it was looked at.
 #[derive(Clone, Debug, Default)]
@@ -109,21 +111,23 @@ fn is_in_a_volume(path: &Path) -> bool {
     })
 }
 
-/// The files of this machine, and which of them were looked for.
-#[derive(Debug, Default)]
-pub struct Noted(Mutex<BTreeSet<PathBuf>>);
+/// The files of this machine, and what was found where.
+#[derive(Default)]
+pub struct Noted(Mutex<Findings>);
 
 impl Noted {
-    /// Whether they were there or not.
-    pub fn looked_for(self) -> BTreeSet<PathBuf> {
+    /// What was looked for, whether it was there or not.
+    pub fn found(self) -> Findings {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Files for Noted {
     fn read(&self, path: &Path, limit: usize, regular: bool) -> io::Result<Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
-        Disk.read(path, limit, regular)
+        let read = Disk.read(path, limit, regular);
+        let finding = Finding { limit, regular, found: Found::of(&read) };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.entry(path.to_owned()).or_default().push(finding);
+        read
     }
 
     fn folder(&self, path: &Path) -> io::Result<bool> {
@@ -132,6 +136,51 @@ impl Files for Noted {
 
     fn is_socket(&self, path: &Path) -> bool {
         Disk.is_socket(path)
+    }
+}
+
+/// What was found in files, so that it can be told later whether it is there still. Digests of secrets are in it: no `Debug`.
+#[derive(Default)]
+pub struct Findings(BTreeMap<PathBuf, Vec<Finding>>);
+
+struct Finding {
+    limit: usize,
+    regular: bool,
+    found: Found,
+}
+
+#[derive(PartialEq, Eq)]
+enum Found {
+    Contents { sha256: Vec<u8>, world_readable: bool },
+    Nothing(io::ErrorKind, String),
+}
+
+impl Found {
+    fn of(read: &io::Result<Seen>) -> Self {
+        match read {
+            Ok(Seen { bytes, world_readable }) => {
+                let sha256 = digest(&SHA256, bytes).as_ref().to_vec();
+                Self::Contents { sha256, world_readable: *world_readable }
+            }
+            Err(error) => Self::Nothing(error.kind(), error.to_string()),
+        }
+    }
+}
+
+impl Findings {
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// Whether all of it would be found again. It blocks, as reading does. What is no file, such as a pipe, is not looked at:
+    /// that would take it away.
+    pub fn still_hold(&self) -> bool {
+        self.0.iter().all(|(path, findings)| {
+            std::fs::metadata(path).map_or(true, |about| about.is_file())
+                && findings
+                    .iter()
+                    .all(|Finding { limit, regular, found }| Found::of(&Disk.read(path, *limit, *regular)) == *found)
+        })
     }
 }
 
@@ -225,6 +274,26 @@ mod tests {
             std::fs::write(at(name), "x").unwrap();
             assert!(Disk.read(&at(name), 9, true).unwrap().world_readable, "{name}");
         }
+    }
+
+    #[test]
+    fn what_was_found_holds_until_it_changes() {
+        let folder = Folder::new("findings");
+        let at = |name: &str| folder.0.join(name);
+        std::fs::write(at("file"), "x").unwrap();
+        let noted = Noted::default();
+        for name in ["file", "nothing"] {
+            let _ = noted.read(&at(name), 1, true);
+        }
+        let found = noted.found();
+        assert_eq!(found.files(), [at("file"), at("nothing")].into());
+        assert!(found.still_hold());
+        std::fs::write(at("file"), "y").unwrap();
+        assert!(!found.still_hold(), "as long, and other contents");
+        std::fs::write(at("file"), "x").unwrap();
+        assert!(found.still_hold());
+        std::fs::write(at("nothing"), "").unwrap();
+        assert!(!found.still_hold(), "there now");
     }
 
     #[test]

@@ -180,14 +180,17 @@ impl Proxy {
     pub(crate) fn start_reloading(folder: &Folder) -> (Self, mpsc::Sender<()>) {
         let (wish, wishes) = mpsc::channel(1);
         let file = folder.path("bearerd.yaml").display().to_string();
+        let first = Noted::default();
+        let _ = load(&file, &Environment::new(), &first);
+        let found = first.found();
         let read = move || {
             let noted = Noted::default();
             let outcome = load(&file, &Environment::new(), &noted);
             let told = |problems: Problems| problems.problems.iter().map(ToString::to_string).collect();
             let outcome = outcome.map(|loaded| (loaded.plan, Vec::new())).map_err(told);
-            Reading { outcome, files: noted.looked_for() }
+            Reading { outcome, found: noted.found() }
         };
-        let reload = Reload { origin: "a test's".to_owned(), repeatable: true, read: Arc::new(read), wishes };
+        let reload = Reload { origin: "a test's".to_owned(), found, repeatable: true, read: Arc::new(read), wishes };
         let change = |bound: Bound| bound.reloading(reload);
         (Self::start_as(Level::Trace, folder, &Environment::new(), change), wish)
     }
