@@ -125,9 +125,8 @@ const SENSITIVE: u8 = b' ';
 
 impl Copied {
     fn of(headers: &HeaderMap) -> Self {
-        /// Bytes that most heads fit in.
-        const MOST: usize = 512;
-        let mut text = Vec::with_capacity(MOST);
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
+        let mut text = Vec::with_capacity(bytes);
         for (name, value) in headers {
             text.extend_from_slice(name.as_str().as_bytes());
             text.push(if value.is_sensitive() { SENSITIVE } else { PLAIN });

@@ -43,7 +43,7 @@ impl<P: Hash + Eq + Clone> Table<P> {
 
     /// The value whose prefix is the whole path.
     pub(super) fn exact(&self, listener: usize, place: Option<&P>, path: &str) -> Option<usize> {
-        self.first(listener, place, |prefixes| prefixes.by.get(path).copied())
+        self.first(listener, place, |prefixes| prefixes.exact(path))
     }
 
     pub(super) fn find(&self, listener: usize, place: Option<&P>, path: &str) -> Option<usize> {
@@ -71,6 +71,11 @@ fn skip_same<T>([named, any]: [Option<T>; 2]) -> impl Iterator<Item = Option<T>>
 }
 
 impl Prefixes {
+    /// A path that is longer than any is not looked at: the app chooses how long it is.
+    fn exact(&self, path: &str) -> Option<usize> {
+        (path.len() <= self.longest).then(|| self.by.get(path).copied()).flatten()
+    }
+
     fn find(&self, path: &str) -> Option<usize> {
         if self.by.is_empty() {
             return self.all;

@@ -90,6 +90,21 @@ async fn a_head_that_is_too_large_is_refused_without_reading_on() {
 }
 
 #[tokio::test]
+async fn a_hundred_headers_are_taken_unless_another_number_is_written() {
+    let rig = Rig::ready(Options::default()).await;
+    // The app's side adds one or two.
+    let head = |extra: usize| {
+        let many: String = (0..extra).map(|number| format!("\nX-{number}: y")).collect();
+        format!("GET /ok HTTP/1.1{many}")
+    };
+    assert_eq!(rig.app().await.ask(&head(98)).await.status, 200);
+    let mut app = rig.app().await;
+    app.send(app.head(&head(101))).await;
+    assert!(app.hears_until_end().await.starts_with(b"HTTP/1.1 431 "));
+    assert_eq!(targets(&rig), ["/ok"]);
+}
+
+#[tokio::test]
 async fn a_connection_too_many_is_told_at_once_and_the_next_is_served_when_one_leaves() {
     let rig = Rig::ready(Options { top: "limits: {connections: 2}", ..Options::default() }).await;
     let (mut first, mut second) = (rig.app().await, rig.app().await);
