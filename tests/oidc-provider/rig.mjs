@@ -134,7 +134,7 @@ export function bearerd(binary, args, env) {
     child.once('error', (error) => done(error.message));
     child.once('close', (code, signal) => done(code ?? signal));
   });
-  return { output: () => said, kill: (signal) => child.kill(signal), ended };
+  return { pid: child.pid, output: () => said, kill: (signal) => child.kill(signal), ended };
 }
 
 /** Runs curl, and returns its exit code and output; `-q` and the bare environment keep the user's own set-up out. */
