@@ -2,8 +2,8 @@
 //
 //   node deploy/order/record.mjs [BINARY]
 //
-// BINARY is a static one that still has its symbols and ends not under valgrind, which is else built in target/order. Needs valgrind, openssl and, as every
-// build, binutils. The list depends on what the optimiser made of the code, hence the build must be a release's.
+// BINARY is static, has its symbols, and was built with rustix/use-libc-auxv; without it one is built, which takes minutes.
+// Needs valgrind and openssl. The list depends on what the optimiser made of the code, hence a release's build.
 import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -39,7 +39,7 @@ function built() {
   console.error('bearerd, with its symbols (some minutes):');
   const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
   // Under valgrind rustix finds no vDSO, and ends; with this feature it looks for none, and each look at a clock is a system call.
-  const sets = { CARGO_PROFILE_RELEASE_STRIP: 'none', CARGO_TARGET_DIR: join(target, 'order'), FEATURES: 'rustix/use-libc-auxv' };
+  const sets = { CARGO_PROFILE_RELEASE_STRIP: 'none', CARGO_TARGET_DIR: join(target, 'order'), FEATURES: 'rustix/use-libc-auxv', BEARERD: '' };
   const env = { ...process.env, ...sets };
   return execFileSync(join(root, 'deploy/build'), ['binary'], { env, stdio: ['ignore', 'pipe', 'inherit'] }).toString().trim();
 }
@@ -164,10 +164,11 @@ const section = (title, symbols) => {
   return [`# ${title}`, ...lines];
 };
 const often = [...rest].filter(([, count]) => count >= REQUESTS).map(([symbol]) => symbol);
+if (often.length === 0 || readable.size < often.length) throw new Error(`${binary} has no symbols`);
 const matching = (pattern) => [...readable].filter(([, name]) => pattern.test(name)).map(([symbol]) => symbol);
 const lines = [
   '# What runs, first things first. Made by record.mjs; read by cc.',
-  ...section('Every request', often),
+  ...section('As often as there were requests, or more', often),
   ...section('From the start to the first answers', rest.keys()),
   ...section('What callgrind does not see', matching(UNSEEN)),
   ...section('Other requests', work.flatMap((counted) => [...counted.keys()])),
