@@ -138,8 +138,8 @@ impl Reloader {
             let why = if wishes.try_recv().is_ok() { Cause::Wish } else { why };
             changed.mark_unchanged();
             let (reading, last) = (Arc::clone(&read), Arc::clone(&found));
-            // The usual case, and far cheaper than to make a plan of it again.
-            if why == Cause::Doubt && spawn_blocking(move || last.still_hold()).await.unwrap_or(false) {
+            // The usual case, and far cheaper than to make a plan of it again. Whoever asked is told of a reading.
+            if why != Cause::Wish && spawn_blocking(move || last.still_hold()).await.unwrap_or(false) {
                 continue;
             }
             if why == Cause::Wish {
