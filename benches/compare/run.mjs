@@ -205,7 +205,7 @@ async function compareAll() {
   };
   const isVoid = results.notes().some(({ failed }) => failed);
   // A part of the whole, or a glance at it, is not what is kept.
-  const isWhole = !flags.quick && only.length === 0 && count >= WHOLE && missing.length === 0 && !isVoid;
+  const isWhole = !flags.quick && only.length === 0 && count >= WHOLE && missing.length === 0;
   const folder = isWhole ? fileURLToPath(new URL('.', import.meta.url)) : mkdtempSync(join(tmpdir(), 'bearerd-compare-'));
   const write = (name, text) => writeFileSync(join(folder, name), text);
   write('results.md', page(whole));

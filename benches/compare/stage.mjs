@@ -89,6 +89,22 @@ function inOrder(list, load, round) {
   return shuffled.map((_, i) => shuffled[(i + round) % list.length]);
 }
 
+/** A figure that is void is taken again: a machine has its moments, and a proxy that fails does so each time. */
+const ATTEMPTS = 3;
+
+async function measured(load, around, proxy, effort, peer) {
+  if (proxy.cannot || proxy.failed) return proxy;
+  let failed;
+  for (let i = 0; i < ATTEMPTS; i += 1) {
+    try {
+      return await load.measure(around, proxy, effort, peer);
+    } catch (error) {
+      failed = error.message;
+    }
+  }
+  return { failed };
+}
+
 /**
  * Runs loads against peers. `tell(round, load, peer, outcome)` hears of each outcome, which is the figures by name, or
  * `{ cannot }`, or `{ failed }`.
@@ -101,9 +117,7 @@ export async function rounds(count, loads, peers, around, effort, tell) {
       for (const load of loads.filter((one) => one.variant.name === variant.name)) {
         for (const peer of inOrder(peers, load.name, round)) {
           const proxy = proxies.get(peer);
-          const outcome = proxy.cannot || proxy.failed ? proxy
-            : await load.measure(around, proxy, effort, peer).catch((error) => ({ failed: error.message }));
-          tell(round, load, peer, outcome);
+          tell(round, load, peer, await measured(load, around, proxy, effort, peer));
         }
       }
       await end(proxies);
