@@ -7,7 +7,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { Agent, request } from 'node:http';
+import { Agent, createServer, request } from 'node:http';
 import http2 from 'node:http2';
 import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -50,41 +50,49 @@ function names(symbols) {
   return new Map(found.trimEnd().split('\n').map((line) => line.split('\t').reverse()));
 }
 
-/** A provider and an API in one, over TLS, in HTTP/2 for who offers it. */
+/** A provider and an API in one, over TLS, in HTTP/2 for who offers it; and the same without TLS. */
 async function provider({ key, cert }) {
   const claims = { exp: Math.floor(Date.now() / 1000) + 3600, scope: 'x'.repeat(500) };
   const token = [{ alg: 'RS256', typ: 'JWT' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'));
   const grant = JSON.stringify({ access_token: [...token, 'c2lnbmF0dXJl'].join('.'), token_type: 'Bearer', expires_in: 3600 });
-  const server = http2.createSecureServer({ key, cert, allowHTTP1: true }, (asked, answer) => {
+  const reply = (asked, answer) => {
     asked.resume().on('end', () => {
       const body = { '/token': grant, '/large': LARGE }[asked.url] ?? '{"ok": true}';
-      const reply = () => answer.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length }).end(body);
+      const end = () => answer.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length }).end(body);
       // Late enough for a request to wait for it.
-      if (asked.url === '/token') setTimeout(reply, 500);
-      else reply();
+      if (asked.url === '/token') setTimeout(end, 500);
+      else end();
     });
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return server.address().port;
+  };
+  const servers = [http2.createSecureServer({ key, cert, allowHTTP1: true }, reply), createServer(reply)];
+  return Promise.all(servers.map(async (server) => {
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    return server.address().port;
+  }));
 }
 
-/** A run of bearerd under callgrind with one route, a load, and the way to its end: how often each symbol was called. */
-async function calls(binary, { ca, port, http }, load) {
+const client = { client_id: 'somebody', client_secret: { file: file('secret', 'a secret') } };
+
+/** One route, and authorities that are named. */
+const small = (http) => ({ ca, port }) => ({
+  tokens: { api: { token_url: `https://localhost:${port}/token`, ...client, tls: { ca_file: ca } } },
+  routes: [{ upstream: `https://localhost:${port}`, http, tls: { ca_file: ca } }],
+});
+
+/** Another one: the system's roots, a provider nearby, an address that is written, matches. */
+const larger = ({ ca, port, plain }) => {
+  const route = { upstream: `https://api.example.test:${port}`, connect_to: `127.0.0.1:${port}`, tls: { ca_file: ca }, http: 'http1' };
+  const tokens = { api: { token_url: `http://127.0.0.1:${plain}/token`, ...client, auth: 'client_secret_post', scope: 'read' } };
+  const routes = [{ name: 'orders', match: { path: '/orders' }, ...route, timeouts: { headers: '30s' } }, { name: 'rest', ...route }];
+  return { tokens, routes };
+};
+
+/** A run of bearerd under callgrind with a load, and the way to its end: how often each symbol was called. */
+async function calls(binary, { name, ...plan }, load) {
   const [listen, admin] = await freePorts(2);
-  const config = file('config.json', JSON.stringify({
-    listen: [`127.0.0.1:${listen}`],
-    admin: `127.0.0.1:${admin}`,
-    tokens: {
-      api: {
-        token_url: `https://localhost:${port}/token`,
-        client_id: 'somebody',
-        client_secret: { file: file('secret', 'a secret') },
-        tls: { ca_file: ca },
-      },
-    },
-    routes: [{ upstream: `https://localhost:${port}`, http, tls: { ca_file: ca } }],
-  }));
-  const out = join(folder, `callgrind-${http}`);
+  const more = { listen: [`127.0.0.1:${listen}`], admin: `127.0.0.1:${admin}` };
+  const config = file('config.json', JSON.stringify({ ...more, ...plan }));
+  const out = join(folder, `callgrind-${name}`);
   const options = ['--tool=callgrind', '--demangle=no', `--callgrind-out-file=${out}`];
   const command = [binary, 'run', '--config', relative(process.cwd(), config)];
   const running = bearerd('valgrind', [...options, ...command], process.env);
@@ -134,12 +142,17 @@ async function askHttp2(port, path) {
 }
 
 const [binary = built()] = process.argv.slice(2);
-const [ca, server] = await certificates('DNS:localhost');
-const port = await provider(server);
-const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+const [ca, server] = await certificates('DNS:localhost,DNS:api.example.test');
+const [port, plain] = await provider(server);
+const around = { ca, port, plain };
+const agent = new Agent({ keepAlive: true, maxSockets: 2 });
 const quiet = async (listen) => {
-  for (let i = 0; i < REQUESTS; i += 1) await ask(listen, 'GET', '/', undefined, agent);
-  for (let i = 0; i < REQUESTS; i += 1) await ask(listen, 'POST', '/', 'x'.repeat(1000), agent);
+  for (const [method, body] of [['GET'], ['POST', 'x'.repeat(1000)]]) {
+    for (let i = 0; i < REQUESTS; i += 1) {
+      // Two at a time, since the second connection resumes the first one's session.
+      await Promise.all([ask(listen, method, '/orders/7', body, agent), ask(listen, method, '/', body, agent)]);
+    }
+  }
   await sleep(500);
   agent.destroy();
 };
@@ -150,9 +163,13 @@ const busy = async (listen, admin) => {
   for (const path of ['/metrics', '/readyz', '/livez', '/status']) await ask(admin, 'GET', path, undefined, agent);
 };
 
-const rest = await calls(binary, { ca, port, http: 'http1' }, quiet);
-const work = [await calls(binary, { ca, port, http: 'http2' }, busy)];
-work.push(await calls(binary, { ca, port, http: 'auto' }, async (...ports) => { await quiet(...ports); await busy(...ports); }));
+const [one, other] = [
+  await calls(binary, { name: 'small', ...small('http1')(around) }, quiet),
+  await calls(binary, { name: 'larger', ...larger(around) }, quiet),
+];
+const rest = new Map([...other, ...one].map(([symbol]) => [symbol, Math.max(one.get(symbol) ?? 0, other.get(symbol) ?? 0)]));
+const work = [await calls(binary, { name: 'http2', ...small('http2')(around) }, busy)];
+work.push(await calls(binary, { name: 'auto', ...small('auto')(around) }, async (...ports) => { await quiet(...ports); await busy(...ports); }));
 
 const { stdout } = await promisify(execFile)('nm', ['--format=just-symbols', binary], { maxBuffer: 1 << 28 });
 const readable = names(stdout.trimEnd().split('\n'));
@@ -163,7 +180,7 @@ const section = (title, symbols) => {
   for (const name of lines) listed.add(name);
   return [`# ${title}`, ...lines];
 };
-const often = [...rest].filter(([, count]) => count >= REQUESTS).map(([symbol]) => symbol);
+const often = [...rest].filter(([, count]) => count >= 2 * REQUESTS).map(([symbol]) => symbol);
 if (often.length === 0 || readable.size < often.length) throw new Error(`${binary} has no symbols`);
 const matching = (pattern) => [...readable].filter(([, name]) => pattern.test(name)).map(([symbol]) => symbol);
 const lines = [
