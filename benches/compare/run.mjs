@@ -209,7 +209,7 @@ async function compareAll() {
   const folder = isWhole ? fileURLToPath(new URL('.', import.meta.url)) : mkdtempSync(join(tmpdir(), 'bearerd-compare-'));
   const write = (name, text) => writeFileSync(join(folder, name), text);
   write('results.md', page(whole));
-  write('results.json', `${JSON.stringify({ ...whole, results: results.found }, null, 1)}\n`);
+  write('results.json', `${JSON.stringify({ ...whole, results: results.found })}\n`);
   write('results.svg', chart(whole));
   console.log(`${machineLine(whole.machine)}\n\n${medians(results, versions)}\n`);
   for (const { what, goal, found: figure, is } of whole.judgement) {

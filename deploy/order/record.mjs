@@ -39,8 +39,13 @@ function built() {
   console.error('bearerd, with its symbols (some minutes):');
   const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
   // Under valgrind rustix finds no vDSO, and ends; with this feature it looks for none, and each look at a clock is a system call.
-  const sets = { CARGO_PROFILE_RELEASE_STRIP: 'none', CARGO_TARGET_DIR: join(target, 'order'), FEATURES: 'rustix/use-libc-auxv', BEARERD: '' };
-  const env = { ...process.env, ...sets };
+  const env = {
+    ...process.env,
+    CARGO_PROFILE_RELEASE_STRIP: 'none',
+    CARGO_TARGET_DIR: join(target, 'order'),
+    FEATURES: 'rustix/use-libc-auxv',
+    BEARERD: '',
+  };
   return execFileSync(join(root, 'deploy/build'), ['binary'], { env, stdio: ['ignore', 'pipe', 'inherit'] }).toString().trim();
 }
 
@@ -74,17 +79,22 @@ async function provider({ key, cert }) {
 const client = { client_id: 'somebody', client_secret: { file: file('secret', 'a secret') } };
 
 /** One route, and authorities that are named. */
-const small = (http) => ({ ca, port }) => ({
+const small = (http, { ca, port }) => ({
   tokens: { api: { token_url: `https://localhost:${port}/token`, ...client, tls: { ca_file: ca } } },
   routes: [{ upstream: `https://localhost:${port}`, http, tls: { ca_file: ca } }],
 });
 
 /** Another one: the system's roots, a provider nearby, an address that is written, matches. */
 const larger = ({ ca, port, plain }) => {
-  const route = { upstream: `https://api.example.test:${port}`, connect_to: `127.0.0.1:${port}`, tls: { ca_file: ca }, http: 'http1' };
-  const tokens = { api: { token_url: `http://127.0.0.1:${plain}/token`, ...client, auth: 'client_secret_post', scope: 'read' } };
-  const routes = [{ name: 'orders', match: { path: '/orders' }, ...route, timeouts: { headers: '30s' } }, { name: 'rest', ...route }];
-  return { tokens, routes };
+  const route = {
+    upstream: `https://api.example.test:${port}`,
+    connect_to: `127.0.0.1:${port}`,
+    tls: { ca_file: ca },
+    http: 'http1',
+  };
+  const api = { token_url: `http://127.0.0.1:${plain}/token`, ...client, auth: 'client_secret_post', scope: 'read' };
+  const orders = { name: 'orders', match: { path: '/orders' }, ...route, timeouts: { headers: '30s' } };
+  return { tokens: { api }, routes: [orders, { name: 'rest', ...route }] };
 };
 
 /** A run of bearerd under callgrind with a load, and the way to its end: how often each symbol was called. */
@@ -164,12 +174,12 @@ const busy = async (listen, admin) => {
 };
 
 const [one, other] = [
-  await calls(binary, { name: 'small', ...small('http1')(around) }, quiet),
+  await calls(binary, { name: 'small', ...small('http1', around) }, quiet),
   await calls(binary, { name: 'larger', ...larger(around) }, quiet),
 ];
 const rest = new Map([...other, ...one].map(([symbol]) => [symbol, Math.max(one.get(symbol) ?? 0, other.get(symbol) ?? 0)]));
-const work = [await calls(binary, { name: 'http2', ...small('http2')(around) }, busy)];
-work.push(await calls(binary, { name: 'auto', ...small('auto')(around) }, async (...ports) => { await quiet(...ports); await busy(...ports); }));
+const work = [await calls(binary, { name: 'http2', ...small('http2', around) }, busy)];
+work.push(await calls(binary, { name: 'auto', ...small('auto', around) }, async (...ports) => { await quiet(...ports); await busy(...ports); }));
 
 const { stdout } = await promisify(execFile)('nm', ['--format=just-symbols', binary], { maxBuffer: 1 << 28 });
 const readable = names(stdout.trimEnd().split('\n'));
