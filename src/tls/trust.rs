@@ -1,8 +1,9 @@
 //! Whose certificates a client believes: those of the authorities that its settings name, or of the system's.
 //!
 //! The system's roots are a hundred and more certificates, which take longer to read than all else at a start. Nothing
-//! can be wrong with them that a start should fail for, so they are read beside the rest, and waited for where the first
-//! certificate is to be checked. Every verdict is the one of rustls, and must never be another.
+//! can be wrong with them that a start should fail for, so they are read from the first handshake on that may need them,
+//! beside the rest, and waited for where its certificate is to be checked. Every verdict is the one of rustls, and must
+//! never be another.
 
 use std::sync::{Arc, Once, OnceLock};
 
@@ -25,11 +26,6 @@ pub(super) fn verifier(settings: &TlsSettings) -> Result<Arc<dyn ServerCertVerif
         return Ok(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto()).build()?);
     }
     let more = extra(RootCertStore::empty())?;
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| {
-        // Where there is no thread for it, whoever needs them first reads them.
-        let _ = std::thread::Builder::new().name("roots".into()).spawn(system_roots);
-    });
     let algorithms = crypto().signature_verification_algorithms;
     Ok(Arc::new(SystemAnd { more, algorithms, rustls: OnceLock::new() }))
 }
@@ -44,6 +40,12 @@ fn system_roots() -> Arc<RootCertStore> {
         Arc::new(roots)
     });
     Arc::clone(roots)
+}
+
+/// Reads them beside the rest. Where there is no thread for it, whoever needs them first does.
+fn begin_with_system_roots() {
+    static BEGUN: Once = Once::new();
+    BEGUN.call_once(|| drop(std::thread::Builder::new().name("roots".into()).spawn(system_roots)));
 }
 
 /// The system's authorities, and more.
@@ -101,8 +103,9 @@ impl ServerCertVerifier for SystemAnd {
         verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
-    /// Asked for the first message of a handshake, for which no roots are needed.
+    /// Asked for the first message of a handshake, for which no roots are needed yet.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        begin_with_system_roots();
         self.algorithms.supported_schemes()
     }
 }
