@@ -34,8 +34,9 @@ use crate::observe::reason::Reason;
 use crate::rules::{Arrival, Intercepted};
 use crate::wire::ear::Ear;
 
-/// hyper's buffer for what a connection sends; a head must fit, and 8 KiB is the least that hyper takes.
-const MIN_BUFFER: usize = 64 * 1024;
+/// hyper's buffer for what a connection sends is so many of these that a head fits. rustls takes as much of a body at once, in
+/// four whole records: of 72 KiB it left a record of 8 KiB, and a system call for it.
+const BUFFER_STEP: usize = 64 * 1024;
 
 /// How many headers hyper takes if it is not told. If it is, it fills room for as many with every head, which is a
 /// thirtieth of all that a request takes.
@@ -60,7 +61,7 @@ pub(super) fn builder(limits: &Limits) -> http1::Builder {
         // Ours instead; see `watched`.
         .header_read_timeout(None)
         .max_header_size(limits.header_bytes)
-        .max_buf_size(limits.header_bytes.saturating_add(8 * 1024).max(MIN_BUFFER));
+        .max_buf_size((limits.header_bytes + 8 * 1024).next_multiple_of(BUFFER_STEP));
     if limits.headers != HYPERS_HEADERS {
         builder.max_headers(limits.headers);
     }
