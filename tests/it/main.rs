@@ -16,7 +16,7 @@ mod basics;
 mod benchmarks;
 #[cfg(unix)]
 mod cli;
-mod endurance;
 mod monitoring;
+mod reliability;
 mod tokens;
 mod traffic;

@@ -27,7 +27,7 @@ use bearerd::observe::log::{Format, Level, Log, LogSettings};
 pub(crate) use corporate::Corporate;
 pub(crate) use folder::Folder;
 pub(crate) use grpc::{Call, GrpcServer, Messages, Sender, pipe, reset_reason};
-pub(crate) use scale::{report, scaled, seed};
+pub(crate) use scale::{lasting, report, scaled, seed};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 

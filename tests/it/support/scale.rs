@@ -1,15 +1,22 @@
 //! How long a proof by numbers goes on, and how it can be run again: the two things that the environment says.
 
-/// Set to `full`, such tests run their whole number; without it, as much of it as takes a few seconds.
+/// Set to `full`, such tests run their whole number, which takes up to twenty seconds or, of some, a minute; set to `long`,
+/// what docs/reliability.md is made of, which takes hours; without it, as much of it as takes a few seconds.
 const SCALE: &str = "BEARERD_TESTS";
 
-/// Chooses the number for this run.
+/// Chooses the number for this run, where the whole one is the most that there is to see.
 pub(crate) fn scaled<T>(short: T, full: T) -> T {
     match std::env::var(SCALE).as_deref() {
-        Ok("full") => full,
-        Ok(other) => panic!("{SCALE} is `full` or not set, and not {other:?}"),
+        Ok("full" | "long") => full,
+        Ok(other) => panic!("{SCALE} is `full`, `long` or not set, and not {other:?}"),
         Err(_) => short,
     }
+}
+
+/// The same for what goes on showing more.
+pub(crate) fn lasting<T>(short: T, full: T, long: T) -> T {
+    let whole = scaled(short, full);
+    if std::env::var(SCALE).as_deref() == Ok("long") { long } else { whole }
 }
 
 /// Where this run's randomness begins: anywhere, or at `SEED`. Says which it is, so that a failure can be replayed.

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{KIBIBYTE, MEBIBYTE, Process, Source, TRIED, grows_little, hex, queued};
-use crate::endurance::wire::{Api, Head, Wire};
+use crate::reliability::wire::{Api, Head, Wire};
 use crate::support::{PATIENCE, report};
 
 /// How much bearerd may have taken from a peer that sends, and not passed on to one that does not read. What the kernel

@@ -6,7 +6,7 @@ use std::fmt;
 
 use fastrand::Rng;
 
-use crate::endurance::random::{spelt, text, word};
+use crate::reliability::random::{spelt, text, word};
 
 /// Names as they are spelt, and values.
 pub(super) type Fields = Vec<(String, Vec<u8>)>;

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::{KIBIBYTE, MEBIBYTE, Process, Source, TRIED, grows_little, hex, queued};
-use crate::endurance::wire::{Api, Wire};
+use crate::reliability::wire::{Api, Wire};
 use crate::support::frames::{DATA, END_STREAM, Frames, HEADERS, WINDOW_UPDATE, frame, get};
 use crate::support::{AnyBody, App2, PATIENCE, eventually, full, report};
 

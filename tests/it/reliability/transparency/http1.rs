@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Desk;
 use super::exchange::{Exchange, Fields, Framing};
 use super::sight::{self, Body, Message};
-use crate::endurance::wire::{self, Head, Wire, parts};
+use crate::reliability::wire::{self, Head, Wire, parts};
 use crate::support::PATIENCE;
 
 /// An app that keeps its connection for as long as it may.

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::Desk;
 use super::exchange::{Exchange, Fields, Framing};
 use super::sight::{Body, Message};
-use crate::endurance::wire::Wire;
+use crate::reliability::wire::Wire;
 use crate::support::PATIENCE;
 
 /// An app with one connection for all it asks.

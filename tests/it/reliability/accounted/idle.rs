@@ -1,0 +1,52 @@
+//! R10: connections that were used once and stay.
+
+use std::time::Duration;
+
+use super::load::{Load, quantile};
+use super::proof::Proof;
+use super::upstream::{Act, upstream};
+use super::world::{Lines, World};
+use crate::support::lasting;
+
+#[tokio::test]
+async fn idle_connections_cost_little_and_give_everything_back() {
+    let mut proof = Proof::new("R10", "connections that have had an answer and ask no more");
+    // Two descriptors each in this process, which has both ends of half of them.
+    let count: usize = lasting(500, 2_000, 9_000);
+    let world = World::new(1, Duration::from_secs(3_600)).await;
+    let api = upstream(&world.books, None, || Act::SERVE).await;
+    let lines = Lines { top: "limits: {connections: 10000}", ..Lines::default() };
+    world.configure(&format!("http://{}", api.address), lines);
+    let bearerd = world.start_ready().await;
+    let load = Load { connections: 1, ..Load::new(bearerd.address(), &world.names) };
+    load.clone().once(&world.books).await;
+    let (resident, descriptors) = (bearerd.resident(), bearerd.descriptors());
+    let mut idle = Vec::new();
+    for turn in 0..count {
+        let mut wire = None;
+        load.ask(&mut wire, turn, &world.books).await;
+        idle.push(wire);
+    }
+    let each = bearerd.resident().saturating_sub(resident) as f64 / count as f64;
+    proof.at_most("KiB resident for each", each.ceil(), 25.0);
+    proof.at_most("descriptors besides one for each", bearerd.descriptors() - descriptors - count as u64, 8);
+    let spent = bearerd.spent();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    proof.figure(
+        "processor time that they take in a second",
+        format!("{:.1} ms", (bearerd.spent() - spent).as_secs_f64() * 1e3),
+    );
+    let apps = Load { connections: 8, pace: Duration::from_millis(16), ..load.clone() }.start(&world.books);
+    tokio::time::sleep(Duration::from_secs(lasting(1, 3, 20))).await;
+    let samples = apps.stop().await;
+    proof.figure("p99 of 500 requests a second beside them", quantile(&samples, 990));
+    // Each of them is still good.
+    for (turn, wire) in idle.iter_mut().enumerate() {
+        load.ask(wire, turn, &world.books).await;
+    }
+    proof.nothing_lost(&world.books.balance());
+    drop(idle);
+    bearerd.until_descriptors(descriptors + 8).await;
+    bearerd.end().await;
+    proof.end();
+}

@@ -1,0 +1,17 @@
+//! bearerd as a process, and books about every request: what the app got is held against what came to the API.
+//!
+//! Each file is a bar of docs/reliability.md, or what they are made with. No bar knows another.
+
+mod books;
+mod cold_start;
+mod cut;
+mod idle;
+mod load;
+mod outage;
+mod overload;
+mod proof;
+mod refused;
+mod renewals;
+mod rotation;
+mod upstream;
+mod world;
