@@ -51,6 +51,7 @@ got is held against what came to the API. A request is lost that got no whole an
 | **lost** | **${sum('lost')}** |
 | tokens renewed | ${sum('renewals')} |
 | faults survived: refusals, outages, cuts, rotations | ${sum('faults')} |
+| bad inputs | ${sum('bad_inputs')} |
 | claims that hold | ${proofs.flatMap(({ claims }) => claims).filter(({ holds }) => holds).length} of ${proofs.flatMap(({ claims }) => claims).length} |
 
 ${cpus()[0].model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, ${new Date().toISOString().slice(0, 10)}; of ${commit}${changed}.

@@ -5,6 +5,7 @@
 mod books;
 mod cold_start;
 mod cut;
+mod hostile;
 mod idle;
 mod load;
 mod outage;
@@ -13,5 +14,6 @@ mod proof;
 mod refused;
 mod renewals;
 mod rotation;
+mod stopped;
 mod upstream;
 mod world;

@@ -23,6 +23,7 @@ pub(super) struct Proof {
     lost: u64,
     faults: u64,
     renewals: u64,
+    bad_inputs: u64,
     seconds: u64,
     #[serde(skip)]
     begun: Instant,
@@ -47,6 +48,7 @@ impl Proof {
             lost: 0,
             faults: 0,
             renewals: 0,
+            bad_inputs: 0,
             seconds: 0,
             begun: Instant::now(),
         }
@@ -99,6 +101,10 @@ impl Proof {
 
     pub(super) fn renewed(&mut self, tokens: usize) {
         self.renewals += tokens as u64;
+    }
+
+    pub(super) fn withstood(&mut self, bad_inputs: u64) {
+        self.bad_inputs += bad_inputs;
     }
 
     /// Requests that are no business of the books.

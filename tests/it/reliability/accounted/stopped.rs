@@ -1,0 +1,47 @@
+//! R14: a process that stood still for longer than its token lived, as in a suspended machine or under a debugger.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::books::Balance;
+use super::load::Load;
+use super::proof::Proof;
+use super::upstream::{Act, upstream};
+use super::world::{Lines, World};
+use crate::support::lasting;
+
+const LIFE: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn a_token_that_ended_while_the_process_stood_still_is_not_sent() {
+    let mut proof = Proof::new("R14", "a process that is stopped for twice the life of its token, and goes on");
+    let stops = lasting(1, 3, 100);
+    let world = World::new(1, LIFE).await;
+    let api = upstream(&world.books, None, || Act::SERVE).await;
+    world.configure(&format!("http://{}", api.address), Lines { top: "workers: 1", ..Lines::default() });
+    let bearerd = world.start_ready().await;
+    let apps = Load::new(bearerd.address(), &world.names).start(&world.books);
+    let mut most = 0;
+    for _ in 0..stops {
+        // Some life, so that it is stopped at another moment of the token's each time.
+        tokio::time::sleep(LIFE.mul_f64(0.2 + fastrand::f64())).await;
+        bearerd.signal(Signal::STOP);
+        tokio::time::sleep(2 * LIFE).await;
+        let before = world.provider.count();
+        bearerd.signal(Signal::CONT);
+        // Shorter than it is until the new token is renewed.
+        tokio::time::sleep(LIFE / 2).await;
+        most = most.max(world.provider.count() - before);
+    }
+    apps.stop().await;
+    let balance = world.books.balance();
+    // Between its look at the token and its write a worker can be stopped like anywhere; the 401 that follows is cured.
+    proof.at_most("expired tokens, each from between a look at it and a write", balance.expired, stops);
+    proof.nothing_lost(&Balance { expired: 0, ..balance });
+    proof.at_least("token requests as soon as it goes on", most, 1);
+    proof.at_most("token requests within a second of that", most, 2);
+    proof.survived(stops);
+    bearerd.end().await;
+    proof.end();
+}
