@@ -29,7 +29,9 @@ async fn idle_connections_cost_little_and_give_everything_back() {
     }
     let each = bearerd.resident().saturating_sub(resident) as f64 / count as f64;
     proof.at_most("KiB resident for each", each.ceil(), 25.0);
-    proof.at_most("descriptors besides one for each", bearerd.descriptors() - descriptors - count as u64, 8);
+    // One that was open at the beginning may be gone.
+    let besides = bearerd.descriptors().saturating_sub(descriptors + count as u64);
+    proof.at_most("descriptors besides one for each", besides, 8);
     let spent = bearerd.spent();
     tokio::time::sleep(Duration::from_secs(1)).await;
     proof.figure(
