@@ -18,7 +18,7 @@ use super::world::{Lines, World};
 use crate::support::{PATIENCE, lasting};
 
 /// Long enough for two more tries behind the one that fails, before the token that is held ends.
-const LIFE: Duration = Duration::from_secs(12);
+const LIFE: Duration = Duration::from_secs(16);
 
 fn but(member: &str, value: Value) -> Answer {
     let mut answer = json!({"access_token": "a-token", "token_type": "Bearer", "expires_in": 60});

@@ -14,7 +14,7 @@ use crate::support::{PATIENCE, lasting};
 async fn an_outage_that_a_renewal_meets_is_seen_by_nobody() {
     let mut proof = Proof::new("R3", "a provider that is away when the token is to be renewed");
     // A renewal is tried again within a second, which is to be well before the token's end.
-    let (life, outages) = (Duration::from_secs(10), lasting(1, 1, 60));
+    let (life, outages) = (Duration::from_secs(12), lasting(1, 1, 60));
     let world = World::new(1, life).await;
     let api = upstream(&world.books, None, || Act::SERVE).await;
     world.configure(&format!("http://{}", api.address), Lines::default());
