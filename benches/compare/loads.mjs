@@ -189,7 +189,7 @@ const cpu = (connections) => ({
 });
 /** How much longer a fixed rate lasts than another load: a pause of the machine's own of 40 ms is 2 % of two seconds, and p99
  * would be nothing else. */
-const STEADY = 2.5;
+export const STEADY = 2.5;
 
 const pace = (share) => ({
   name: `rate-${share}`,

@@ -1,6 +1,7 @@
 // The table, as Markdown that can stand in a README: medians side by side, ratios beside them; then the spread, what is not
 // there and why, and what is to be reached.
 import { digits, median } from './figures.mjs';
+import { STEADY } from './loads.mjs';
 import { ROWS } from './rows.mjs';
 
 /** The order of the columns; the one that it is about comes first. */
@@ -65,7 +66,7 @@ export function page({ results, versions, binary, tools, machine, rounds, effort
   const parts = [
     '<!-- Made by `node benches/compare/run.mjs`; benches/compare/README.md says how it is read. -->',
     '# bearerd beside what anyone would pick instead',
-    `${machineLine(machine)}. Medians of ${rounds} interleaved rounds, ${effort.seconds} s for each load. One worker each, on `
+    `${machineLine(machine)}. Medians of ${rounds} interleaved rounds, ${effort.seconds} s for each load, ${STEADY * effort.seconds} at fixed rates. One worker each, on `
       + `a core of its own: ${whom.join(', ')}. Load and upstream on the other core: ${tools.join(', ')}.`,
     ...(binary ? [`bearerd is of ${binary.source}; SHA-256 ${binary.sha256}.`] : []),
     medians(results, versions),

