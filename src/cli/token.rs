@@ -67,7 +67,7 @@ async fn ask(endpoint: &TokenEndpoint) -> Result<Grant, AskError> {
             Ok(grant) => return Ok(grant),
             Err(error) => error,
         };
-        let another = error.failed().kind != FailureKind::Transient;
+        let another = matches!(error.failed().kind, FailureKind::Rejected | FailureKind::Unusable);
         if !another || credential + 1 == credentials {
             return Err(error);
         }

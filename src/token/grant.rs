@@ -191,6 +191,7 @@ impl AskError {
 
     pub fn failed(&self) -> Failed {
         let kind = match &self.what {
+            _ if self.is_limited() => FailureKind::Limited,
             What::Status(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, code)
             | What::ErrorIn200(code)
                 if !code.0.as_deref().is_some_and(|code| NOT_THE_CREDENTIAL.contains(&code)) =>

@@ -115,7 +115,7 @@ fn what_is_not_an_answer_is_told_apart() {
 
 #[test]
 fn a_rejected_credential_is_told_from_the_rest() {
-    use FailureKind::{Rejected, Transient};
+    use FailureKind::{Limited, Rejected, Transient};
     for (status, body, kind) in [
         (401, r#"{"error":"invalid_client"}"#, Rejected),
         (401, r#"{"error":"unauthorized_client"}"#, Rejected),
@@ -126,8 +126,8 @@ fn a_rejected_credential_is_told_from_the_rest() {
         (400, r#"{"error":"invalid_target"}"#, Transient),
         (400, r#"{"error":"unsupported_grant_type"}"#, Transient),
         (403, r#"{"error":"too_many_requests"}"#, Transient),
-        (429, r#"{"error":"x_rate_limited"}"#, Transient),
-        (429, "Too Many Requests", Transient),
+        (429, r#"{"error":"x_rate_limited"}"#, Limited),
+        (429, "Too Many Requests", Limited),
         (404, "", Transient),
         (500, "", Transient),
         (302, "", Transient),

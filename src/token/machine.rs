@@ -26,7 +26,8 @@
 //!     upstream takes, or a token that lives unrefused, resets that. They never delay a planned renewal. One that brings
 //!     no token is tried again by the backoff alone: nothing was learnt about fresh tokens.
 //! 10. The margin is at most a tenth of life, and renewal starts no later than three quarters of the usable life.
-//! 11. Backoff is exponential with equal jitter, 1 s to 30 s.
+//! 11. Backoff is exponential with equal jitter, 1 s to 30 s, and no more than a quarter of what the held token has left, unless
+//!     the provider asks to be asked less.
 //! 12. Nothing ends the loop but shutdown. (The driver's.)
 //! 13. No credential is asked with more often than its budget allows, whatever the cause. Refusals leave the share alone
 //!     that planned renewals will need, and tries after failures spread over the window once half of it is spent.
@@ -80,6 +81,8 @@ pub struct Failed {
 pub enum FailureKind {
     /// Another try with the same credential may work.
     Transient,
+    /// The same, and the provider asks to be asked less.
+    Limited,
     /// The provider does not accept the credential.
     Rejected,
     /// The credential cannot be read or does not sign, so the provider was not even asked.
@@ -396,7 +399,7 @@ impl Machine {
         if let Some(wish) = failed.retry_after {
             self.embargo_until = now.mono + wish.min(RETRY_AFTER_MAX);
         }
-        if failed.kind != FailureKind::Transient {
+        if matches!(failed.kind, FailureKind::Rejected | FailureKind::Unusable) {
             if flight.rotated {
                 return;
             }
@@ -412,7 +415,10 @@ impl Machine {
             self.rejected = 0;
         }
         self.failures = self.failures.saturating_add(1);
-        self.backoff_until = now.mono + policy::backoff(self.failures, self.rng.f64());
+        let backoff = policy::backoff(self.failures, self.rng.f64());
+        let left = self.held.filter(|held| !held.refused).map_or(Duration::ZERO, |held| held.until.left(now));
+        let is_urgent = failed.kind == FailureKind::Transient && !left.is_zero();
+        self.backoff_until = now.mono + if is_urgent { backoff.min(policy::patience(left)) } else { backoff };
     }
 
     fn refused(&mut self, generation: Generation) {

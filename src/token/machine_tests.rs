@@ -336,6 +336,44 @@ fn rule_11_backoff_is_exponential_with_equal_jitter() {
     }
 }
 
+/// Found by the books: of a token that lived for a minute half a minute of backoff left nothing, though the provider was back in
+/// ten seconds.
+#[test]
+fn rule_11_an_outage_that_ends_before_the_token_does_is_over_in_time() {
+    for seed in 0..200 {
+        let mut machine = Machine::new(Refresh::default(), None, 1, seed);
+        machine.step(epoch(), Input::Start);
+        machine.step(epoch(), granted(60 * SECOND));
+        let (_, until) = machine.view(epoch()).held.unwrap();
+        let mut now = epoch() + (machine.wake_at(epoch()).unwrap() - epoch().mono);
+        let mut attempts = 0;
+        while until.left(now) > 2 * SECOND {
+            assert_eq!(asks(&machine.step(now, WAKE)), 1);
+            attempts += 1;
+            machine.step(now, failed(FailureKind::Transient));
+            let waited = machine.wake_at(now).unwrap() - now.mono;
+            assert!(waited <= (until.left(now) / 4).max(SECOND), "{waited:?} with {:?} left", until.left(now));
+            now = now + waited;
+        }
+        assert!(!until.passed(now), "it is asked again before the end");
+        assert!(attempts <= 25, "{attempts} in a quarter of a minute");
+    }
+}
+
+#[test]
+fn rule_11_who_asks_to_be_asked_less_is() {
+    let mut machine = holding(1);
+    let (_, until) = machine.view(epoch()).held.unwrap();
+    let mut now = epoch() + (until.mono - epoch().mono - 10 * SECOND);
+    for whole in [1, 2, 4] {
+        assert_eq!(asks(&machine.step(now, WAKE)), 1);
+        machine.step(now, failed(FailureKind::Limited));
+        let waited = machine.wake_at(now).unwrap() - now.mono;
+        assert!((whole * SECOND / 2..=whole * SECOND).contains(&waited), "{waited:?} of {whole} s");
+        now = now + waited;
+    }
+}
+
 #[test]
 fn rule_12_a_restarted_loop_keeps_its_token_and_asks_again_for_what_was_in_flight() {
     let mut machine = holding(1);
@@ -687,7 +725,8 @@ fn sweep_one(seed: u64) {
                 Input::Granted { life: Duration::from_secs(rng.u64(1..7_200)), unchanged }
             }
             7 if airborne.is_some() => {
-                let kinds = [FailureKind::Transient, FailureKind::Rejected, FailureKind::Unusable];
+                let kinds =
+                    [FailureKind::Transient, FailureKind::Limited, FailureKind::Rejected, FailureKind::Unusable];
                 let kind = kinds[rng.usize(..kinds.len())];
                 let retry_after = rng.bool().then(|| Duration::from_secs(rng.u64(0..1_000)));
                 Input::Failed(Failed { kind, retry_after })

@@ -96,6 +96,13 @@ pub fn backoff(failures: u32, jitter: f64) -> Duration {
     whole / 2 + (whole / 2).mul_f64(jitter)
 }
 
+/// The longest wait after a failure while the token that is held serves for so much longer: a quarter of that, so that a
+/// provider that is back before the token's end has been asked again by then. With a token of an hour, which has fifteen
+/// minutes left when it is to be renewed, that shortens the waits of the last two minutes.
+pub fn patience(left: Duration) -> Duration {
+    (left / 4).max(BACKOFF_FIRST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

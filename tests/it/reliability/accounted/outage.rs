@@ -43,6 +43,35 @@ async fn an_outage_that_a_renewal_meets_is_seen_by_nobody() {
     proof.end();
 }
 
+/// Ten minutes of an hour, to scale, and at the worst moment. With a short life there was no try between the provider's return
+/// and the token's end.
+#[tokio::test]
+async fn an_outage_of_a_sixth_of_a_tokens_life_is_seen_by_nobody() {
+    let mut proof = Proof::new("R3c", "an outage of a sixth of a token's life, when it is to be renewed");
+    let (life, outages) = (Duration::from_secs(lasting(18, 18, 60)), lasting(1, 1, 10));
+    let world = World::new(1, life).await;
+    let api = upstream(&world.books, None, || Act::SERVE).await;
+    world.configure(&format!("http://{}", api.address), Lines::default());
+    let bearerd = world.start_ready().await;
+    let apps = Load::new(bearerd.address(), &world.names).start(&world.books);
+    for _ in 0..outages {
+        let granted = world.provider.count();
+        tokio::time::sleep(life * 6 / 10).await;
+        world.provider.stop().await;
+        tokio::time::sleep(life / 6).await;
+        world.provider.restart().await.unwrap();
+        world.provider.wait_for(granted + 1, life + PATIENCE).await.unwrap();
+    }
+    apps.stop().await;
+    proof.nothing_lost(&world.books.balance());
+    proof.renewed(world.provider.count());
+    let failed = bearerd.token_requests(|outcome| outcome != "granted").await;
+    proof.at_least("token requests that failed, of which nobody else knows", failed, outages);
+    proof.survived(failed);
+    bearerd.end().await;
+    proof.end();
+}
+
 #[tokio::test]
 async fn an_outage_beyond_a_tokens_end_fails_closed_and_ends_by_itself() {
     let mut proof = Proof::new("R3b", "an outage beyond the end of the token");
