@@ -126,7 +126,16 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(place: Place, path: &Path, complaint: Complaint) -> Self {
-        Self { place, path: path.to_string(), what: complaint.what, hint: complaint.hint }
+        let Complaint { what, hint } = complaint;
+        Self { place, path: path.to_string(), what: printable(what), hint: hint.map(printable) }
+    }
+}
+
+/// A name that is told as it was written may hold what moves a terminal's cursor.
+fn printable(text: String) -> String {
+    match text.chars().any(char::is_control) {
+        true => text.replace(char::is_control, "\u{fffd}"),
+        false => text,
     }
 }
 

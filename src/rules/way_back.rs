@@ -11,6 +11,10 @@ use crate::wire::path::{has_dot_segment, is_below};
 /// The URI reference that the app must use instead, or `None` if this one will do. A place of ours is a path and no
 /// more: where the app thinks that it is, it knows best.
 pub fn way_back(settings: &RouteSettings, reference: &str) -> Option<String> {
+    // Clients of the WHATWG's sort drop tabs wherever they stand (URL, 4.4), and `/<tab>/evil.example` is a host to them.
+    if reference.contains('\t') {
+        return None;
+    }
     let upstream = &settings.upstream;
     let (absolute, rest) = match after_authority(reference) {
         Some((https, authority, rest)) if leads_to(upstream, https, authority) => (true, rest),
@@ -121,6 +125,8 @@ mod tests {
             // A path of ours cannot say these: they would be hosts.
             "https://api.example//evil.example/x",
             "https://api.example/\\evil.example/x",
+            "https://api.example/\t/evil.example/x",
+            "https://api.example/\t\\evil.example/x",
         ] {
             assert_eq!(led(reference), None, "{reference}");
         }

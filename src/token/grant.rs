@@ -281,6 +281,11 @@ pub fn read(
     }
 }
 
+/// Reads a JSON object. serde would take an array for one, member by member.
+pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    serde_json::from_slice(body).ok().filter(|_| body.trim_ascii_start().starts_with(b"{"))
+}
+
 fn understood(
     status: StatusCode,
     headers: &HeaderMap,
@@ -289,14 +294,14 @@ fn understood(
     assumed: Duration,
     wall: SystemTime,
 ) -> Result<Grant, AskError> {
-    let answer = serde_json::from_slice::<Answer>(body);
-    let code = Code(answer.as_ref().ok().and_then(|answer| answer.error.as_ref()).and_then(error_code));
+    let answer = object::<Answer>(body);
+    let code = Code(answer.as_ref().and_then(|answer| answer.error.as_ref()).and_then(error_code));
     if !status.is_success() {
-        let words = answer.ok().and_then(|answer| answer.error_description).and_then(|text| words(&text));
+        let words = answer.and_then(|answer| answer.error_description).and_then(|text| words(&text));
         let retry_after = retry_after(headers, wall);
         return Err(AskError { retry_after, words, ..What::Status(status, code).into() });
     }
-    let answer = answer.map_err(|_| What::NotJson)?;
+    let answer = answer.ok_or(What::NotJson)?;
     if answer.error.as_ref().is_some_and(|error| !error.is_null()) {
         let words = answer.error_description.as_ref().and_then(words);
         return Err(AskError { retry_after: retry_after(headers, wall), words, ..What::ErrorIn200(code).into() });
@@ -378,7 +383,10 @@ fn seconds(value: &Value) -> Option<Duration> {
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
     // Twice the age of the universe is still below what a Duration holds; policy caps it to something believable.
-    (seconds.is_finite() && seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    let life = (seconds.is_finite() && seconds > 0.0)
+        .then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))?;
+    // Less than half of a nanosecond is none.
+    (!life.is_zero()).then_some(life)
 }
 
 /// `exp - iat` of a JWT, or what is left of it by our clock where it has no `iat`. A hint and no more: to a client an

@@ -59,6 +59,9 @@ fn a_life_that_is_none_is_refused() {
         json!("3600abc"),
         json!(""),
         json!("1.2.3"),
+        // Less than a clock can tell from nothing.
+        json!(1e-300),
+        json!("0.0000000001"),
         json!([]),
         json!({}),
     ] {
@@ -108,6 +111,8 @@ fn what_is_not_an_answer_is_told_apart() {
     }
     assert_eq!(read_200(b"{}").unwrap_err().what, What::NoAccessToken);
     assert!(matches!(read_200(&[0xff, 0xfe]).unwrap_err().what, What::NotJson));
+    let array = r#"["abc", "Bearer", 3600, null, null, null]"#;
+    assert_eq!(read_200(array.as_bytes()).unwrap_err().what, What::NotJson, "an array is no object");
     let deep = "[".repeat(100_000);
     assert!(matches!(read_200(deep.as_bytes()).unwrap_err().what, What::NotJson), "and the stack holds");
     assert!(matches!(read_json(&json!({"error": "invalid_client"})).unwrap_err().what, What::ErrorIn200(_)));

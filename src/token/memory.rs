@@ -50,17 +50,8 @@ impl MemoryFile {
         use std::io::Read as _;
         let mut text = String::new();
         let read = std::fs::File::open(&self.path).and_then(|file| file.take(MAX).read_to_string(&mut text));
-        let document = read.ok().and_then(|_| serde_json::from_str::<Document>(&text).ok()).unwrap_or_default();
-        let now = since_1970(wall);
-        Memory {
-            embargo: Duration::from_secs(document.embargo_until.saturating_sub(now)),
-            asked: document
-                .asked
-                .into_iter()
-                // A date in the future is of a clock that was wrong; it counts as now.
-                .map(|times| times.into_iter().map(|at| Duration::from_secs(now.saturating_sub(at))).collect())
-                .collect(),
-        }
+        // What was read before it failed is not the whole.
+        remembered(if read.is_ok() { &text } else { "" }, wall)
     }
 
     /// Writes it if something is new: beside the file and renamed over it, readable by nobody else.
@@ -93,6 +84,21 @@ impl MemoryFile {
         std::fs::rename(&beside, &self.path)?;
         self.written = memory.clone();
         Ok(())
+    }
+}
+
+/// What a file with this text remembers; nothing where it is no such file.
+pub fn remembered(text: &str, wall: SystemTime) -> Memory {
+    let document: Document = serde_json::from_str(text).unwrap_or_default();
+    let now = since_1970(wall);
+    Memory {
+        embargo: Duration::from_secs(document.embargo_until.saturating_sub(now)),
+        asked: document
+            .asked
+            .into_iter()
+            // A date in the future is of a clock that was wrong; it counts as now.
+            .map(|times| times.into_iter().map(|at| Duration::from_secs(now.saturating_sub(at))).collect())
+            .collect(),
     }
 }
 

@@ -7,7 +7,7 @@ mod cure;
 mod driver;
 pub mod grant;
 pub mod machine;
-mod memory;
+pub mod memory;
 pub mod policy;
 mod purse;
 mod registry;

@@ -94,6 +94,15 @@ routes:
 }
 
 #[test]
+fn a_name_that_is_told_cannot_move_a_cursor() {
+    let document = "tokens: {\"a\\e[2J\": {token_url: 'https://id.example/t', client_id: c, client_secret: {file: secret}}}\nroutes: [{upstream: 'https://a.example', token: b}]\n";
+    let problems = Given::document(document).problems();
+    assert!(problems.iter().any(|problem| problem.contains("no token is called that")), "{problems:?}");
+    let told = Given::document(document).load().unwrap_err().to_string();
+    assert!(told.contains("`a\u{fffd}[2J`") && !told.contains('\u{1b}'), "{told:?}");
+}
+
+#[test]
 fn yaml_that_is_none_has_its_place() {
     told("routes: [\n", &["2:1: not valid YAML: while parsing a node, did not find expected node content"]);
     told("a: b: c\n", &["1:5: not valid YAML: mapping values are not allowed in this context"]);

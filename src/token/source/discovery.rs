@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
+use crate::token::grant::object;
 use crate::wire::fault::Fault;
 
 /// Why there is no document to follow.
@@ -45,10 +46,10 @@ impl DiscoveryError {
 
 /// What an issuer's document says, as far as it is needed here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Discovered {
-    pub(super) token_url: Url,
+pub struct Discovered {
+    pub token_url: Url,
     /// Where clients with a certificate ask instead (RFC 8705, 5).
-    pub(super) mtls_token_url: Option<Url>,
+    pub mtls_token_url: Option<Url>,
 }
 
 impl Discovered {
@@ -79,8 +80,8 @@ pub struct Described {
 }
 
 /// As far as it can be read.
-pub(super) fn describe(body: &[u8]) -> Described {
-    serde_json::from_slice(body).unwrap_or_default()
+pub fn describe(body: &[u8]) -> Described {
+    object(body).unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -100,8 +101,8 @@ pub(super) fn well_known(issuer: &str) -> Vec<String> {
 }
 
 /// Reads a document. It must name the very issuer it was looked up for (RFC 8414, 3.3), or anybody's document would do.
-pub(super) fn read(body: &[u8], issuer: &str) -> Result<Discovered, DiscoveryError> {
-    let document: Document = serde_json::from_slice(body).map_err(|_| DiscoveryError::NotADocument)?;
+pub fn read(body: &[u8], issuer: &str) -> Result<Discovered, DiscoveryError> {
+    let document: Document = object(body).ok_or(DiscoveryError::NotADocument)?;
     if document.issuer != issuer {
         return Err(match (document.issuer.strip_suffix('/'), issuer.strip_suffix('/')) {
             (Some(theirs), None) if theirs == issuer => DiscoveryError::NoSlash,
@@ -168,7 +169,10 @@ mod tests {
             let error = read(&document(issuer, endpoint), issuer).unwrap_err();
             assert_eq!(error, DiscoveryError::BadEndpoint, "{endpoint}");
         }
-        assert_eq!(read(b"<html>", issuer).unwrap_err(), DiscoveryError::NotADocument);
+        for other in [&b"<html>"[..], br#"["https://id.example/", "https://auth.example/token", null]"#] {
+            assert_eq!(read(other, issuer).unwrap_err(), DiscoveryError::NotADocument);
+            assert_eq!(describe(other).issuer, None);
+        }
         let with_alias = serde_json::json!({"issuer": issuer, "token_endpoint": "https://id.example/token",
             "mtls_endpoint_aliases": {"token_endpoint": "https://mtls.id.example/token", "other": 1}});
         let found = read(with_alias.to_string().as_bytes(), issuer).unwrap();

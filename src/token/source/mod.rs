@@ -5,7 +5,7 @@
 pub mod assertion;
 mod basic;
 mod client;
-mod discovery;
+pub mod discovery;
 mod endpoint;
 mod exec;
 mod form;
