@@ -176,6 +176,13 @@ fn rule_7_a_credential_that_cannot_be_used_gives_way_as_well() {
 }
 
 #[test]
+fn rule_7_one_credential_has_no_other_to_give_way_to() {
+    let mut machine = Machine::new(Refresh::default(), None, 1, 7);
+    machine.step(epoch(), Input::Start);
+    assert_eq!(machine.step(epoch(), failed(FailureKind::Rejected)), []);
+}
+
+#[test]
 fn rule_7_what_works_becomes_current_and_the_first_is_not_tried_again_by_a_timer() {
     let mut machine = Machine::new(Refresh::default(), None, 2, 7);
     machine.step(epoch(), Input::Start);
@@ -265,6 +272,30 @@ fn rule_9_a_cure_resets_and_so_does_a_life_without_refusal() {
         machine.step(now, granted(HOUR));
         machine.step(now + SECOND, Input::Refused(generation(&machine, now)));
         assert_eq!(machine.wake_at(now + SECOND), Some(now.mono + 10 * SECOND), "cured by replay: {cure}");
+    }
+}
+
+#[test]
+fn rule_9_a_cure_is_by_the_token_that_is_held_and_was_not_refused_since() {
+    for is_refused in [true, false] {
+        let mut machine = holding(1);
+        let mut now = epoch() + 60 * SECOND;
+        for _ in 0..2 {
+            machine.step(now, Input::Refused(generation(&machine, now)));
+            now = now + 10 * SECOND;
+            machine.step(now, WAKE);
+            machine.step(now, granted(HOUR));
+        }
+        let held = generation(&machine, now);
+        if is_refused {
+            machine.step(now, Input::Refused(held));
+            machine.step(now, Input::Cured(held));
+        } else {
+            machine.step(now, Input::Cured(Generation(1)));
+            machine.step(now, Input::Refused(held));
+        }
+        let waits = Some(now.mono + 10 * SECOND);
+        assert_eq!(machine.wake_at(now), waits, "20 s behind the last; refused meanwhile: {is_refused}");
     }
 }
 
@@ -459,6 +490,34 @@ fn rule_13_what_the_budget_alone_keeps_back_is_known() {
 }
 
 #[test]
+fn rule_13_the_budget_keeps_nothing_back_alone_while_something_else_does() {
+    let one = Budget { requests: 1, window: 2 * HOUR };
+    let early = epoch() + 55 * 60 * SECOND;
+    assert_eq!(holding_with(one).budget_holds(early), Some(epoch().mono + 2 * HOUR), "due, and not expired yet");
+
+    let mut idle = Machine::new(Refresh { when_idle: false, ..Refresh::default() }, Some(one), 1, 7);
+    idle.step(epoch(), Input::Start);
+    idle.step(epoch(), granted(HOUR));
+    idle.step(epoch() + HOUR, Input::Wake { used: false });
+    assert_eq!(idle.budget_holds(epoch() + HOUR), None, "nobody wants it");
+
+    let mut held = holding_with(Budget { requests: 2, window: 2 * HOUR });
+    let now = epoch() + HOUR;
+    assert_eq!(asks(&held.step(now, WAKE)), 1);
+    held.step(now, Input::Failed(Failed { kind: FailureKind::Transient, retry_after: Some(300 * SECOND) }));
+    assert_eq!(held.budget_holds(now + 299 * SECOND), None, "so does the provider's wish");
+    assert_eq!(held.budget_holds(now + 300 * SECOND), Some(epoch().mono + 2 * HOUR));
+}
+
+#[test]
+fn rule_13_only_tries_after_failures_are_spread() {
+    // Half of it is spent, and an hour later is when a failed one would be tried again.
+    let machine = holding_with(Budget { requests: 2, window: 2 * HOUR });
+    let (next, why) = told(&machine, epoch());
+    assert!(next.unwrap() < HOUR && why == "a planned renewal", "{next:?} {why}");
+}
+
+#[test]
 fn rule_13_is_remembered_over_a_restart() {
     let spent = holding_with(Budget { requests: 1, window: HOUR });
     let memory = spent.memory(epoch() + 60 * SECOND);
@@ -479,6 +538,14 @@ fn rule_2_a_wish_is_remembered_over_a_restart() {
     machine.recall(epoch(), &memory);
     assert_eq!(machine.step(epoch(), Input::Start), []);
     assert_eq!(machine.wake_at(epoch()), Some(epoch().mono + 50 * SECOND));
+}
+
+#[test]
+fn what_is_remembered_ages() {
+    let memory = Memory { embargo: 60 * SECOND, asked: vec![vec![5 * SECOND, SECOND], vec![]] };
+    let later = Memory { embargo: 50 * SECOND, asked: vec![vec![15 * SECOND, 11 * SECOND], vec![]] };
+    assert_eq!(memory.later(10 * SECOND), later);
+    assert_eq!(later.later(HOUR).embargo, Duration::ZERO);
 }
 
 #[test]
@@ -560,6 +627,13 @@ fn it_says_why_it_asks_when_it_does() {
     assert_eq!(told(&patient, due), in_seconds(120, "the provider said Retry-After"));
     machine.step(due, wish(1));
     assert_eq!(told(&machine, due).1, "backoff after 4 failures");
+}
+
+#[test]
+fn it_names_no_hindrance_that_ends_when_it_would_ask_anyway() {
+    let machine = Machine::new(Refresh::default(), None, 1, 7);
+    let at_boot = Now { mono: Duration::ZERO, ..epoch() };
+    assert_eq!(told(&machine, at_boot), in_seconds(0, "the first"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::books::Books;
+use crate::cli::child::secret_in;
 use crate::reliability::wire::{Wire, told};
 
 /// What is asked, and how often.
@@ -137,6 +138,7 @@ impl Load {
         wire.send(request.as_bytes()).await.ok()?;
         let head = wire.head().await.ok()??;
         let body = wire.body(&head).await.ok()?;
+        assert_eq!(secret_in(&body.data), None, "{head:?} {}", body.data.escape_ascii());
         let is_last = head.only(b"connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
         Some(Answer { status: head.status(), is_own: body.data == own.as_bytes(), is_last })
     }

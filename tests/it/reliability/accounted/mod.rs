@@ -3,6 +3,7 @@
 //! Each file is a bar of docs/reliability.md, or what they are made with. No bar knows another.
 
 mod books;
+mod canary;
 mod cold_start;
 mod cut;
 mod hostile;
@@ -14,6 +15,7 @@ mod proof;
 mod refused;
 mod renewals;
 mod rotation;
+mod soak;
 mod stopped;
 mod upstream;
 mod world;

@@ -5,12 +5,14 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bearerd::demo::provider::{self, Provider};
 
 use super::books::Books;
-use crate::cli::child::{Child, command};
+use super::canary;
+use crate::cli::child::{Child, Ended, command, secret_in};
 use crate::cli::stage::Running;
 use crate::support::{App, Folder, PATIENCE, SECRET, eventually};
 
@@ -65,29 +67,44 @@ impl World {
 
     /// bearerd with that configuration, listening.
     pub(super) async fn start(&self) -> Bearerd {
-        let file = self.folder.path("bearerd.yaml").display().to_string();
-        Bearerd(Running::of(Child::start(command(&["run", "--config", &file], &[]))).await)
+        self.start_with(&[]).await
     }
 
     /// The same with its tokens.
     pub(super) async fn start_ready(&self) -> Bearerd {
-        let Bearerd(running) = self.start().await;
-        Bearerd(running.ready().await)
+        self.start().await.ready().await
+    }
+
+    /// With more arguments.
+    pub(super) async fn start_with(&self, arguments: &[&str]) -> Bearerd {
+        let file = self.folder.path("bearerd.yaml").display().to_string();
+        let own = self.folder.path("own");
+        std::fs::create_dir_all(&own).unwrap();
+        let mut command = command(&["run", "--config", &file], &[]);
+        // Where it would leave what it should not leave.
+        command.args(arguments).env("TMPDIR", &own).current_dir(&own);
+        Bearerd { running: Running::of(Child::start(command)).await, folder: self.folder.path("") }
     }
 }
 
 /// The process.
-pub(super) struct Bearerd(Running);
+pub(super) struct Bearerd {
+    running: Running,
+    folder: PathBuf,
+}
 
 impl Bearerd {
+    pub(super) async fn ready(self) -> Self {
+        Self { running: self.running.ready().await, ..self }
+    }
+
     pub(super) fn address(&self) -> SocketAddr {
-        self.0.address
+        self.running.address
     }
 
     /// Token requests that came to this, such as `granted`, of all tokens.
     pub(super) async fn token_requests(&self, wanted: impl Fn(&str) -> bool) -> u64 {
-        let page = App::connect(self.0.page("admin")).await.get("/metrics").await;
-        let text = page.text();
+        let text = self.page("/metrics").await;
         let counted =
             text.lines().filter_map(|line| line.strip_prefix("bearerd_token_requests_total{")?.rsplit_once("} "));
         let outcome = |labels: &str| labels.split("outcome=\"").nth(1).unwrap().trim_end_matches('"').to_owned();
@@ -98,8 +115,7 @@ impl Bearerd {
     pub(super) async fn until_tokens_are(&self, state: &str, tokens: &[String]) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let page = App::connect(self.0.page("admin")).await.get("/metrics").await;
-            let text = page.text();
+            let text = self.page("/metrics").await;
             let is = |token: &String| {
                 text.contains(&format!("bearerd_token_state{{token=\"{token}\",state=\"{state}\"}} 1"))
             };
@@ -112,13 +128,28 @@ impl Bearerd {
     }
 
     pub(super) fn signal(&self, signal: rustix::process::Signal) {
-        self.0.child.signal(signal);
+        self.running.child.signal(signal);
     }
 
-    /// Ends it politely. What it said holds no secret and no token.
+    /// Ends it politely. What it said, shows and leaves behind holds no secret and no token.
     pub(super) async fn end(self) {
-        self.signal(rustix::process::Signal::TERM);
-        self.0.child.ended().await.with(0);
+        for path in canary::PAGES {
+            let page = self.page(path).await;
+            assert_eq!(secret_in(page.as_bytes()), None, "{path}: {page}");
+        }
+        self.end_by(rustix::process::Signal::TERM).await.with(0);
+    }
+
+    pub(super) async fn end_by(self, signal: rustix::process::Signal) -> Ended {
+        self.signal(signal);
+        let ended = self.running.child.ended().await;
+        canary::search(&self.folder);
+        ended
+    }
+
+    /// What its admin listener answers.
+    pub(super) async fn page(&self, path: &str) -> String {
+        App::connect(self.running.page("admin")).await.get(path).await.text().to_owned()
     }
 
     /// Resident, in KiB.
@@ -126,6 +157,14 @@ impl Bearerd {
         let text = self.of_process("status");
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.running.child.pid()
+    }
+
+    pub(super) fn threads(&self) -> u64 {
+        std::fs::read_dir(self.place("task")).unwrap().count() as u64
     }
 
     pub(super) fn descriptors(&self) -> u64 {
@@ -146,7 +185,7 @@ impl Bearerd {
     }
 
     fn place(&self, what: &str) -> String {
-        format!("/proc/{}/{what}", self.0.child.pid())
+        format!("/proc/{}/{what}", self.running.child.pid())
     }
 
     fn of_process(&self, what: &str) -> String {
