@@ -104,4 +104,20 @@ mod tests {
             assert_eq!(links(line, instead).as_deref(), other, "{line}");
         }
     }
+
+    #[test]
+    fn whatever_a_link_is_made_of_nothing_but_places_changes() {
+        let mut random = fastrand::Rng::with_seed(8288);
+        let mut seen = 0;
+        for _ in 0..20_000 {
+            let line: String = (0..random.usize(..24))
+                .map(|_| ['<', '>', '"', '\\', ';', ',', 'a', '\u{e9}'][random.usize(..8)])
+                .collect();
+            let same = links(&line, |place| Some(place.to_owned()));
+            seen += usize::from(same.is_some());
+            assert!(same.is_none_or(|same| same == line), "{line}");
+            assert_eq!(links(&line, |_| None), None, "{line}");
+        }
+        assert!(seen > 1_000, "{seen}");
+    }
 }
