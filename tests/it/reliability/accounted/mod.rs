@@ -3,15 +3,19 @@
 //! Each file is a bar of docs/reliability.md, or what they are made with. No bar knows another.
 
 mod books;
+mod certificates;
 mod cold_start;
 mod cut;
 mod hostile;
+mod http2;
 mod idle;
 mod load;
+mod network;
 mod outage;
 mod overload;
 mod proof;
 mod refused;
+mod relay;
 mod renewals;
 mod rotation;
 mod stopped;
