@@ -9,6 +9,7 @@ mod accounted;
 #[cfg(target_os = "linux")]
 mod big_bodies;
 mod one_credential;
+mod proof;
 mod random;
 #[cfg(target_os = "linux")]
 mod reloads;

@@ -16,8 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Stage;
+use super::proof::Proof;
 use super::wire::{Api, Wire, told};
-use crate::support::{PATIENCE, report, scaled};
+use crate::support::{PATIENCE, scaled};
 
 /// Between two bytes of a slow client.
 const PACE: Duration = Duration::from_millis(500);
@@ -45,6 +46,7 @@ enum Mode {
 async fn slow_clients_end_and_nobody_else_notices() {
     // Long enough that all of them are there at a time.
     let (number, limit) = scaled((50, "500ms"), (2_000, "5s"));
+    let mut proof = Proof::new("R11", "slow clients of four kinds, and an ordinary one beside them");
     let listener = TcpSocket::new_v4().unwrap();
     // What waits in the API's own socket is of no use here, and two thousand times.
     listener.set_send_buffer_size(16 * 1024).unwrap();
@@ -62,23 +64,30 @@ async fn slow_clients_end_and_nobody_else_notices() {
 
     let least = scaled(200, 1_000);
     let alone = bystander.ask(proxy, least, async {}).await;
-    report(&format!("slow clients: none: {alone}"));
+    proof.asked(alone.0.len() as u64);
+    proof.figure("the ordinary client without them", alone);
     for mode in [Mode::Head, Mode::Body, Mode::Answer, Mode::Silent] {
-        let begun = Instant::now();
-        let mut at_once = 0;
+        let (mut at_once, mut ended) = (0, 0);
         let slow_ones = async {
-            at_once = tokio::select! {
+            (at_once, ended) = tokio::select! {
                 biased;
                 never = api.lives() => never,
-                at_once = slow(proxy, mode, number) => at_once,
+                counts = slow(proxy, mode, number) => counts,
             };
         };
         let beside = bystander.ask(proxy, least, slow_ones).await;
-        report(&format!(
-            "slow clients: {mode:?}: {number} ended, {at_once} at a time, in {:.1} s; {beside}",
-            begun.elapsed().as_secs_f64()
-        ));
+        proof.is(&format!("{mode:?}: those that were ended, as befits them, of {number}"), ended, number);
+        proof.at_least(
+            &format!("{mode:?}: requests of the ordinary client meanwhile, each with its 200"),
+            beside.0.len(),
+            least,
+        );
+        proof.asked(beside.0.len() as u64);
+        proof.withstood(ended as u64);
+        proof.figure(&format!("{mode:?}: at a time"), at_once);
+        proof.figure(&format!("{mode:?}: the ordinary client"), beside);
     }
+    proof.end();
 }
 
 /// The slow ones' API: reads all of a request, and has a large answer.
@@ -95,21 +104,24 @@ async fn serve(mut wire: Wire) {
     }
 }
 
-/// So many slow clients, until every one of them was ended; yields how many there were when the last had come.
-async fn slow(proxy: SocketAddr, mode: Mode, number: usize) -> usize {
-    let mut clients = JoinSet::new();
+/// So many slow clients, until every one of them was ended; yields how many there were when the last had come, and how many
+/// have ended.
+async fn slow(proxy: SocketAddr, mode: Mode, number: usize) -> (usize, usize) {
+    let (mut clients, mut all) = (JoinSet::new(), 0);
     for _ in 0..number {
         let stream = connect(proxy).await;
         clients.spawn(until_ended(stream, mode));
     }
     while let Some(ended) = clients.try_join_next() {
         told(ended);
+        all += 1;
     }
     let at_once = clients.len();
     while let Some(ended) = clients.join_next().await {
         told(ended);
+        all += 1;
     }
-    at_once
+    (at_once, all)
 }
 
 /// Small segments and a small window: the system sizes our socket's buffer by them, and with those of loopback two

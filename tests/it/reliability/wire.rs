@@ -49,10 +49,13 @@ impl Wire {
     }
 
     /// The server's end, after the handshake.
-    pub(super) async fn shake_hands(self, config: Arc<ServerConfig>) -> Self {
+    ///
+    /// # Errors
+    /// It came to none.
+    pub(super) async fn shake_hands(self, config: Arc<ServerConfig>) -> io::Result<Self> {
         let Link::Plain(stream) = self.link else { panic!("once") };
-        let stream = TlsAcceptor::from(config).accept(stream).await.unwrap();
-        Self { link: Link::Tls(Box::new(stream)), ..self }
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        Ok(Self { link: Link::Tls(Box::new(stream)), ..self })
     }
 
     /// What is below TLS.
@@ -282,6 +285,8 @@ impl Api {
 
 impl Drop for Api {
     fn drop(&mut self) {
+        // One that found something wrong was gone for the rest of the test, and may not go unnoticed.
+        assert!(!self.serving.is_finished() || std::thread::panicking(), "a connection of the API panicked");
         self.serving.abort();
     }
 }

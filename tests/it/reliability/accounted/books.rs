@@ -22,6 +22,8 @@ pub(super) struct Books {
 
 #[derive(Clone, Copy)]
 struct Entry {
+    /// It may not come to the API twice, whatever becomes of it.
+    once: bool,
     outcome: Outcome,
     arrivals: u16,
     worst: Credential,
@@ -67,10 +69,14 @@ pub(super) struct Balance {
     pub(super) open: u64,
     /// Answers that were no 200, by their status.
     pub(super) other: BTreeMap<u16, u64>,
+    /// The same, to what had come to the API.
+    pub(super) other_came: u64,
     /// 200 to something that never came to the API.
     pub(super) unasked: u64,
     /// How many came to the API more than once.
     pub(super) doubled: u64,
+    /// Of these, those that may not.
+    pub(super) doubled_once: u64,
     /// The most that one of them came.
     pub(super) most_arrivals: u16,
     pub(super) uncredited: u64,
@@ -85,8 +91,17 @@ impl Books {
 
     /// A new request's number.
     pub(super) fn ask(&self) -> u64 {
+        self.asked(false)
+    }
+
+    /// The same for one that may not come to the API twice, as a POST.
+    pub(super) fn ask_once(&self) -> u64 {
+        self.asked(true)
+    }
+
+    fn asked(&self, once: bool) -> u64 {
         let mut entries = self.entries.lock().unwrap();
-        entries.push(Entry { outcome: Outcome::Open, arrivals: 0, worst: Credential::Good });
+        entries.push(Entry { once, outcome: Outcome::Open, arrivals: 0, worst: Credential::Good });
         entries.len() as u64 - 1
     }
 
@@ -111,14 +126,19 @@ impl Books {
 
     /// A request's head has come to the API.
     pub(super) fn arrived(&self, head: &Head) -> Credential {
-        let mut words = head.target().split('/').skip(1);
-        let (route, number) = (words.next().unwrap(), words.next().unwrap().parse::<usize>().unwrap());
         let credentials: Vec<&[u8]> = head
             .fields()
             .filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization"))
             .map(|(_, value)| value)
             .collect();
-        let credential = match credentials[..] {
+        self.came(head.target(), &credentials)
+    }
+
+    /// The same of one that is no bytes.
+    pub(super) fn came(&self, target: &str, credentials: &[&[u8]]) -> Credential {
+        let mut words = target.split('/').skip(1);
+        let (route, number) = (words.next().unwrap(), words.next().unwrap().parse::<usize>().unwrap());
+        let credential = match credentials {
             [one] => self.judge(route, one),
             _ => Credential::None,
         };
@@ -154,7 +174,7 @@ impl Books {
 
     pub(super) fn balance(&self) -> Balance {
         let mut balance = Balance::default();
-        for Entry { outcome, arrivals, worst } in self.entries.lock().unwrap().iter() {
+        for Entry { once, outcome, arrivals, worst } in self.entries.lock().unwrap().iter() {
             balance.asked += 1;
             match outcome {
                 Outcome::Open => balance.open += 1,
@@ -162,12 +182,16 @@ impl Books {
                     balance.served += 1;
                     balance.unasked += u64::from(*arrivals == 0);
                 }
-                Outcome::Answered(status) => *balance.other.entry(*status).or_default() += 1,
+                Outcome::Answered(status) => {
+                    *balance.other.entry(*status).or_default() += 1;
+                    balance.other_came += u64::from(*arrivals > 0);
+                }
                 Outcome::Mixed => balance.mixed += 1,
                 Outcome::Broken => balance.broken += 1,
                 Outcome::TurnedAway => balance.turned_away += 1,
             }
             balance.doubled += u64::from(*arrivals > 1);
+            balance.doubled_once += u64::from(*once && *arrivals > 1);
             balance.most_arrivals = balance.most_arrivals.max(*arrivals);
             match worst {
                 Credential::Good => {}

@@ -97,7 +97,7 @@ impl Load {
 
     /// One request, over this connection if it is open, or a new one that stays there.
     pub(super) async fn ask(&self, wire: &mut Option<Wire>, turn: usize, books: &Books) -> Sample {
-        let number = books.ask();
+        let number = if self.body.is_some() { books.ask_once() } else { books.ask() };
         let begun = Instant::now();
         let own = format!("/{}/{number}", self.routes[turn % self.routes.len()]);
         if wire.is_none() {

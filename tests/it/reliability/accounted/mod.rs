@@ -4,15 +4,19 @@
 
 mod books;
 mod canary;
+mod certificates;
 mod cold_start;
 mod cut;
 mod hostile;
+mod http2;
 mod idle;
 mod load;
+mod network;
 mod outage;
 mod overload;
 mod proof;
 mod refused;
+mod relay;
 mod renewals;
 mod rotation;
 mod soak;

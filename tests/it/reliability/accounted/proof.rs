@@ -1,83 +1,13 @@
-//! What a proof claims and what it found: told as it ends, kept for the report, and a failure where a claim does not hold.
-//!
-//! Must never measure anything itself. `BEARERD_REPORT` is the folder that the report is made from.
-
-use std::fmt::Display;
-use std::path::Path;
-use std::time::Instant;
-
-use serde::Serialize;
+//! What the books say, as claims.
 
 use super::books::Balance;
-use crate::support::report;
-
-/// One bar of docs/reliability.md, by its letter and number.
-#[derive(Serialize)]
-pub(super) struct Proof {
-    id: &'static str,
-    title: &'static str,
-    claims: Vec<Claim>,
-    figures: Vec<(String, String)>,
-    requests: u64,
-    /// Of these requests, those that had no whole answer of their own, and ought to have had one.
-    lost: u64,
-    faults: u64,
-    renewals: u64,
-    bad_inputs: u64,
-    seconds: u64,
-    #[serde(skip)]
-    begun: Instant,
-}
-
-#[derive(Serialize)]
-struct Claim {
-    what: String,
-    bar: String,
-    found: String,
-    holds: bool,
-}
+pub(super) use crate::reliability::proof::Proof;
 
 impl Proof {
-    pub(super) fn new(id: &'static str, title: &'static str) -> Self {
-        Self {
-            id,
-            title,
-            claims: Vec::new(),
-            figures: Vec::new(),
-            requests: 0,
-            lost: 0,
-            faults: 0,
-            renewals: 0,
-            bad_inputs: 0,
-            seconds: 0,
-            begun: Instant::now(),
-        }
-    }
-
-    pub(super) fn is<T: Copy + PartialEq + Display>(&mut self, what: &str, found: T, bar: T) {
-        let holds = found == bar;
-        self.claim(what, bar.to_string(), found.to_string(), holds);
-    }
-
-    pub(super) fn at_most<T: Copy + PartialOrd + Display>(&mut self, what: &str, found: T, bar: T) {
-        let holds = found <= bar;
-        self.claim(what, format!("≤ {bar}"), found.to_string(), holds);
-    }
-
-    pub(super) fn at_least<T: Copy + PartialOrd + Display>(&mut self, what: &str, found: T, bar: T) {
-        let holds = found >= bar;
-        self.claim(what, format!("≥ {bar}"), found.to_string(), holds);
-    }
-
-    /// What is told and not judged: how long something took is the machine's business as much as ours.
-    pub(super) fn figure(&mut self, what: &str, found: impl Display) {
-        self.figures.push((what.to_owned(), found.to_string()));
-    }
-
     /// That each of these requests had its own whole answer, and what came to the API with them was right.
     pub(super) fn nothing_lost(&mut self, balance: &Balance) {
-        self.requests += balance.asked;
-        self.lost += balance.asked - balance.served;
+        self.asked(balance.asked);
+        self.lost(balance.asked - balance.served);
         self.is("requests without a 200 of their own", balance.asked - balance.served, 0);
         self.nothing_wrong(balance);
         if balance.asked != balance.served {
@@ -85,54 +15,12 @@ impl Proof {
         }
     }
 
-    /// That nobody had another's answer, no request came twice, and none with a credential that was not its route's, good and
-    /// alone.
+    /// That nobody had another's answer, and no request came with a credential that was not its route's, good and alone.
     pub(super) fn nothing_wrong(&mut self, balance: &Balance) {
         self.is("answers that were another request's", balance.mixed, 0);
         self.is("answers to what the API was never asked", balance.unasked, 0);
         self.is("requests that came to the API without one credential, and that one alone", balance.uncredited, 0);
         self.is("requests with another route's token", balance.foreign, 0);
         self.is("requests with an expired token", balance.expired, 0);
-    }
-
-    pub(super) fn survived(&mut self, faults: u64) {
-        self.faults += faults;
-    }
-
-    pub(super) fn renewed(&mut self, tokens: usize) {
-        self.renewals += tokens as u64;
-    }
-
-    pub(super) fn withstood(&mut self, bad_inputs: u64) {
-        self.bad_inputs += bad_inputs;
-    }
-
-    /// Requests that are no business of the books.
-    pub(super) fn asked(&mut self, requests: u64) {
-        self.requests += requests;
-    }
-
-    fn claim(&mut self, what: &str, bar: String, found: String, holds: bool) {
-        self.claims.push(Claim { what: what.to_owned(), bar, found, holds });
-    }
-
-    /// Tells all of it. Panics where a claim does not hold.
-    pub(super) fn end(mut self) {
-        self.seconds = self.begun.elapsed().as_secs();
-        let Self { id, title, .. } = self;
-        report(&format!("{id}: {title}, in {} s", self.seconds));
-        for Claim { what, bar, found, holds } in &self.claims {
-            report(&format!("{id}: {what}: {found} ({bar}){}", if *holds { "" } else { ", which DOES NOT HOLD" }));
-        }
-        for (what, found) in &self.figures {
-            report(&format!("{id}: {what}: {found}"));
-        }
-        if let Ok(folder) = std::env::var("BEARERD_REPORT") {
-            let text = serde_json::to_string_pretty(&self).unwrap();
-            std::fs::write(Path::new(&folder).join(format!("{id}.json")), text).unwrap();
-        }
-        let broken: Vec<&str> =
-            self.claims.iter().filter(|claim| !claim.holds).map(|claim| claim.what.as_str()).collect();
-        assert!(broken.is_empty(), "{id}: {broken:?}");
     }
 }

@@ -40,9 +40,12 @@ pub(super) async fn upstream(
         async move {
             let wire = match tls {
                 Some(tls) => wire.shake_hands(tls).await,
-                None => wire,
+                None => Ok(wire),
             };
-            serve(wire, &books, &*act).await;
+            // Whoever leaves within a handshake has left.
+            if let Ok(wire) = wire {
+                serve(wire, &books, &*act).await;
+            }
         }
     })
     .await

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bearerd::demo::certs::Ca;
 use bearerd::demo::provider::{self, Provider};
 
 use super::books::Books;
@@ -35,11 +36,22 @@ pub(super) struct Lines {
 impl World {
     /// So many clients, and tokens that live so long.
     pub(super) async fn new(tokens: usize, life: Duration) -> Self {
+        // Without TLS: what is at stake here happens behind it.
+        Self::with(tokens, life, provider::Settings::plain()).await
+    }
+
+    /// The same with a provider that speaks TLS, and the authority's certificate in `ca.pem`.
+    pub(super) async fn over_tls(tokens: usize, life: Duration, ca: &Ca) -> Self {
+        let tls = ca.server(&["localhost", "127.0.0.1"]).unwrap();
+        let world = Self::with(tokens, life, provider::Settings::new(tls)).await;
+        world.folder.write("ca.pem", &ca.pem());
+        world
+    }
+
+    async fn with(tokens: usize, life: Duration, settings: provider::Settings) -> Self {
         let names: Vec<String> = (0..tokens).map(|number| format!("t{number}")).collect();
         let clients = names.iter().map(|name| (name.clone(), SECRET.to_owned())).collect();
-        // Without TLS: what is at stake here happens behind it.
-        let settings = provider::Settings { clients, life, ..provider::Settings::plain() };
-        let provider = Provider::start(settings).await.unwrap();
+        let provider = Provider::start(provider::Settings { clients, life, ..settings }).await.unwrap();
         let folder = Folder::new();
         folder.write("secret", SECRET);
         Self { books: Books::new(provider.verifier()), provider, folder, names }
@@ -47,19 +59,30 @@ impl World {
 
     /// Writes the configuration, with each route to this API.
     pub(super) fn configure(&self, api: &str, lines: Lines) {
+        self.configure_each(lines, |_| self.provider.token_url(), |_| api.to_owned());
+    }
+
+    /// The same with a token URL for each token and an API for each route, by their numbers.
+    pub(super) fn configure_each(
+        &self,
+        lines: Lines,
+        token_url: impl Fn(usize) -> String,
+        api: impl Fn(usize) -> String,
+    ) {
         let mut yaml = format!("listen: [127.0.0.1:0]\nadmin: 127.0.0.1:0\n{}\ntokens:\n", lines.top);
         let below = |yaml: &mut String, more: &str| more.lines().for_each(|line| writeln!(yaml, "    {line}").unwrap());
-        for name in &self.names {
+        for (number, name) in self.names.iter().enumerate() {
             writeln!(yaml, "  {name}:").unwrap();
-            let url = self.provider.token_url();
+            let url = token_url(number);
             below(
                 &mut yaml,
                 &format!("token_url: {url}\nclient_id: {name}\nclient_secret: {{file: secret}}\n{}", lines.token),
             );
         }
         yaml.push_str("routes:\n");
-        for name in &self.names {
+        for (number, name) in self.names.iter().enumerate() {
             writeln!(yaml, "  - name: {name}").unwrap();
+            let api = api(number);
             below(&mut yaml, &format!("match: {{path: /{name}}}\nupstream: {api}\ntoken: {name}\n{}", lines.route));
         }
         self.folder.write("bearerd.yaml", &yaml);
@@ -125,6 +148,11 @@ impl Bearerd {
             assert!(Instant::now() < deadline, "waited {PATIENCE:?} until {tokens:?} were {state}: {text}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Its log so far.
+    pub(super) fn said(&self) -> String {
+        self.0.child.err()
     }
 
     pub(super) fn signal(&self, signal: rustix::process::Signal) {

@@ -7,8 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{KIBIBYTE, MEBIBYTE, Process, Source, TRIED, grows_little, hex, queued};
+use crate::reliability::proof::Proof;
 use crate::reliability::wire::{Api, Head, Wire};
-use crate::support::{PATIENCE, report};
+use crate::support::PATIENCE;
 
 /// How much bearerd may have taken from a peer that sends, and not passed on to one that does not read. What the kernel
 /// has of it, which may be megabytes, is not for bearerd to say.
@@ -95,12 +96,13 @@ async fn both_ways(process: &Process, length: usize, chunked: bool) {
 
 #[tokio::test]
 async fn a_body_of_any_size_arrives_as_it_was_and_costs_no_memory() {
+    let mut proof = Proof::new("R12", "large bodies by HTTP/1.1, with a length and in chunks");
     let mut api = Api::start(serve).await;
     let process = Process::to(&format!("http://{}", api.address), None).await;
     let measured = async {
         for chunked in [false, true] {
             let what = format!("HTTP/1, chunked: {chunked}");
-            grows_little(&process, &what, async |length| both_ways(&process, length, chunked).await).await;
+            grows_little(&mut proof, &process, &what, async |length| both_ways(&process, length, chunked).await).await;
         }
     };
     tokio::select! {
@@ -108,6 +110,7 @@ async fn a_body_of_any_size_arrives_as_it_was_and_costs_no_memory() {
         never = api.lives() => never,
         () = measured => {}
     }
+    proof.end();
 }
 
 /// A socket whose kernel buffers are small and stay so: what is held back shows, and not what the kernel takes.
@@ -146,6 +149,7 @@ async fn drain(stream: &mut TcpStream, length: usize) {
 
 #[tokio::test]
 async fn whoever_does_not_read_holds_the_other_side_back() {
+    let mut proof = Proof::new("R12b", "a peer that does not read, by HTTP/1.1");
     let listener = small();
     listener.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let listener: TcpListener = listener.listen(8).unwrap();
@@ -166,15 +170,14 @@ async fn whoever_does_not_read_holds_the_other_side_back() {
         let taken = fill(sender).await;
         let queued = queued(&[process.running.address.port(), listener.local_addr().unwrap().port()]);
         let held = taken.saturating_sub(queued);
-        assert!(taken < TRIED && held < BETWEEN, "{held} bytes of {taken} are held, and none was read; up: {up}");
-        report(&format!(
-            "big bodies: of {} KiB that a sender sent and nobody read, {} KiB are in bearerd; up: {up}",
-            taken / KIBIBYTE,
-            held / KIBIBYTE
-        ));
+        let way = if up { "up" } else { "down" };
+        proof.at_most(&format!("KiB that are held {way}, which nobody read"), held / KIBIBYTE, BETWEEN / KIBIBYTE);
+        proof.at_most(&format!("KiB that were taken {way}"), taken / KIBIBYTE, TRIED / KIBIBYTE - 1);
+        proof.asked(1);
         // It goes on as soon as somebody reads.
         drain(reader, taken).await;
         sender.write_all(&[b'x'; KIBIBYTE]).await.unwrap();
         drain(reader, KIBIBYTE).await;
     }
+    proof.end();
 }

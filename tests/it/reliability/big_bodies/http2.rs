@@ -25,9 +25,10 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::{KIBIBYTE, MEBIBYTE, Process, Source, TRIED, grows_little, hex, queued};
+use crate::reliability::proof::Proof;
 use crate::reliability::wire::{Api, Wire};
 use crate::support::frames::{DATA, END_STREAM, Frames, HEADERS, WINDOW_UPDATE, frame, get};
-use crate::support::{AnyBody, App2, PATIENCE, eventually, full, report};
+use crate::support::{AnyBody, App2, PATIENCE, eventually, full};
 
 /// How much bearerd may hold of one body: a window that its sender filled (256 KiB), as much again that waits to be
 /// written, and what the test's own sender has made and not sent.
@@ -202,23 +203,19 @@ impl Stage {
         Self { api, process, may_read, given }
     }
 
-    /// Panics when bearerd has more of what a sender made than it may. `received` of it are with the receiver.
-    fn check_held(&self, taken: usize, received: usize, what: &str) {
+    /// That bearerd has no more of what a sender made than it may. `received` bytes of it are with the receiver.
+    fn check_held(&self, proof: &mut Proof, taken: usize, received: usize, what: &str) {
         let queued = queued(&[self.process.running.address.port(), self.api.address.port()]);
         let held = taken.saturating_sub(received + queued);
-        report(&format!(
-            "big bodies: of {} KiB that a sender made and nobody read, {} KiB are in bearerd and {} KiB in the kernel; \
-             {what}",
-            taken / KIBIBYTE,
-            held / KIBIBYTE,
-            queued / KIBIBYTE,
-        ));
-        assert!(taken < TRIED && held < HELD, "{held} bytes of {taken} are held; {what}");
+        proof.asked(1);
+        proof.at_most(&format!("KiB that are held, which nobody read; {what}"), held / KIBIBYTE, HELD / KIBIBYTE);
+        proof.at_most(&format!("KiB that were taken; {what}"), taken / KIBIBYTE, TRIED / KIBIBYTE - 1);
     }
 }
 
 #[tokio::test]
 async fn a_body_of_any_size_arrives_as_it_was_and_costs_no_memory() {
+    let mut proof = Proof::new("R12c", "large bodies by HTTP/2 on one side and on both, and TLS");
     for (app, api) in PAIRS {
         let mut stage = Stage::new(api).await;
         let process = &stage.process;
@@ -230,7 +227,7 @@ async fn a_body_of_any_size_arrives_as_it_was_and_costs_no_memory() {
                 assert_eq!(hashed(app.down(length).await).await, hash, "it came down as it was");
                 assert_eq!(app.up(length, &Arc::default()).await, hash, "it went up as it was");
             };
-            grows_little(process, &what, exchange).await;
+            grows_little(&mut proof, process, &what, exchange).await;
         };
         tokio::select! {
             biased;
@@ -238,6 +235,7 @@ async fn a_body_of_any_size_arrives_as_it_was_and_costs_no_memory() {
             () = measured => {}
         }
     }
+    proof.end();
 }
 
 /// Waits until nobody takes any more of what is given; how much that is.
@@ -255,6 +253,7 @@ async fn held_back(given: &AtomicUsize, least: usize) -> usize {
 
 #[tokio::test]
 async fn whoever_does_not_read_holds_the_other_side_back() {
+    let mut proof = Proof::new("R12d", "a peer that does not read, by HTTP/2 on one side and on both");
     for (app_http, api_http) in PAIRS {
         let stage = Stage::new(api_http).await;
         let hash = Source::of(TRIED, PIECE).hash();
@@ -263,7 +262,7 @@ async fn whoever_does_not_read_holds_the_other_side_back() {
             let window = if (if up { api_http } else { app_http }) == Http::Two { WINDOW } else { 0 };
             stage.may_read.send_replace(false);
             let what = format!("app HTTP/{}, API HTTP/{}; up: {up}", app_http as u8, api_http as u8);
-            let check = |taken: usize| stage.check_held(taken, window, &what);
+            let mut check = |taken: usize| stage.check_held(&mut proof, taken, window, &what);
             let came = if up {
                 let given = Arc::default();
                 let sending = app.up(TRIED, &given);
@@ -282,6 +281,7 @@ async fn whoever_does_not_read_holds_the_other_side_back() {
             assert_eq!(came.expect("all of it in time"), hash, "it came as it was");
         }
     }
+    proof.end();
 }
 
 /// By HTTP/2 a window says what a receiver would take, and then it may still read nothing.
@@ -289,12 +289,13 @@ async fn whoever_does_not_read_holds_the_other_side_back() {
 async fn a_window_without_end_is_no_reason_to_hold_more() {
     const INITIAL_WINDOW_SIZE: u16 = 4;
     const MOST: u32 = (1 << 31) - 1;
+    let mut proof = Proof::new("R12e", "an app of HTTP/2 with an endless window that reads nothing");
     let stage = Stage::new(Http::Two).await;
     let mut app = Frames::with(stage.process.running.address, &[(INITIAL_WINDOW_SIZE, MOST)]).await;
     app.send(frame(WINDOW_UPDATE, 0, 0, &(MOST - 65_535).to_be_bytes())).await;
     app.send(get(1, &format!("/down/{TRIED}"))).await;
     let taken = held_back(&stage.given, HELD).await;
-    stage.check_held(taken, 0, "an app with an endless window that reads nothing");
+    stage.check_held(&mut proof, taken, 0, "HTTP/2");
     let (mut hash, mut ended) = (digest::Context::new(&SHA256), false);
     while !ended {
         let frame = app.next().await.expect("the connection lives");
@@ -304,4 +305,5 @@ async fn a_window_without_end_is_no_reason_to_hold_more() {
         }
     }
     assert_eq!(hex(hash), Source::of(TRIED, PIECE).hash(), "it came as it was");
+    proof.end();
 }
