@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bearerd::demo::provider::{self, Provider};
@@ -43,7 +44,7 @@ impl World {
         Self { books: Books::new(provider.verifier()), provider, folder, names }
     }
 
-    /// Writes the configuration, with each route to this API.
+    /// Writes the configuration, with each route to this API, where `{name}` is the route's.
     pub(super) fn configure(&self, api: &str, lines: Lines) {
         let mut yaml = format!("listen: [127.0.0.1:0]\nadmin: 127.0.0.1:0\n{}\ntokens:\n", lines.top);
         let below = |yaml: &mut String, more: &str| more.lines().for_each(|line| writeln!(yaml, "    {line}").unwrap());
@@ -58,21 +59,32 @@ impl World {
         yaml.push_str("routes:\n");
         for name in &self.names {
             writeln!(yaml, "  - name: {name}").unwrap();
-            below(&mut yaml, &format!("match: {{path: /{name}}}\nupstream: {api}\ntoken: {name}\n{}", lines.route));
+            below(
+                &mut yaml,
+                &format!(
+                    "match: {{path: /{name}}}\nupstream: {}\ntoken: {name}\n{}",
+                    api.replace("{name}", name),
+                    lines.route
+                ),
+            );
         }
         self.folder.write("bearerd.yaml", &yaml);
     }
 
     /// bearerd with that configuration, listening.
     pub(super) async fn start(&self) -> Bearerd {
+        self.start_by(|command| command).await
+    }
+
+    /// The same, run as `change` has it.
+    pub(super) async fn start_by(&self, change: impl FnOnce(Command) -> Command) -> Bearerd {
         let file = self.folder.path("bearerd.yaml").display().to_string();
-        Bearerd(Running::of(Child::start(command(&["run", "--config", &file], &[]))).await)
+        Bearerd(Running::of(Child::start(change(command(&["run", "--config", &file], &[])))).await)
     }
 
     /// The same with its tokens.
     pub(super) async fn start_ready(&self) -> Bearerd {
-        let Bearerd(running) = self.start().await;
-        Bearerd(running.ready().await)
+        self.start().await.ready().await
     }
 }
 
@@ -80,6 +92,11 @@ impl World {
 pub(super) struct Bearerd(Running);
 
 impl Bearerd {
+    /// Waits for its tokens.
+    pub(super) async fn ready(self) -> Self {
+        Self(self.0.ready().await)
+    }
+
     pub(super) fn address(&self) -> SocketAddr {
         self.0.address
     }
@@ -130,6 +147,10 @@ impl Bearerd {
 
     pub(super) fn descriptors(&self) -> u64 {
         std::fs::read_dir(self.place("fd")).unwrap().count() as u64
+    }
+
+    pub(super) fn threads(&self) -> u64 {
+        std::fs::read_dir(self.place("task")).unwrap().count() as u64
     }
 
     /// Time on a processor so far.
