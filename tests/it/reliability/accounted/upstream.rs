@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use tokio::net::TcpListener;
 
 use super::books::{Balance, Books, Credential};
 use super::world::World;
@@ -34,8 +35,18 @@ pub(super) async fn upstream(
     tls: Option<Arc<ServerConfig>>,
     act: impl Fn() -> Act + Send + Sync + 'static,
 ) -> Api {
+    upstream_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), books, tls, act)
+}
+
+/// The same where a proof has it.
+pub(super) fn upstream_on(
+    listener: TcpListener,
+    books: &Arc<Books>,
+    tls: Option<Arc<ServerConfig>>,
+    act: impl Fn() -> Act + Send + Sync + 'static,
+) -> Api {
     let (books, act) = (Arc::clone(books), Arc::new(act));
-    Api::start(move |wire| {
+    Api::on(listener, move |wire| {
         let (books, act, tls) = (Arc::clone(&books), Arc::clone(&act), tls.clone());
         async move {
             let wire = match tls {
@@ -48,7 +59,6 @@ pub(super) async fn upstream(
             }
         }
     })
-    .await
 }
 
 async fn serve(mut wire: Wire, books: &Books, act: &(impl Fn() -> Act + Sync)) {

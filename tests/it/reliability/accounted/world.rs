@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bearerd::demo::certs::Ca;
@@ -57,9 +58,9 @@ impl World {
         Self { books: Books::new(provider.verifier()), provider, folder, names }
     }
 
-    /// Writes the configuration, with each route to this API.
+    /// Writes the configuration, with each route to this API, where `{name}` is the route's.
     pub(super) fn configure(&self, api: &str, lines: Lines) {
-        self.configure_each(lines, |_| self.provider.token_url(), |_| api.to_owned());
+        self.configure_each(lines, |_| self.provider.token_url(), |number| api.replace("{name}", &self.names[number]));
     }
 
     /// The same with a token URL for each token and an API for each route, by their numbers.
@@ -90,7 +91,7 @@ impl World {
 
     /// bearerd with that configuration, listening.
     pub(super) async fn start(&self) -> Bearerd {
-        self.start_with(&[]).await
+        self.start_by(|command| command).await
     }
 
     /// The same with its tokens.
@@ -98,15 +99,15 @@ impl World {
         self.start().await.ready().await
     }
 
-    /// With more arguments.
-    pub(super) async fn start_with(&self, arguments: &[&str]) -> Bearerd {
+    /// The same, run as `change` has it.
+    pub(super) async fn start_by(&self, change: impl FnOnce(Command) -> Command) -> Bearerd {
         let file = self.folder.path("bearerd.yaml").display().to_string();
         let own = self.folder.path("own");
         std::fs::create_dir_all(&own).unwrap();
         let mut command = command(&["run", "--config", &file], &[]);
         // Where it would leave what it should not leave.
-        command.args(arguments).env("TMPDIR", &own).current_dir(&own);
-        Bearerd { running: Running::of(Child::start(command)).await, folder: self.folder.path("") }
+        command.env("TMPDIR", &own).current_dir(&own);
+        Bearerd { running: Running::of(Child::start(change(command))).await, folder: self.folder.path("") }
     }
 }
 
@@ -117,6 +118,7 @@ pub(super) struct Bearerd {
 }
 
 impl Bearerd {
+    /// Waits for its tokens.
     pub(super) async fn ready(self) -> Self {
         Self { running: self.running.ready().await, ..self }
     }
@@ -152,7 +154,7 @@ impl Bearerd {
 
     /// Its log so far.
     pub(super) fn said(&self) -> String {
-        self.0.child.err()
+        self.running.child.err()
     }
 
     pub(super) fn signal(&self, signal: rustix::process::Signal) {
