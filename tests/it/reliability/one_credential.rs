@@ -7,14 +7,15 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 
 use super::Stage;
+use super::proof::Proof;
 use super::random::{field, space, text, word};
 use super::wire::{Api, Body, Head, Wire, told};
-use crate::support::{report, scaled, seed};
+use crate::support::{lasting, seed};
 
 /// So many connections of apps, and so many requests on the way on each.
 const APPS: u64 = 8;
@@ -38,8 +39,8 @@ struct Request {
 
 #[tokio::test]
 async fn every_request_arrives_with_one_credential_and_it_is_ours() {
-    let (seed, wanted) = (seed(), scaled(5_000, 1_000_000));
-    let begun = Instant::now();
+    let mut proof = Proof::new("R24b", "whatever a request says, one credential, and ours");
+    let (seed, wanted) = (seed(), lasting(5_000, 100_000, 1_000_000));
     // The token exists only when bearerd runs, and bearerd must be told the address before.
     let credentials = [Arc::new(Expected::new("authorization")), Arc::new(Expected::new("x-api-key"))];
     let mut apis = Vec::new();
@@ -81,13 +82,17 @@ async fn every_request_arrives_with_one_credential_and_it_is_ours() {
         connections = sent => connections,
     };
     let [bearers, keys] = [&credentials[0], &credentials[1]].map(|expected| expected.requests.load(Ordering::Relaxed));
-    assert_eq!(bearers + keys, wanted, "each was sent once");
-    assert!(bearers > wanted / 4 && keys > wanted / 4, "{bearers} {keys}");
-    report(&format!(
-        "one credential: {wanted} requests ({bearers} with Authorization, {keys} with X-Api-Key) by {connections} \
-         connections, each with exactly our credential; {:.1} s",
-        begun.elapsed().as_secs_f64()
-    ));
+    proof.asked(wanted);
+    proof.withstood(wanted);
+    proof.is(
+        "requests that came to the API, each with our credential alone or the proof had ended there",
+        bearers + keys,
+        wanted,
+    );
+    proof.at_least("of these, with Authorization", bearers, wanted / 4);
+    proof.at_least("of these, with X-Api-Key", keys, wanted / 4);
+    proof.figure("connections", connections);
+    proof.end();
 }
 
 /// What an API expects of every request.

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -17,8 +17,9 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::Stage;
+use super::proof::Proof;
 use super::wire::{Api, Head, Wire, told};
-use crate::support::{PATIENCE, report, scaled, seed};
+use crate::support::{PATIENCE, lasting, seed};
 
 const ROUTES: usize = 50;
 
@@ -69,8 +70,8 @@ impl Route {
 
 #[tokio::test]
 async fn no_request_carries_another_routes_token() {
-    let (seed, wanted) = (seed(), scaled(2_000, 100_000));
-    let begun = Instant::now();
+    let mut proof = Proof::new("R24", "fifty routes with a credential each, two workers, and tokens that are refused");
+    let (seed, wanted) = (seed(), lasting(2_000, 50_000, 1_000_000));
     let books = Arc::new(Books::default());
     let ledger = Arc::clone(&books);
     let mut api = Api::start(move |wire| serve(wire, Arc::clone(&ledger))).await;
@@ -118,20 +119,22 @@ async fn no_request_carries_another_routes_token() {
     let renewals = stage.provider.count() - first;
     books.with(|books| {
         let requests = sent.served + sent.refused;
-        assert!(requests >= wanted);
-        assert_eq!(books.ids.len(), usize::try_from(requests).unwrap(), "every request arrived");
-        assert_eq!(books.arrived, requests + books.repeated);
-        assert!(books.repeated > 0 && renewals >= ROUTES, "{} were sent again, {renewals} renewals", books.repeated);
-        report(&format!(
-            "right token: {requests} requests over {ROUTES} routes with {} tokens ({renewals} renewals), {} answers of \
-             401, {} sent again with a newer token, {} relayed as 401, no wrong token; {:.1} s",
-            books.clients.len(),
-            books.refused,
-            books.repeated,
-            sent.refused,
-            begun.elapsed().as_secs_f64()
-        ));
+        proof.asked(requests);
+        proof.renewed(renewals);
+        proof.survived(books.refused);
+        proof.at_least("requests, each with its own route's token or the proof had ended there", requests, wanted);
+        proof.is("of these, those that came to the API", books.ids.len() as u64, requests);
+        proof.is(
+            "requests that came to it in all, those sent again included",
+            books.arrived,
+            requests + books.repeated,
+        );
+        proof.at_least("requests sent again with a newer token", books.repeated, 1);
+        proof.at_least("renewals", renewals, ROUTES);
+        proof.figure("tokens", books.clients.len());
+        proof.figure("401 that an app was told, where no renewal was due", sent.refused);
     });
+    proof.end();
 }
 
 /// What the API knows.

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 
 use super::Stage;
+use super::proof::Proof;
 use super::wire::{Api, Wire, told};
-use crate::support::{report, scaled, seed};
+use crate::support::{lasting, seed};
 
 /// So many at a time.
 const APPS: u64 = 8;
@@ -36,8 +37,8 @@ const AGREES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n
 
 #[tokio::test]
 async fn bytes_around_a_handshake_arrive_as_they_are_or_not_at_all() {
-    let (seed, wanted) = (seed(), scaled(2_000, 20_000));
-    let begun = Instant::now();
+    let mut proof = Proof::new("R25b", "random bytes around and through WebSockets");
+    let (seed, wanted) = (seed(), lasting(2_000, 20_000, 200_000));
     let counts: Arc<[AtomicU64; 2]> = Arc::default();
     let counting = Arc::clone(&counts);
     let mut api = Api::start(move |wire| serve(wire, seed, Arc::clone(&counting))).await;
@@ -69,12 +70,16 @@ async fn bytes_around_a_handshake_arrive_as_they_are_or_not_at_all() {
     };
     // What a connection of the upstream came to is known only when it has come to its end.
     crate::support::eventually("every request has been served", || counts[1].load(Ordering::Relaxed) == wanted).await;
-    assert_eq!(counts[0].load(Ordering::Relaxed), wanted, "one connection each, with one request");
-    assert!(agreed > wanted / 4 && agreed < wanted / 4 * 3, "{agreed} of {wanted}");
-    report(&format!(
-        "websockets: {wanted} handshakes, {agreed} agreed to: of each one request, and every byte in its place; {:.1} s",
-        begun.elapsed().as_secs_f64()
-    ));
+    proof.asked(wanted);
+    proof.withstood(wanted - agreed);
+    proof.is(
+        "requests that came to the upstream, with every byte in its place or the proof had ended there",
+        counts[0].load(Ordering::Relaxed),
+        wanted,
+    );
+    proof.at_least("of these, WebSockets that were agreed to", agreed, wanted / 4);
+    proof.at_most("the same", agreed, wanted / 4 * 3);
+    proof.end();
 }
 
 struct Case {

@@ -13,7 +13,7 @@ mod sight;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 
@@ -21,8 +21,9 @@ use self::differences::{Circumstances, DIFFERENCES};
 use self::exchange::{Exchange, Framing};
 use self::sight::{Message, Sight};
 use super::Stage;
+use super::proof::Proof;
 use super::wire::Api;
-use crate::support::{report, scaled, seed};
+use crate::support::{lasting, seed};
 
 /// What the API says next, and what it has seen.
 #[derive(Default)]
@@ -58,7 +59,8 @@ impl App {
 
 #[tokio::test]
 async fn nothing_differs_but_what_the_list_says() {
-    let (seed, wanted, begun) = (seed(), scaled(300, 2_500), Instant::now());
+    let mut proof = Proof::new("R25", "exchanges made directly and through bearerd");
+    let (seed, wanted) = (seed(), lasting(300, 2_500, 50_000));
     let desk = Arc::new(Desk::default());
     let [at, also_at] = [Arc::clone(&desk), Arc::clone(&desk)];
     let mut one = Api::start(move |wire| http1::serve(wire, Arc::clone(&at))).await;
@@ -81,13 +83,11 @@ async fn nothing_differs_but_what_the_list_says() {
     for (times, difference) in occurred.iter().zip(&DIFFERENCES) {
         assert!(*times > 0, "\"{}\" is on the list and never occurs", difference.what);
     }
-    report(&format!(
-        "transparency: {wanted} exchanges for each of {COMBINATIONS:?}, each made twice and alike but for the {} \
-         differences of the list, each of which occurred {} times at least; {:.1} s",
-        DIFFERENCES.len(),
-        occurred.iter().min().unwrap(),
-        begun.elapsed().as_secs_f64()
-    ));
+    proof.asked(wanted * COMBINATIONS.len() as u64);
+    proof.figure("exchanges with either HTTP on either side, all alike but for the list", wanted);
+    proof.figure("differences on the list (docs/differences.md)", DIFFERENCES.len());
+    proof.at_least("times that each of them occurs", *occurred.iter().min().unwrap(), 1);
+    proof.end();
 }
 
 /// Makes so many exchanges directly, with an API that speaks what the app does, and through bearerd; yields how often
