@@ -210,6 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_at_once_is_noted_like_what_passes_in_pieces() {
+        let (ping, first, last) = (frame(0x89, false, 3), frame(0x01, true, 300), frame(0x80, true, 7));
+        for (bytes, is_between, have_closed) in [
+            (vec![], true, false),
+            (ping.clone(), true, false),
+            (first.clone(), false, false),
+            ([&ping[..], &first, &ping].concat(), false, false),
+            ([&ping[..], &first, &last].concat(), true, false),
+            ([&first[..], &last, &ping[..4]].concat(), false, false),
+            ([&ping[..], &frame(0x88, false, 2)].concat(), false, true),
+        ] {
+            let mut messages = Messages::default();
+            messages.pass_all(&bytes);
+            assert_eq!((messages.is_between(), messages.have_closed()), (is_between, have_closed), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
     fn nothing_is_said_behind_a_close_frame() {
         for close in [frame(0x88, false, 0), frame(0x88, true, 2), close_for_client().into(), close_for_server().into()]
         {
