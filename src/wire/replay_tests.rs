@@ -159,6 +159,18 @@ async fn a_body_that_is_known_to_be_too_long_is_not_kept_from_its_first_byte() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn chunks_end_with_their_last_one() {
+    let (mut app, body) = app("transfer-encoding: chunked", "2\r\nhi\r\n").await;
+    let replay = kept(body, 10);
+    let mut attempt = replay.attempt().unwrap();
+    assert_eq!(data(&mut attempt).await, "hi");
+    assert!(waits(&mut attempt).await && !attempt.is_end_stream() && !replay.progress().unwrap().finished);
+    app.write_all(b"0\r\n\r\n").await.unwrap();
+    assert!(next(&mut attempt).await.is_none() && attempt.is_end_stream() && replay.progress().unwrap().finished);
+    assert!(replay.can_repeat() && !replay.has_trailers());
+}
+
+#[tokio::test(start_paused = true)]
 async fn trailers_are_sent_clean_and_again() {
     let chunked = "transfer-encoding: chunked\r\ntrailer: x-sum, x-drop";
     let (_app, body) = app(chunked, "2\r\nhi\r\n0\r\nx-sum: 1\r\nx-drop: 2\r\n\r\n").await;
