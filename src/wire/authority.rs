@@ -189,6 +189,13 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_is_not_written_is_the_usual_one() {
+        for (written, port) in [("a", 443), ("a:443", 443), ("a:80", 80), ("[::1]", 443), ("[::1]:8080", 8080)] {
+            assert_eq!(Authority::parse(written).unwrap().port_or(443), port, "{written}");
+        }
+    }
+
+    #[test]
     fn a_name_is_as_long_as_dns_has_it_and_no_longer() {
         // RFC 1035, 2.3.4: 63 octets for a label, and 255 for a name as it is sent, which are 253 as it is written.
         let long = "a".repeat(63);
