@@ -178,9 +178,34 @@ mod tests {
             ("api.example.com:0443", "api.example.com:443"),
             ("127.0.0.1:80", "127.0.0.1:80"),
             ("[0:0:0:0:0:0:0:1]:8080", "[::1]:8080"),
+            ("[0:0:0:0:0:0:0:1]", "[::1]"),
             ("my_service", "my_service"),
         ] {
-            assert_eq!(Authority::parse(written).unwrap().to_string(), canonical, "{written}");
+            let authority = Authority::parse(written).unwrap();
+            assert_eq!(authority.to_string(), canonical, "{written}");
+            // What a log has it as.
+            assert_eq!(format!("{authority:?} {:?}", authority.host), format!("{canonical} {}", authority.host));
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_not_written_is_the_usual_one() {
+        for (written, port) in [("a", 443), ("a:443", 443), ("a:80", 80), ("[::1]", 443), ("[::1]:8080", 8080)] {
+            assert_eq!(Authority::parse(written).unwrap().port_or(443), port, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_as_long_as_dns_has_it_and_no_longer() {
+        // RFC 1035, 2.3.4: 63 octets for a label, and 255 for a name as it is sent, which are 253 as it is written.
+        let long = "a".repeat(63);
+        let name = [&long[..], &long, &long, &long[..61]].join(".");
+        for text in [&long, &name, &format!("{name}.")] {
+            assert!(Authority::parse(text).is_ok(), "{text}");
+        }
+        for text in ["a".repeat(64), "a".repeat(65), format!("b.{}.c", "a".repeat(64)), format!("{name}a"), name + "aa"]
+        {
+            assert_eq!(Authority::parse(&text), Err(AuthorityError::Label), "{text}");
         }
     }
 

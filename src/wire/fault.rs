@@ -233,7 +233,79 @@ pub fn is_cut(body: &Incoming, version: Version) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Empty};
+    use hyper::client::conn::{http1, http2};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use rustls::pki_types::{ServerName, UnixTime};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::sync::Notify;
+
     use super::*;
+
+    fn wrong_name() -> CertificateError {
+        CertificateError::NotValidForNameContext {
+            expected: ServerName::try_from("api.example").unwrap(),
+            presented: vec!["canary".into()],
+        }
+    }
+
+    fn ask() -> Request<Empty<Bytes>> {
+        Request::new(Empty::new())
+    }
+
+    /// What comes of a request by HTTP/1 that is answered so.
+    async fn http1(answer: &[u8]) -> hyper::Result<Response<Incoming>> {
+        let (near, mut far) = duplex(1024);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(near)).await.unwrap();
+        tokio::spawn(connection);
+        let answered = async {
+            assert!(far.read(&mut [0; 1024]).await.unwrap() > 0);
+            far.write_all(answer).await.unwrap();
+            drop(far);
+        };
+        tokio::join!(sender.send_request(ask()), answered).0
+    }
+
+    /// How a body ends by HTTP/2 if its stream is reset so once some of it is there, or ends properly then.
+    async fn http2(reset: Option<h2::Reason>) -> (Incoming, Option<hyper::Error>) {
+        let (near, far) = duplex(64 * 1024);
+        let read = Arc::new(Notify::new());
+        let was_read = Arc::clone(&read);
+        tokio::spawn(async move {
+            let mut connection = h2::server::handshake(far).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            tokio::spawn(async move {
+                let mut sent = respond.send_response(Response::new(()), false).unwrap();
+                sent.send_data("some".into(), false).unwrap();
+                was_read.notified().await;
+                match reset {
+                    Some(reason) => sent.send_reset(reason),
+                    None => sent.send_data("more".into(), true).unwrap(),
+                }
+            });
+            while connection.accept().await.is_some() {}
+        });
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+        tokio::spawn(connection);
+        let mut body = sender.send_request(ask()).await.unwrap().into_body();
+        assert!(body.frame().await.unwrap().is_ok());
+        read.notify_one();
+        end(body).await
+    }
+
+    async fn end(mut body: Incoming) -> (Incoming, Option<hyper::Error>) {
+        loop {
+            match body.frame().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return (body, Some(error)),
+                None => return (body, None),
+            }
+        }
+    }
 
     #[test]
     fn a_cause_is_found_however_deep() {
@@ -249,17 +321,131 @@ mod tests {
         assert_eq!(Fault::of(&io::Error::other(Fault::Prohibited)), Fault::Prohibited);
         let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
         assert_eq!(Fault::of(&io::Error::other(alert)), Fault::Version);
-        let ours = h2::Error::from(h2::Reason::REFUSED_STREAM);
-        assert_eq!(Fault::of(&io::Error::other(ours)), Fault::Reset, "nobody said so");
+        for reason in [h2::Reason::REFUSED_STREAM, h2::Reason::HTTP_1_1_REQUIRED] {
+            let ours = io::Error::other(h2::Error::from(reason));
+            assert_eq!(Fault::of(&ours), Fault::Reset, "nobody said so");
+        }
     }
 
     #[test]
-    fn nothing_of_a_peer_is_told() {
-        let names = CertificateError::NotValidForNameContext {
-            expected: rustls::pki_types::ServerName::try_from("api.example").unwrap(),
-            presented: vec!["canary".into()],
-        };
-        let fault = Fault::of(&io::Error::other(rustls::Error::InvalidCertificate(names)));
+    fn what_the_system_says_is_told_by_what_to_do_about_it() {
+        use io::ErrorKind as K;
+        for (kinds, fault) in [
+            (&[K::ConnectionRefused, K::HostUnreachable, K::NetworkUnreachable][..], Fault::Refused),
+            (
+                &[K::ConnectionReset, K::ConnectionAborted, K::BrokenPipe, K::UnexpectedEof, K::NotConnected],
+                Fault::Reset,
+            ),
+            (&[K::TimedOut], Fault::Timeout),
+            (&[K::PermissionDenied], Fault::Other),
+        ] {
+            for kind in kinds {
+                assert_eq!(Fault::of(&io::Error::from(*kind)), fault, "{kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_tls_finds_wrong_is_told_by_what_to_do_about_it() {
+        use CertificateError as C;
+        let time = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
+        for (error, fault) in [
+            (C::UnknownIssuer.into(), TlsFault::UnknownIssuer),
+            (C::NotValidForName.into(), TlsFault::WrongName),
+            (wrong_name().into(), TlsFault::WrongName),
+            (C::Expired.into(), TlsFault::Expired),
+            (C::ExpiredContext { time, not_after: time }.into(), TlsFault::Expired),
+            (C::NotValidYet.into(), TlsFault::NotYetValid),
+            (C::NotValidYetContext { time, not_before: time }.into(), TlsFault::NotYetValid),
+            (C::BadEncoding.into(), TlsFault::BadCertificate),
+            (rustls::Error::AlertReceived(AlertDescription::HandshakeFailure), TlsFault::Alert),
+            (InvalidMessage::InvalidContentType.into(), TlsFault::NotTls),
+            (InvalidMessage::InvalidEmptyPayload.into(), TlsFault::Other),
+        ] {
+            assert_eq!(Fault::of(&error), Fault::Tls(fault), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_is_told_from_none() {
+        for (answer, fault) in [
+            (&b"SSH-2.0-OpenSSH_9.9\r\n\r\n"[..], Fault::Protocol),
+            (b"", Fault::Reset),
+            (b"HTTP/1.1 200 OK\r\n", Fault::Reset),
+        ] {
+            let error = http1(answer).await.unwrap_err();
+            assert_eq!(Fault::of(&error), fault, "{}: {error:?}", answer.escape_ascii());
+        }
+        // A connection that went before it took the request, and before it was asked whether it would.
+        let (near, _far) = duplex(1024);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(near)).await.unwrap();
+        let asked = sender.send_request(ask());
+        drop(connection);
+        let canceled = asked.await.unwrap_err();
+        assert!(canceled.is_canceled(), "{canceled:?}");
+        assert_eq!(Fault::of(&canceled), Fault::Reset);
+        let closed = sender.ready().await.unwrap_err();
+        assert!(closed.is_closed(), "{closed:?}");
+        assert_eq!(Fault::of(&closed), Fault::Reset);
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_http_2_ends_for_what_its_code_says() {
+        use h2::Reason as R;
+        for (reason, fault, code) in [
+            (R::REFUSED_STREAM, Fault::Busy, Some(R::REFUSED_STREAM)),
+            (R::ENHANCE_YOUR_CALM, Fault::Busy, Some(R::ENHANCE_YOUR_CALM)),
+            (R::HTTP_1_1_REQUIRED, Fault::Version, Some(R::HTTP_1_1_REQUIRED)),
+            (R::INTERNAL_ERROR, Fault::Reset, Some(R::INTERNAL_ERROR)),
+        ] {
+            let (_, error) = http2(Some(reason)).await;
+            let error = error.unwrap();
+            assert_eq!((Fault::of(&error), reset_code(&error)), (fault, code), "{error:?}");
+        }
+        // What ends the connection, and with it every stream, is no reset of one.
+        let gone = h2::Error::from(R::ENHANCE_YOUR_CALM);
+        assert_eq!(reset_code(&gone), None);
+        assert_eq!(reset_code(&io::Error::from(io::ErrorKind::ConnectionReset)), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_2_is_found_out_here() {
+        let (near, mut far) = duplex(64 * 1024);
+        let shaken = http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(near)).await;
+        let (_sender, connection) = shaken.unwrap();
+        // SETTINGS of a stream (RFC 9113, 6.5).
+        far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 1]).await.unwrap();
+        let error = connection.await.unwrap_err();
+        assert_eq!((Fault::of(&error), reset_code(&error)), (Fault::Protocol, None), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn an_end_by_no_error_is_none_where_more_was_to_come() {
+        let (cut, error) = http2(Some(h2::Reason::NO_ERROR)).await;
+        assert!(error.is_none() && is_cut(&cut, Version::HTTP_2), "{error:?}");
+        let (whole, error) = http2(None).await;
+        assert!(error.is_none() && !is_cut(&whole, Version::HTTP_2), "{error:?}");
+        // Chunks have a last one.
+        let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nall\r\n0\r\n\r\n";
+        let (whole, error) = end(http1(chunked).await.unwrap().into_body()).await;
+        assert!(error.is_none() && !is_cut(&whole, Version::HTTP_11), "{error:?}");
+    }
+
+    #[test]
+    fn nothing_of_a_peer_is_told_and_what_can_be_done_is() {
+        let fault = Fault::of(&io::Error::other(rustls::Error::from(wrong_name())));
         assert!(!fault.to_string().contains("canary"), "{fault}");
+        for (fault, cure) in [
+            (fault, "`tls.server_name`"),
+            (Fault::Tls(TlsFault::UnknownIssuer), "`tls.ca_file`"),
+            (Fault::Tls(TlsFault::NotTls), "`http://`"),
+            (Fault::Prohibited, "`connect_to`"),
+            (Fault::Proxy(ProxyFault::Unknown), "`http://NAME:PASSWORD@HOST:PORT`"),
+            (Fault::Busy, "`limits.in_flight`"),
+            (Fault::Overloaded, "`ulimit -n`"),
+            (Fault::Version, "`http`"),
+        ] {
+            assert!(fault.to_string().contains(cure), "{fault}");
+        }
     }
 }

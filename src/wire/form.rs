@@ -290,7 +290,18 @@ mod tests {
 
     #[test]
     fn http_1_0_may_leave_host_out() {
-        assert_eq!(target("/", Version::HTTP_10, &[]).unwrap().form(), &Form::Origin(None));
+        let target = target("/", Version::HTTP_10, &[]).unwrap();
+        assert_eq!((target.form(), target.authority()), (&Form::Origin(None), None));
+    }
+
+    #[test]
+    fn the_authority_is_that_of_whatever_form() {
+        let host = [("host", "api.example:443")];
+        let mut tunnel = Request::connect("api.example:443").body(()).unwrap();
+        tunnel.headers_mut().insert("host", "api.example:443".parse().unwrap());
+        for target in [of("/", &host), of("https://api.example:443/", &host), Target::of(&tunnel.into_parts().0)] {
+            assert_eq!(target.unwrap().authority(), Some(&Authority::parse("api.example:443").unwrap()));
+        }
     }
 
     #[test]

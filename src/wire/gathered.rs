@@ -80,6 +80,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, duplex};
+
     use super::*;
 
     /// Notes by which call what was written.
@@ -110,6 +112,25 @@ mod tests {
             self.get_mut().0.push((true, all));
             Poll::Ready(Ok(length))
         }
+    }
+
+    #[tokio::test]
+    async fn all_else_goes_through_as_it_is() {
+        let (near, mut far) = duplex(64);
+        // Holds back what is written until it is told to let it go.
+        let mut near = Gathered(BufWriter::new(near));
+        let mut come = [0; 8];
+        assert_eq!(near.write(b"head").await.unwrap(), 4);
+        assert_eq!(near.write_vectored(&[IoSlice::new(b"body"), IoSlice::new(b"")]).await.unwrap(), 4);
+        assert!(near.0.buffer() == b"headbody" && near.is_write_vectored());
+        near.flush().await.unwrap();
+        assert_eq!((far.read(&mut come).await.unwrap(), &come), (8, b"headbody"));
+        far.write_all(b"answer").await.unwrap();
+        assert_eq!((near.read(&mut come).await.unwrap(), &come[..6]), (6, &b"answer"[..]));
+        near.write_all(b"end").await.unwrap();
+        near.shutdown().await.unwrap();
+        assert_eq!(far.read_to_end(&mut Vec::new()).await.unwrap(), 3);
+        assert!(!Gathered(Noted::default()).is_write_vectored());
     }
 
     #[tokio::test]

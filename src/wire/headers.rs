@@ -278,6 +278,30 @@ mod tests {
         headers.extend(map(&[("proxy-authentication-info", "x"), ("www-authenticate", "stays")]));
         strip_response(&mut headers);
         assert_eq!(headers, map(&[("www-authenticate", "stays")]));
+        assert!(all.into_iter().chain(["proxy-authorization", "expect"]).all(is_of_one_hop));
+        assert!(!["authorization", "host", "connections"].into_iter().any(is_of_one_hop));
+    }
+
+    #[test]
+    fn a_connection_names_its_options_and_no_word_of_its_own() {
+        let head = || map(&[("connection", "close, Upgrade"), ("connection", "keep-alive , x-hop,")]);
+        for (option, is_named) in [("upgrade", true), ("x-hop", true), ("x", false), ("te", false)] {
+            assert_eq!(connection_names(&head(), option), is_named, "{option}");
+        }
+        assert!(!connection_names(&map(&[]), "upgrade"));
+        assert_eq!(strip_request(&mut head()), ["upgrade", "x-hop"]);
+        assert_eq!(strip_response(&mut head()), ["upgrade", "x-hop"]);
+    }
+
+    #[test]
+    fn a_name_may_be_of_any_length() {
+        for length in [1, 63, 64, 65, 128, 65_535] {
+            let name = HeaderName::from_bytes(&vec![b'x'; length]).unwrap();
+            let mut headers = map(&[("te", "gzip")]);
+            headers.insert(name.clone(), HeaderValue::from_static("stays"));
+            strip_request(&mut headers);
+            assert_eq!(headers, HeaderMap::from_iter([(name, HeaderValue::from_static("stays"))]), "{length}");
+        }
     }
 
     #[test]
@@ -379,5 +403,27 @@ mod tests {
     fn a_length_told_in_two_ways_is_noticed() {
         assert!(is_framed_twice(&map(&[("content-length", "5"), ("transfer-encoding", "chunked")])));
         assert!(!is_framed_twice(&map(&[("content-length", "5")])));
+        assert!(!is_framed_twice(&map(&[("transfer-encoding", "chunked")])));
+    }
+
+    #[test]
+    fn a_stream_of_events_is_told_by_its_type() {
+        for (kind, is_one) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream ; charset=utf-8", true),
+            ("text/event-streams", false),
+            ("text/plain; x=text/event-stream", false),
+            ("", false),
+        ] {
+            assert_eq!(is_event_stream(&map(&[("content-type", kind)])), is_one, "{kind}");
+        }
+        assert!(!is_event_stream(&map(&[])));
+    }
+
+    #[test]
+    fn white_space_at_either_end_of_a_value_is_noticed() {
+        for (value, is_blank) in [("", false), ("a", false), ("a b", false), (" a", true), ("a\t", true), (" ", true)] {
+            assert_eq!(has_blank_ends(&HeaderValue::from_static(value)), is_blank, "{value:?}");
+        }
     }
 }

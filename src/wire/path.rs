@@ -116,7 +116,7 @@ fn decoded(path: &[u8]) -> impl Iterator<Item = u8> + '_ {
     std::iter::from_fn(move || {
         let (byte, after) = match rest {
             [b'%', high, low, after @ ..] => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, after),
+                (Some(high), Some(low)) => (16 * high + low, after),
                 (_, _) => (b'%', &rest[1..]),
             },
             [byte, after @ ..] => (*byte, after),

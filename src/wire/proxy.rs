@@ -13,3 +13,18 @@ impl fmt::Debug for ForwardProxy {
         write!(f, "ForwardProxy({}:{})", self.0.host_str().unwrap_or_default(), self.0.port().unwrap_or(80))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_printed_without_its_password() {
+        for (url, printed) in [
+            ("http://app:canary@proxy.example:3128", "ForwardProxy(proxy.example:3128)"),
+            ("http://canary@[::1]", "ForwardProxy([::1]:80)"),
+        ] {
+            assert_eq!(format!("{:?}", ForwardProxy(url.parse().unwrap())), printed);
+        }
+    }
+}

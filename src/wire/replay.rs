@@ -32,13 +32,13 @@ const FREE_PIECES: usize = 64;
 #[derive(Debug)]
 pub struct Replay(Option<Rc<RefCell<Shared>>>);
 
-#[derive(Debug)]
 struct Shared {
     /// `None` when there is no more to come.
     rest: Option<Incoming>,
     version: Version,
     whole: SizeHint,
-    clean: Cleaner,
+    /// Cleans trailers. Bodies must not know by which rules.
+    clean: Box<dyn Fn(&mut HeaderMap)>,
     tally: Option<Arc<Tally>>,
     kept: Vec<Bytes>,
     /// Clean ones, behind all that was kept.
@@ -62,12 +62,10 @@ struct Shared {
     attempts: u32,
 }
 
-/// Cleans trailers. Bodies must not know by which rules.
-struct Cleaner(Box<dyn Fn(&mut HeaderMap)>);
-
-impl fmt::Debug for Cleaner {
+impl fmt::Debug for Shared {
+    /// How much was kept, and never what.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Cleaner")
+        f.debug_struct("Shared").field("kept_bytes", &self.kept_bytes).finish_non_exhaustive()
     }
 }
 
@@ -144,7 +142,7 @@ impl Replay {
             whole: body.size_hint(),
             rest: Some(body),
             version,
-            clean: Cleaner(Box::new(HeaderMap::clear)),
+            clean: Box::new(HeaderMap::clear),
             tally: None,
             kept: Vec::new(),
             trailers: None,
@@ -166,7 +164,7 @@ impl Replay {
     pub fn prepare(&self, limit: usize, clean: impl Fn(&mut HeaderMap) + 'static) {
         if let Some(shared) = &self.0 {
             let mut shared = shared.borrow_mut();
-            (shared.limit, shared.clean) = (limit, Cleaner(Box::new(clean)));
+            (shared.limit, shared.clean) = (limit, Box::new(clean));
         }
     }
 
@@ -319,7 +317,7 @@ impl Shared {
                         // Nothing stands behind them.
                         self.rest = None;
                         self.trailed = true;
-                        (self.clean.0)(&mut trailers);
+                        (self.clean)(&mut trailers);
                         if !trailers.is_empty() {
                             // What they cost is bounded by what hyper takes of them, 16 KiB.
                             self.trailers = Some(trailers.clone());
@@ -441,3 +439,7 @@ impl std::error::Error for BodyError {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;
