@@ -19,5 +19,6 @@ mod relay;
 mod renewals;
 mod rotation;
 mod stopped;
+mod tls_files;
 mod upstream;
 mod world;
