@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::Stage;
 use super::proof::Proof;
 use super::wire::{Api, Wire, told};
-use crate::support::{PATIENCE, scaled};
+use crate::support::{PATIENCE, lasting, scaled};
 
 /// Between two bytes of a slow client.
 const PACE: Duration = Duration::from_millis(500);
@@ -45,7 +45,7 @@ enum Mode {
 #[tokio::test]
 async fn slow_clients_end_and_nobody_else_notices() {
     // Long enough that all of them are there at a time.
-    let (number, limit) = scaled((50, "500ms"), (2_000, "5s"));
+    let (number, limit) = lasting((50, "500ms"), (1_000, "3s"), (2_000, "5s"));
     let mut proof = Proof::new("R11", "slow clients of four kinds, and an ordinary one beside them");
     let listener = TcpSocket::new_v4().unwrap();
     // What waits in the API's own socket is of no use here, and two thousand times.

@@ -26,7 +26,7 @@ const APPS: usize = 16;
 #[tokio::test]
 async fn no_get_fails_and_no_post_is_sent_twice_when_idle_connections_end() {
     let proof = Proof::new("R8a2", "an API that ends idle connections at the worst moments");
-    hold(proof, lasting(3_200, 30_000, 200_000), lasting(800, 7_500, 50_000), None).await;
+    hold(proof, lasting(3_200, 12_000, 200_000), lasting(800, 3_000, 50_000), None).await;
 }
 
 /// With TLS there is more between a request and its bytes, and a connection can also end without saying so.

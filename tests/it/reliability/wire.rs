@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use rustls::ServerConfig;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::support::PATIENCE;
 
@@ -55,7 +55,18 @@ impl Wire {
     pub(super) async fn shake_hands(self, config: Arc<ServerConfig>) -> io::Result<Self> {
         let Link::Plain(stream) = self.link else { panic!("once") };
         let stream = TlsAcceptor::from(config).accept(stream).await?;
-        Ok(Self { link: Link::Tls(Box::new(stream)), ..self })
+        Ok(Self { link: Link::Tls(Box::new(stream.into())), ..self })
+    }
+
+    /// The client's, where the server is called localhost.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) async fn shake_hands_with(self, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let Link::Plain(stream) = self.link else { panic!("once") };
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        Ok(Self { link: Link::Tls(Box::new(stream.into())), ..self })
     }
 
     /// What is below TLS.

@@ -2,12 +2,15 @@
 //!
 //! Must never wait for another's answer.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::books::Books;
@@ -27,6 +30,8 @@ pub(super) struct Load {
     pub(super) body: Option<usize>,
     /// After so many requests an app connects anew; 0 is never.
     pub(super) per_connection: u64,
+    /// What TLS is spoken with, from each connection's beginning to its end.
+    pub(super) tls: Option<watch::Receiver<Arc<ClientConfig>>>,
 }
 
 /// Apps at work, until they are told to stop.
@@ -50,6 +55,7 @@ impl Load {
             pace: Duration::from_millis(16),
             body: None,
             per_connection: 0,
+            tls: None,
         }
     }
 
@@ -101,8 +107,8 @@ impl Load {
         let begun = Instant::now();
         let own = format!("/{}/{number}", self.routes[turn % self.routes.len()]);
         if wire.is_none() {
-            match TcpStream::connect(self.address).await {
-                Ok(stream) => *wire = Some(Wire::new(stream)),
+            match self.connect().await {
+                Ok(connected) => *wire = Some(connected),
                 Err(_) => {
                     books.turned_away(number);
                     return (begun, begun.elapsed());
@@ -123,6 +129,17 @@ impl Load {
             }
         }
         (begun, begun.elapsed())
+    }
+
+    async fn connect(&self) -> io::Result<Wire> {
+        let wire = Wire::new(TcpStream::connect(self.address).await?);
+        match &self.tls {
+            Some(tls) => {
+                let config = Arc::clone(&tls.borrow());
+                wire.shake_hands_with(config).await
+            }
+            None => Ok(wire),
+        }
     }
 
     async fn exchange(&self, wire: &mut Wire, own: &str) -> Option<Answer> {

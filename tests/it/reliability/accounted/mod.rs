@@ -23,5 +23,6 @@ mod resolver;
 mod rotation;
 mod soak;
 mod stopped;
+mod tls_files;
 mod upstream;
 mod world;

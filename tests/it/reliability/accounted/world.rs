@@ -152,6 +152,10 @@ impl Bearerd {
         }
     }
 
+    pub(super) fn admin(&self) -> SocketAddr {
+        self.0.page("admin")
+    }
+
     /// Its log so far.
     pub(super) fn said(&self) -> String {
         self.running.child.err()

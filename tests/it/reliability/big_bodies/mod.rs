@@ -76,7 +76,7 @@ impl Process {
 
 /// While `exchange` sends as much each way as it is told to, the process is never much larger than before.
 async fn grows_little(proof: &mut Proof, process: &Process, what: &str, exchange: impl AsyncFn(usize)) {
-    let length = lasting(64 * MEBIBYTE, 128 * MEBIBYTE, KIBIBYTE * MEBIBYTE);
+    let length = lasting(32 * MEBIBYTE, 64 * MEBIBYTE, KIBIBYTE * MEBIBYTE);
     // What a first body costs, in code that is read and in buffers that stay, is not what is asked here.
     exchange(8 * MEBIBYTE).await;
     let (base, begun) = (process.resident(), Instant::now());
