@@ -3,6 +3,7 @@
 //! Each file is a bar of docs/reliability.md, or what they are made with. No bar knows another.
 
 mod books;
+mod clock;
 mod cold_start;
 mod cut;
 mod hostile;
