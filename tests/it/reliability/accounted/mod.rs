@@ -5,6 +5,7 @@
 mod books;
 mod canary;
 mod certificates;
+mod clock;
 mod cold_start;
 mod cut;
 mod hostile;

@@ -153,7 +153,7 @@ impl Bearerd {
     }
 
     pub(super) fn admin(&self) -> SocketAddr {
-        self.0.page("admin")
+        self.running.page("admin")
     }
 
     /// Its log so far.
