@@ -66,7 +66,7 @@ impl Far {
 async fn a_slow_and_narrow_network_loses_nothing() {
     let mut proof =
         Proof::new("R8e", "latency, pieces of a few bytes and little bandwidth, to the API and the provider");
-    let trials = lasting(150, 400, 50_000);
+    let trials = lasting(150, 400, 8_000);
     let far = Far::new(2, Duration::from_secs(3_600), BAD, BAD).await;
     let world = &far.world;
     let bearerd = world.start_ready().await;
