@@ -1,4 +1,5 @@
-//! R8b, R8d: an API of HTTP/2 that ends its connections in orderly ways, refuses streams, or is gone without a word.
+//! R8b, R8c, R8d: an API of HTTP/2 that ends its connections in orderly ways, refuses streams, cuts answers, or is gone
+//! without a word.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use h2::{Reason, RecvStream};
 use http::{Request, Response, StatusCode, header};
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, split};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -20,6 +21,7 @@ use super::books::{Books, Credential};
 use super::load::Load;
 use super::proof::Proof;
 use super::relay::{Network, Relay};
+use super::upstream::MOMENT;
 use super::world::{Lines, World};
 use crate::reliability::wire::{Api, Wire, told};
 use crate::support::frames::{GOAWAY, frame};
@@ -29,14 +31,25 @@ use crate::support::{lasting, scaled};
 #[derive(Clone, Copy, Default)]
 pub(super) struct Habits {
     /// Behind so many streams of a connection it says goodbye, in this way; 0 is never.
-    goodbye: (u64, Goodbye),
+    pub(super) goodbye: (u64, Goodbye),
     /// Of so many streams it refuses one, but no request more than twice, which is as often as it is asked again by who
     /// was told that there is too much to do; 0 is none.
-    refuses: u64,
+    pub(super) refuses: u64,
+    pub(super) answers: Answers,
 }
 
 #[derive(Clone, Copy, Default)]
-enum Goodbye {
+pub(super) enum Answers {
+    #[default]
+    Whole,
+    /// The head, and two parts of the body, with a moment in between.
+    InParts,
+    /// Half of the body: then END_STREAM, one reset or another, or the end of the connection.
+    Cut,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(super) enum Goodbye {
     /// As nginx does: it names the last stream, and never looks at those that are on their way to it.
     #[default]
     AtOnce,
@@ -52,6 +65,7 @@ pub(super) struct Habitual {
     /// Streams that came behind a goodbye.
     left: AtomicU64,
     refused: AtomicU64,
+    cut: AtomicU64,
     /// How often each request was.
     refusals: Mutex<HashMap<String, u8>>,
 }
@@ -92,6 +106,7 @@ async fn serve(wire: Wire, tls: Arc<ServerConfig>, books: Arc<Books>, habits: Ha
     let Ok(stream) = TlsAcceptor::from(tls).accept(wire.into_tcp()).await else { return };
     let (near, far) = tokio::io::duplex(1 << 20);
     let (goodbye, goodbyes) = mpsc::unbounded_channel();
+    let over = Arc::new(Notify::new());
     let mut builder = h2::server::Builder::new();
     // A block of headers that nobody looks at changes nothing for the next; and what is never read takes no room that
     // others need.
@@ -123,13 +138,21 @@ async fn serve(wire: Wire, tls: Arc<ServerConfig>, books: Arc<Books>, habits: Ha
                 respond.send_reset(Reason::REFUSED_STREAM);
                 continue;
             }
-            answers.spawn(answer(request, respond, Arc::clone(&books)));
+            let (books, habitual, over) = (Arc::clone(&books), Arc::clone(&habitual), Arc::clone(&over));
+            answers.spawn(async move {
+                if let Some(own) = taken(request, &mut respond, &books).await {
+                    answer(&own, respond, habits.answers, &habitual, &over).await;
+                }
+            });
         }
         while let Some(ended) = answers.join_next().await {
             told(ended);
         }
     };
-    tokio::join!(speaking, pass(far, stream, goodbyes));
+    tokio::select! {
+        () = over.notified() => {}
+        _ = async { tokio::join!(speaking, pass(far, stream, goodbyes)) } => {}
+    }
 }
 
 /// Passes frames on, and says goodbye in between.
@@ -183,7 +206,8 @@ fn length(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= length).then_some(length)
 }
 
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, books: Arc<Books>) {
+/// What it is to be answered with.
+async fn taken(request: Request<RecvStream>, respond: &mut SendResponse<Bytes>, books: &Books) -> Option<String> {
     let (head, mut body) = request.into_parts();
     let own = head.uri.path().to_owned();
     let credentials: Vec<&[u8]> =
@@ -191,19 +215,47 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     let credential = books.came(&own, &credentials);
     while let Some(piece) = body.data().await {
         // Whoever breaks off has broken off.
-        let Ok(piece) = piece else { return };
-        let _ = body.flow_control().release_capacity(piece.len());
+        let _ = body.flow_control().release_capacity(piece.ok()?.len());
+    }
+    if credential == Credential::Good {
+        return Some(own);
     }
     let mut response = Response::new(());
-    if credential != Credential::Good {
-        *response.status_mut() = StatusCode::UNAUTHORIZED;
-        let _ = respond.send_response(response, true);
-        return;
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    let _ = respond.send_response(response, true);
+    None
+}
+
+/// Nobody may be there any more.
+async fn answer(own: &str, mut respond: SendResponse<Bytes>, answers: Answers, habitual: &Habitual, over: &Notify) {
+    let (half, rest) = own.split_at(own.len() / 2);
+    let [own, half, rest] = [own, half, rest].map(|text| Bytes::copy_from_slice(text.as_bytes()));
+    let turn = habitual.cut.fetch_add(1, Ordering::Relaxed);
+    let mut response = Response::new(());
+    // Where the end of a stream is all that tells the end, END_STREAM is no cut.
+    if !matches!(answers, Answers::Cut) || turn.is_multiple_of(5) || turn.is_multiple_of(2) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, own.len().into());
     }
-    response.headers_mut().insert(header::CONTENT_LENGTH, own.len().into());
-    // Nobody may be there any more.
-    if let Ok(mut sending) = respond.send_response(response, false) {
-        let _ = sending.send_data(own.into(), true);
+    let Ok(mut sending) = respond.send_response(response, false) else { return };
+    match answers {
+        Answers::Whole => _ = sending.send_data(own, true),
+        Answers::InParts => {
+            tokio::time::sleep(MOMENT).await;
+            let _ = sending.send_data(half, false);
+            tokio::time::sleep(MOMENT).await;
+            let _ = sending.send_data(rest, true);
+        }
+        Answers::Cut => {
+            let _ = sending.send_data(half, turn.is_multiple_of(5));
+            tokio::time::sleep(MOMENT).await;
+            match turn % 5 {
+                0 => {}
+                1 => sending.send_reset(Reason::NO_ERROR),
+                2 => sending.send_reset(Reason::INTERNAL_ERROR),
+                3 => sending.send_reset(Reason::CANCEL),
+                _ => over.notify_one(),
+            }
+        }
     }
 }
 
@@ -257,7 +309,7 @@ async fn what_cannot_be_sent_again_is_told_and_never_taken_twice() {
     let (trials, each) = lasting((300, 50), (3_000, 300), (50_000, 1_000));
     let ca = Ca::new().unwrap();
     let world = World::over_tls(1, Duration::from_secs(3_600), &ca).await;
-    let habits = Habits { goodbye: (each, Goodbye::AtOnce), refuses: 13 };
+    let habits = Habits { goodbye: (each, Goodbye::AtOnce), refuses: 13, ..Habits::default() };
     let (api, habitual) = upstream2(&world.books, &ca, habits).await;
     world.configure(
         &format!("https://{}\nrenew_on: {{replay_limit: 1KiB}}", api.address),
@@ -286,6 +338,39 @@ async fn what_cannot_be_sent_again_is_told_and_never_taken_twice() {
     proof.at_least("answers of 502", failed, 1);
     proof.at_most("answers of 503, of streams that were refused", busy, habitual.refused.load(Ordering::Relaxed));
     proof.survived(habitual.untaken());
+    bearerd.end().await;
+    proof.end();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_is_never_taken_for_a_whole_one() {
+    let mut proof =
+        Proof::new("R8c2", "answers by HTTP/2 that are cut by END_STREAM, by resets and with the connection");
+    let trials = lasting(200, 1_000, 20_000);
+    let ca = Ca::new().unwrap();
+    let world = World::over_tls(1, Duration::from_secs(3_600), &ca).await;
+    let (api, _) = upstream2(&world.books, &ca, Habits { answers: Answers::Cut, ..Habits::default() }).await;
+    world.configure(
+        &format!("https://{}", api.address),
+        Lines { token: "tls: {ca_file: ca.pem}", route: ROUTE, ..Lines::default() },
+    );
+    let bearerd = world.start_ready().await;
+    let apps = Load { connections: 8, pace: Duration::from_millis(1), ..Load::new(bearerd.address(), &world.names) }
+        .start(&world.books);
+    while world.books.balance().asked < trials {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    apps.stop().await;
+    let balance = world.books.balance();
+    proof.asked(balance.asked);
+    proof.survived(balance.asked);
+    proof.is("cut answers that an app took for whole", balance.served + balance.mixed, 0);
+    // One that shares its connection with another's cut may not have been answered.
+    let said = balance.other.get(&502).copied().unwrap_or_default();
+    proof.is("what an app saw: the cut, or a 502", balance.broken + said, balance.asked);
+    proof.at_least("cuts that an app saw", balance.broken, 1);
+    proof.figure("answers of 502", said);
+    proof.nothing_wrong(&balance);
     bearerd.end().await;
     proof.end();
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bearerd::demo::certs::Ca;
 
-use super::http2::{Habits, upstream2};
+use super::http2::{Answers, Habits, upstream2};
 use super::load::{Load, quantile};
 use super::proof::Proof;
 use super::relay::{Network, Relay};
@@ -41,8 +41,8 @@ impl Far {
         let world = World::over_tls(tokens, life, &ca).await;
         let tls = std::sync::Arc::new(ca.server(&["127.0.0.1"]).unwrap());
         let servers = [
-            upstream(&world.books, Some(tls), || Act::SERVE).await,
-            upstream2(&world.books, &ca, Habits::default()).await.0,
+            upstream(&world.books, Some(tls), || Act::ServeInParts).await,
+            upstream2(&world.books, &ca, Habits { answers: Answers::InParts, ..Habits::default() }).await.0,
         ];
         let apis = [Relay::to(servers[0].address, to_api).await, Relay::to(servers[1].address, to_api).await];
         let mut providers = Vec::new();
@@ -66,7 +66,7 @@ impl Far {
 async fn a_slow_and_narrow_network_loses_nothing() {
     let mut proof =
         Proof::new("R8e", "latency, pieces of a few bytes and little bandwidth, to the API and the provider");
-    let trials = lasting(150, 400, 50_000);
+    let trials = lasting(150, 400, 8_000);
     let far = Far::new(2, Duration::from_secs(3_600), BAD, BAD).await;
     let world = &far.world;
     let bearerd = world.start_ready().await;

@@ -12,12 +12,17 @@ use super::books::{Balance, Books, Credential};
 use super::world::World;
 use crate::reliability::wire::{Api, Wire};
 
+/// Between two parts of an answer.
+pub(super) const MOMENT: Duration = Duration::from_millis(2);
+
 /// What becomes of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
     /// 200 with its own target, after so long.
     Serve(Duration),
-    /// The same, and then the connection ends by FIN.
+    /// The same at once, in three parts with a moment in between: the head, and two of the body.
+    ServeInParts,
+    /// 200 with its own target, and then the connection ends by FIN.
     ServeAndEnd,
     /// A 401, as if the token were no good.
     Refuse,
@@ -75,6 +80,16 @@ async fn serve(mut wire: Wire, books: &Books, act: &(impl Fn() -> Act + Sync)) {
             Act::Serve(after) => {
                 tokio::time::sleep(after).await;
                 wire.send(full.as_bytes()).await
+            }
+            Act::ServeInParts => {
+                let (head, body) = full.split_at(full.len() - own.len());
+                let (body, rest) = body.split_at(own.len() / 2);
+                let mut sent = Ok(());
+                for part in [head, body, rest] {
+                    sent = sent.and(wire.send(part.as_bytes()).await);
+                    tokio::time::sleep(MOMENT).await;
+                }
+                sent
             }
             Act::ServeAndEnd => {
                 let _ = wire.send(full.as_bytes()).await;
