@@ -5,6 +5,8 @@
 mod books;
 mod cold_start;
 mod cut;
+mod disk;
+mod exhausted;
 mod hostile;
 mod idle;
 mod load;

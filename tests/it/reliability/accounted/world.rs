@@ -4,13 +4,17 @@
 //! read from the kernel.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bearerd::demo::provider::{self, Provider};
 
 use super::books::Books;
-use crate::cli::child::{Child, command};
+use crate::cli::child::{BINARY, Child, Ended, command, copy_binary};
 use crate::cli::stage::Running;
 use crate::support::{App, Folder, PATIENCE, SECRET, eventually};
 
@@ -145,13 +149,120 @@ impl Bearerd {
         eventually(&format!("it has {most} descriptors or fewer"), || self.descriptors() <= most).await;
     }
 
-    fn place(&self, what: &str) -> String {
+    pub(super) fn place(&self, what: &str) -> String {
         format!("/proc/{}/{what}", self.0.child.pid())
     }
 
     fn of_process(&self, what: &str) -> String {
         std::fs::read_to_string(self.place(what)).unwrap()
     }
+}
+
+/// A process that has limits from before its first moment on, or another user's; and what is asked of it by hand.
+impl World {
+    /// bearerd within these limits, as a user that has no other process; root is not limited by all of them. It may not come
+    /// to listen.
+    pub(super) fn start_within(&self, limits: &[(&str, u64)]) -> Child {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read go; exec \"$@\"", "sh"]).env_clear();
+        if rustix::process::geteuid().is_root() {
+            static USERS: AtomicU32 = AtomicU32::new(0);
+            let user = 60_000 + (std::process::id() * 8 + USERS.fetch_add(1, Ordering::Relaxed)) % 5_000;
+            let own = self.folder.path("bearerd");
+            if !own.exists() {
+                copy_binary(&own);
+            }
+            for entry in std::fs::read_dir(self.folder.path("")).unwrap() {
+                std::os::unix::fs::chown(entry.unwrap().path(), Some(user), Some(user)).unwrap();
+            }
+            std::os::unix::fs::chown(self.folder.path(""), Some(user), Some(user)).unwrap();
+            command.arg(own).uid(user).gid(user);
+        } else {
+            command.arg(BINARY);
+        }
+        let (child, mut keys) = Child::with_keys({
+            command.args(["run", "--config"]).arg(self.folder.path("bearerd.yaml"));
+            command
+        });
+        for (what, most) in limits {
+            // Both of them: it raises the soft one to the hard one if it can.
+            limit(child.pid(), what, &most.to_string());
+        }
+        keys.write_all(b"\n").unwrap();
+        child
+    }
+}
+
+impl Bearerd {
+    pub(super) async fn of(child: Child) -> Self {
+        Self(Running::of(child).await)
+    }
+
+    pub(super) async fn ready(self) -> Self {
+        Self(self.0.ready().await)
+    }
+
+    /// From now on it may have so much of this, such as `nofile`; what was in force. The hard limit stays: only root may raise
+    /// that again.
+    pub(super) fn limit(&self, what: &str, most: &str) -> String {
+        limit(self.0.child.pid(), what, &format!("{most}:"))
+    }
+
+    /// Where `admin` or `health` listens.
+    pub(super) fn at(&self, listener: &str) -> SocketAddr {
+        self.0.page(listener)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.0.child.pid()
+    }
+
+    pub(super) fn log(&self) -> String {
+        self.0.child.err()
+    }
+
+    /// Waits until its log says this.
+    pub(super) async fn until_said(&self, text: &str) {
+        eventually(&format!("the log says {text:?}"), || self.log().contains(text)).await;
+    }
+
+    /// The status of a page of `admin` or `health`.
+    pub(super) async fn page(&self, listener: &str, path: &str) -> u16 {
+        App::connect(self.0.page(listener)).await.get(path).await.status
+    }
+
+    /// Of its memory that is its own to write to, in bytes: what `RLIMIT_DATA` counts.
+    pub(super) fn data(&self) -> u64 {
+        let text = self.of_process("status");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+        1_024 * line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap()
+    }
+
+    /// Waits for its end, however it comes.
+    pub(super) async fn ended(self) -> Ended {
+        self.0.child.ended().await
+    }
+}
+
+/// Sets a limit of another process in prlimit(1)'s words; what the soft one was.
+fn limit(process: u32, what: &str, most: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    let user: u32 = line.split_whitespace().next().unwrap().parse().unwrap();
+    // Not every root may do that to everybody.
+    let prlimit = |limit: &str| {
+        let mut command = Command::new("prlimit");
+        command.arg("--pid").arg(process.to_string()).arg(limit).args(["--output", "SOFT", "--noheadings"]);
+        if rustix::process::geteuid().is_root() {
+            command.uid(user).gid(user);
+        }
+        let done = command.output().expect("prlimit of util-linux");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    let before = prlimit(&format!("--{what}"));
+    prlimit(&format!("--{what}={most}"));
+    before
 }
 
 /// Waits until so many tokens were asked for.
