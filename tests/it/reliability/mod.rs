@@ -10,10 +10,7 @@ mod accounted;
 mod big_bodies;
 mod one_credential;
 mod random;
-#[cfg(target_os = "linux")]
-mod reloads;
 mod right_token;
-mod sigterms;
 mod slow_clients;
 mod stale_connections;
 mod transparency;
