@@ -150,7 +150,7 @@ impl Eye {
         let told = Arc::new(Told::default());
         let teller = Arc::clone(&told);
         let mut eye = Self { watcher: None, watched: BTreeMap::new(), told, failed: Some(failed) };
-        match notify::recommended_watcher(move |event| teller.hear(event)) {
+        match watcher(move |event| teller.hear(event)) {
             Ok(watcher) => eye.watcher = Some(watcher),
             Err(error) => eye.fail(&error),
         }
@@ -190,6 +190,19 @@ impl Eye {
         }
         if let Some(error) = failure {
             self.fail(&error);
+        }
+    }
+}
+
+/// A watcher whose thread is there. notify does not tell when the system gives none, and then panics at whatever it is
+/// asked to do, when it is dropped as well, which within a panic ends the process.
+fn watcher(hear: impl Fn(notify::Result<notify::Event>) + Send + 'static) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(hear)?;
+    match watcher.configure(notify::Config::default()) {
+        Ok(_) => Ok(watcher),
+        Err(_) => {
+            std::mem::forget(watcher);
+            Err(notify::Error::generic("it gives no thread for that"))
         }
     }
 }

@@ -2,18 +2,20 @@
 //!
 //! `Readiness` is the absence of named blockers. `Drain` is a signal that everybody can wait for and a count of those
 //! who still have something to finish. `Stock` is what there is only so much of. `contained` lets a task outlive a
-//! panic. Must never know what is waited for.
+//! panic, and `thread` and `aside` give one to what blocks. Must never know what is waited for.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::ops::Add;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// So many of something, and no more; each is given back by being dropped. Clones share one stock.
 #[derive(Clone, Debug)]
@@ -267,6 +269,32 @@ pub async fn contained<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     .await
 }
 
+/// A thread of that name.
+///
+/// # Errors
+/// The system gives none.
+pub fn thread<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    let cure = "raise the limit on tasks (`pids.max`, `TasksMax=`, `ulimit -u`)";
+    let told = |error: io::Error| format!("the system gives no thread for `{name}`: {error}; {cure}");
+    let named = thread::Builder::new().name(name.to_owned());
+    named.spawn(work).map_err(|error| io::Error::new(error.kind(), told(error)))
+}
+
+/// Does what blocks on a thread of its own, and tells what it came to; a panic is an error then. A runtime's own blocking
+/// threads would do, but where the system gives no thread it panics.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn aside<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<oneshot::Receiver<T>> {
+    let (tell, told) = oneshot::channel();
+    // Nobody may want to know any more.
+    thread(name, move || drop(tell.send(work())))?;
+    Ok(told)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,6 +353,12 @@ mod tests {
         assert_eq!(signal.unfinished(), 1);
         drop(other);
         signal.finished().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_done_aside_is_told_and_so_is_its_panic() {
+        assert_eq!(aside("test", || 1).unwrap().await, Ok(1));
+        assert!(aside("test", || panic!("a test's own")).unwrap().await.is_err());
     }
 
     #[tokio::test]

@@ -5,12 +5,13 @@
 //! never know how a configuration is written.
 
 use std::collections::{BTreeSet, HashSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::AppError;
@@ -25,6 +26,7 @@ use crate::config::files::Findings;
 use crate::config::{Plan, Shutdown};
 use crate::files::Files;
 use crate::inbound::Worker;
+use crate::life;
 use crate::observe::access::Sheet;
 use crate::observe::event::Event;
 use crate::observe::{Observer, ReloadOutcome};
@@ -57,6 +59,9 @@ const GATHER: Duration = Duration::from_millis(200);
 
 /// A provider that is well answers sooner: then there is no waiting to tell of.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// When it is tried again, where the system gave no thread to read it on: by then somebody else's may have ended.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why the configuration is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,22 +144,38 @@ impl Reloader {
             changed.mark_unchanged();
             let (reading, last) = (Arc::clone(&read), Arc::clone(&found));
             // The usual case, and far cheaper than to make a plan of it again. Whoever asked is told of a reading.
-            if why != Cause::Wish && spawn_blocking(move || last.still_hold()).await.unwrap_or(false) {
+            if why != Cause::Wish
+                && work.refused.is_none()
+                && matches!(aside(move || last.still_hold()).await, Ok(Some(true)))
+            {
                 continue;
             }
             if why == Cause::Wish {
                 service.reloading().await;
             }
-            let weighed = match spawn_blocking(move || reading()).await {
-                Ok(Reading { outcome, found }) => Some((found, work.weigh(outcome, why).await)),
+            let weighed = match aside(move || reading()).await {
+                Ok(Some(Reading { outcome, found })) => Some((found, work.weigh(outcome, why).await)),
                 // A panic was told by the runtime, and what runs goes on.
-                Err(_) => None,
+                Ok(None) => None,
+                Err(error) => {
+                    // Where nothing is known to have changed there is nothing to refuse.
+                    if why != Cause::Doubt {
+                        work.refuse(vec![error.to_string()], why);
+                    }
+                    cause = Some(Cause::Doubt);
+                    None
+                }
             };
             // One that waits for its tokens is decided about, and may wait for longer than anybody else does.
             if why == Cause::Wish {
                 service.reloaded().await;
             }
-            let Some((read_now, is_fine)) = weighed else { continue };
+            let Some((read_now, is_fine)) = weighed else {
+                if cause.is_some() {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                continue;
+            };
             found = Arc::new(read_now);
             let mut files = found.files();
             if !is_fine {
@@ -178,6 +199,11 @@ impl Reloader {
 fn seen(files: &BTreeSet<PathBuf>) -> impl Iterator<Item = PathBuf> {
     let may_be_looked_at = |path: &&PathBuf| std::fs::metadata(path).map_or(true, |about| about.is_file());
     files.iter().filter(may_be_looked_at).cloned()
+}
+
+/// Reads or compiles on a thread of its own. `None` is a panic.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<Option<T>> {
+    Ok(life::aside("reload", work)?.await.ok())
 }
 
 async fn wish(wishes: &mut mpsc::Receiver<()>) {
@@ -292,14 +318,15 @@ impl Work {
         }
         let (fixed, now, observer) = (Arc::clone(fixed), Arc::clone(now), observer.clone());
         let next = self.next.as_ref().map(|next| Arc::clone(&next.compiled));
-        let compiling = spawn_blocking(move || {
+        let compiling = aside(move || {
             let earlier = Earlier { now: &now, next: next.as_deref() };
             Compiled::new(plan, &fixed, Some(earlier), &observer, Ok)
         });
         match compiling.await {
-            Ok(Ok(compiled)) => Ok(compiled),
-            Ok(Err(error)) => Err(vec![error.to_string()]),
-            Err(_) => Err(vec!["a bug in bearerd: the plan could not be compiled; please report it".to_owned()]),
+            Ok(Some(Ok(compiled))) => Ok(compiled),
+            Ok(Some(Err(error))) => Err(vec![error.to_string()]),
+            Ok(None) => Err(vec!["a bug in bearerd: the plan could not be compiled; please report it".to_owned()]),
+            Err(error) => Err(vec![error.to_string()]),
         }
     }
 

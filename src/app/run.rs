@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -117,7 +116,6 @@ impl Bound {
             via: Arc::new(Via::new(fastrand::u32(..))),
             upstreams: capacity.upstreams.clone(),
             drain: drain.clone(),
-            control: Handle::current(),
         };
         let limit = capacity.limit.clone();
         let (number, shutdown) = (fixed.workers, watch::Sender::new(now.shutdown));

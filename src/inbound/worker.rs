@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::runtime::{Builder, Handle, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{self, Encrypted};
@@ -21,7 +21,7 @@ use super::watched::{Activity, FAREWELL};
 use crate::ca::Ca;
 use crate::clock::Now;
 use crate::forward::Forward;
-use crate::life::{Drain, DrainSignal, Ledger, Stock, Taken, contained};
+use crate::life::{Drain, DrainSignal, Ledger, Stock, Taken, contained, thread};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::outbound::{Destinations, Outbound, SWEEP};
@@ -48,8 +48,6 @@ pub struct Seed {
     /// Of connections to upstreams.
     pub upstreams: Stock,
     pub drain: DrainSignal,
-    /// Where names are looked up.
-    pub control: Handle,
 }
 
 /// What a worker serves by, and what a reload exchanges.
@@ -127,7 +125,7 @@ impl Worker {
         let drain = seed.drain.clone();
         let ledger = Arc::new(Ledger::default());
         let book = Arc::clone(&ledger);
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let thread = thread(&format!("worker-{index}"), move || {
             match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
@@ -247,9 +245,9 @@ async fn live(
     stopped: oneshot::Receiver<()>,
     ledger: Arc<Ledger>,
 ) {
-    let Seed { live, observer, via, upstreams, drain, control } = seed;
+    let Seed { live, observer, via, upstreams, drain } = seed;
     let Live { routes, destinations, tracing, .. } = Live::clone(&live);
-    let outbound = Outbound::new(&routes, destinations, upstreams, control);
+    let outbound = Outbound::new(&routes, destinations, upstreams);
     let forward = Forward {
         routes,
         outbound,

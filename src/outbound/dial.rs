@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tower_service::Service as _;
 
 use super::guard::{AddressGuard, Named};
@@ -141,14 +140,14 @@ impl Destinations {
         &self.guard
     }
 
-    /// `control` is where names are looked up. `None` if the route is not one of those that were added.
-    pub(super) fn dialer(&self, route: &Route, control: &Handle) -> Option<Dialer> {
-        self.dialer_of(route.id, control)
+    /// `None` if the route is not one of those that were added.
+    pub(super) fn dialer(&self, route: &Route) -> Option<Dialer> {
+        self.dialer_of(route.id)
     }
 
     /// The same by the route's id.
-    pub(super) fn dialer_of(&self, route: RouteId, control: &Handle) -> Option<Dialer> {
-        Some(self.routes.get(&route)?.dialer(control, &self.guard))
+    pub(super) fn dialer_of(&self, route: RouteId) -> Option<Dialer> {
+        Some(self.routes.get(&route)?.dialer(&self.guard))
     }
 
     /// What is dialled for a route, whom the peer must prove to be, and the proxy on the way.
@@ -195,10 +194,9 @@ impl Destination {
         })
     }
 
-    fn dialer(&self, control: &Handle, guard: &Arc<AddressGuard>) -> Dialer {
+    fn dialer(&self, guard: &Arc<AddressGuard>) -> Dialer {
         let resolver = Resolver {
             lookups: Arc::clone(&self.lookups),
-            control: control.clone(),
             guard: Arc::clone(guard),
             port: self.port,
             named: if self.host.is_loopback() { Named::ThisMachine } else { Named::ByUs },
@@ -314,6 +312,6 @@ mod tests {
             timeout: Duration::from_secs(2),
             lookups: Arc::new(Lookups::by(|_| Ok(vec![([127, 0, 0, 2], 0).into(), ([127, 0, 0, 1], 0).into()]))),
         };
-        assert!(destination.dialer(&Handle::current(), &Arc::default()).dial(Protocols::Http1).await.is_ok());
+        assert!(destination.dialer(&Arc::default()).dial(Protocols::Http1).await.is_ok());
     }
 }

@@ -1,9 +1,8 @@
-//! Looks names up on the control plane, once at a time for each destination.
+//! Looks names up beside the traffic, once at a time for each destination.
 //!
-//! getaddrinfo blocks a thread, cannot be cancelled, and may take half a minute when a name server is away. A worker
-//! has no thread to spare, and the control plane's are shared with the token client. So whoever dials while a lookup is
-//! under way gets its answer, and one that hangs holds one thread and up its own destination. Must never know who
-//! dials.
+//! getaddrinfo blocks a thread, cannot be cancelled, and may take half a minute when a name server is away. So each has
+//! a thread of its own, whoever dials while a lookup is under way gets its answer, and one that hangs holds one thread
+//! and up its own destination. Must never know who dials.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -12,15 +11,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tower_service::Service;
 
 use super::guard::{AddressGuard, Named};
-use crate::life::Stock;
+use crate::life::{Stock, aside};
+use crate::wire::fault::Fault;
 
 /// What a lookup came to. An error may have many who want it, so it is only its kind.
 type Found = Result<Vec<SocketAddr>, io::ErrorKind>;
+
+/// What no lookup comes to by itself (EAGAIN of clone(2)).
+const NO_THREAD: io::ErrorKind = io::ErrorKind::WouldBlock;
 
 /// One destination's lookups.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ impl Lookups {
     }
 
     /// The lookup that is under way, or else one that begins now. An answer is not kept: names move.
-    fn join(&self, name: Name, control: &Handle) -> watch::Receiver<Option<Found>> {
+    fn join(&self, name: Name) -> watch::Receiver<Option<Found>> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let is_under_way =
             |lookup: &&watch::Receiver<Option<Found>>| lookup.borrow().is_none() && lookup.has_changed().is_ok();
@@ -63,10 +65,14 @@ impl Lookups {
             tell.send_replace(Some(Err(io::ErrorKind::ResourceBusy)));
             return told;
         }
-        control.spawn_blocking(move || {
-            tell.send_replace(Some(look_up(name.as_str()).map_err(|error| error.kind())));
-            drop(thread);
+        let answer = tell.clone();
+        let begun = aside("lookup", move || {
+            answer.send_replace(Some(look_up(name.as_str()).map_err(|error| error.kind())));
+            drop((answer, thread));
         });
+        if begun.is_err() {
+            tell.send_replace(Some(Err(NO_THREAD)));
+        }
         *latest = Some(told.clone());
         told
     }
@@ -76,7 +82,6 @@ impl Lookups {
 #[derive(Clone, Debug)]
 pub(super) struct Resolver {
     pub(super) lookups: Arc<Lookups>,
-    pub(super) control: Handle,
     pub(super) guard: Arc<AddressGuard>,
     /// What will be dialled at the address.
     pub(super) port: u16,
@@ -93,12 +98,14 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let mut lookup = self.lookups.join(name, &self.control);
+        let mut lookup = self.lookups.join(name);
         let (guard, port, named) = (Arc::clone(&self.guard), self.port, self.named);
         Box::pin(async move {
-            // An error is the end of the control plane.
+            // An error is a panic.
             let found = lookup.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
-            let found = found.unwrap_or_else(|| Ok(Vec::new()))?;
+            let told =
+                |kind: io::ErrorKind| if kind == NO_THREAD { io::Error::other(Fault::Overloaded) } else { kind.into() };
+            let found = found.unwrap_or_else(|| Ok(Vec::new())).map_err(told)?;
             guard.admissible(found, port, named).map(Vec::into_iter).map_err(io::Error::other)
         })
     }
@@ -110,7 +117,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::wire::fault::Fault;
 
     static BEGUN: AtomicUsize = AtomicUsize::new(0);
     static RELEASED: AtomicBool = AtomicBool::new(false);
@@ -125,13 +131,7 @@ mod tests {
     }
 
     fn resolver(look_up: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Resolver {
-        Resolver {
-            lookups: Arc::new(Lookups::by(look_up)),
-            control: Handle::current(),
-            guard: Arc::default(),
-            port: 443,
-            named: Named::ByUs,
-        }
+        Resolver { lookups: Arc::new(Lookups::by(look_up)), guard: Arc::default(), port: 443, named: Named::ByUs }
     }
 
     fn name() -> Name {

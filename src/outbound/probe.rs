@@ -16,7 +16,6 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -79,7 +78,7 @@ impl Destinations {
             Protocols::Either if !upstream.https => Protocols::Http1,
             protocols @ (Protocols::Http1 | Protocols::Http2 | Protocols::Either) => protocols,
         };
-        let dialer = self.dialer_of(route, &Handle::current()).ok_or(Fault::Other)?;
+        let dialer = self.dialer_of(route).ok_or(Fault::Other)?;
         let Dialled { io, http2 } = dialer.dial(protocols).await?;
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.method_mut() = method;

@@ -13,7 +13,6 @@ use std::time::Duration;
 use fnv::FnvHashMap;
 use http::Response;
 use hyper::body::Incoming;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::dial::Destinations;
@@ -37,7 +36,6 @@ pub(super) const MAX_HEAD: usize = 256 * 1024;
 pub struct Outbound {
     pub(super) destinations: Arc<Destinations>,
     places: Stock,
-    pub(super) control: Handle,
     upstreams: RefCell<FnvHashMap<RouteId, Rc<Upstream>>>,
     retired: Cell<bool>,
 }
@@ -58,10 +56,10 @@ pub enum SendError {
 }
 
 impl Outbound {
-    /// For these routes. `places` are for connections, shared by all workers; `control` is where names are looked up.
-    pub fn new(routes: &Routes, destinations: Arc<Destinations>, places: Stock, control: Handle) -> Self {
+    /// For these routes. `places` are for connections, shared by all workers.
+    pub fn new(routes: &Routes, destinations: Arc<Destinations>, places: Stock) -> Self {
         let (upstreams, retired) = (RefCell::default(), Cell::new(false));
-        Self { destinations, places, control, upstreams, retired }.warmed(routes)
+        Self { destinations, places, upstreams, retired }.warmed(routes)
     }
 
     /// The one after a reload. The connections of a route that is none any more end with the requests that they carry.
@@ -69,7 +67,6 @@ impl Outbound {
         let next = Self {
             destinations,
             places: self.places.clone(),
-            control: self.control.clone(),
             upstreams: RefCell::default(),
             retired: Cell::new(false),
         };
@@ -215,7 +212,7 @@ impl Outbound {
         if let Some(upstream) = self.upstreams.borrow().get(&route.id) {
             return Ok(Rc::clone(upstream));
         }
-        let dialer = self.destinations.dialer(route, &self.control).ok_or(Fault::Other)?;
+        let dialer = self.destinations.dialer(route).ok_or(Fault::Other)?;
         let upstream = Rc::new(Upstream::new(dialer, route, self.places.clone()).ok_or(Fault::Other)?);
         if self.retired.get() {
             // Nobody tends it.

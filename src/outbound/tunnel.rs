@@ -59,7 +59,6 @@ impl Outbound {
         }
         let resolver = Resolver {
             lookups: Arc::new(Lookups::within(self.destinations.tunnel_lookups.0.clone())),
-            control: self.control.clone(),
             guard: Arc::clone(self.destinations.guard()),
             port,
             named: match to.is_named() {

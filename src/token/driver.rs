@@ -334,11 +334,10 @@ impl<S: Source> Driver<S> {
 
     fn remember(&mut self, now: Now) {
         let Some(file) = &mut self.memory else { return };
-        if let Err(error) = file.write(&self.machine.memory(now), now.wall) {
+        // A full disk is told of once, and not at every token request, until it has room again.
+        if let Some(error) = file.remember(&self.machine.memory(now), now.wall) {
             let path = file.path().display().to_string();
             self.observer.tell(&Event::StateUnwritable { path: &path, error: &error.kind().to_string() });
-            // Once: a full disk is not told of at every token request.
-            self.memory = None;
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) struct MemoryFile {
     path: PathBuf,
     /// What stands in it, so that it is written only when something is new.
     written: Memory,
+    /// The directory did not take the last.
+    fails: bool,
 }
 
 /// Seconds since 1970, whole: a limit is not counted finer.
@@ -37,7 +39,7 @@ const MAX: u64 = 4 * 1024 * 1024;
 impl MemoryFile {
     pub(super) fn new(directory: &Path, token: &str) -> Self {
         let name = format!("{}.json", utf8_percent_encode(token, RESERVED));
-        Self { path: directory.join(name), written: Memory::default() }
+        Self { path: directory.join(name), written: Memory::default(), fails: false }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -54,11 +56,18 @@ impl MemoryFile {
         remembered(if read.is_ok() { &text } else { "" }, wall)
     }
 
-    /// Writes it if something is new: beside the file and renamed over it, readable by nobody else.
+    /// Writes it if something is new, or was not taken before. The error is the first of them in a row.
+    pub(super) fn remember(&mut self, memory: &Memory, wall: SystemTime) -> Option<io::Error> {
+        let failed = self.write(memory, wall).err();
+        let failed_before = std::mem::replace(&mut self.fails, failed.is_some());
+        failed.filter(|_| !failed_before)
+    }
+
+    /// Beside the file and renamed over it, readable by nobody else.
     ///
     /// # Errors
     /// The directory does not take it.
-    pub(super) fn write(&mut self, memory: &Memory, wall: SystemTime) -> io::Result<()> {
+    fn write(&mut self, memory: &Memory, wall: SystemTime) -> io::Result<()> {
         let counts = |memory: &Memory| memory.asked.iter().map(Vec::len).collect::<Vec<_>>();
         let newest = |memory: &Memory| memory.asked.iter().filter_map(|ages| ages.last()).min().copied();
         // Ages grow and wishes shrink by themselves; a younger age or a longer wish is news.
@@ -161,6 +170,20 @@ mod tests {
         let asked_again = Memory { embargo: 50 * SECOND, asked: vec![vec![12 * SECOND, Duration::ZERO]] };
         file.write(&asked_again, wall() + 11 * SECOND).unwrap();
         assert_ne!(std::fs::metadata(file.path()).unwrap().ino(), first.ino());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// It was given up for good, so that one moment without room made every restart forget.
+    #[test]
+    fn what_was_not_taken_is_told_once_and_written_when_there_is_room() {
+        let (directory, mut file) = file();
+        let memory = Memory { embargo: Duration::ZERO, asked: vec![vec![SECOND]] };
+        std::fs::remove_dir(&directory).unwrap();
+        assert!(file.remember(&memory, wall()).is_some());
+        assert!(file.remember(&memory, wall()).is_none());
+        std::fs::create_dir(&directory).unwrap();
+        assert!(file.remember(&memory, wall()).is_none());
+        assert_eq!(file.read(wall()), memory);
         std::fs::remove_dir_all(directory).unwrap();
     }
 

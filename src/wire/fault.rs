@@ -10,6 +10,7 @@ use std::io;
 use http::Version;
 use http_body::Body as _;
 use hyper::body::Incoming;
+use rustix::io::Errno;
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 /// What went wrong between us and a peer.
@@ -30,7 +31,7 @@ pub enum Fault {
     Busy,
     /// The forward proxy on the way to it made no tunnel.
     Proxy(ProxyFault),
-    /// There is no descriptor for another connection.
+    /// There is no descriptor for another connection, or no thread to look its name up.
     Overloaded,
     /// The peer does not speak HTTP as it should.
     Protocol,
@@ -131,7 +132,9 @@ impl Fault {
             BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable,
             NotConnected, TimedOut, UnexpectedEof,
         };
+        let short = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
         match error.kind() {
+            _ if error.raw_os_error().is_some_and(|error| short.contains(&error)) => Some(Self::Overloaded),
             ConnectionRefused | HostUnreachable | NetworkUnreachable => Some(Self::Refused),
             ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof | NotConnected => Some(Self::Reset),
             TimedOut => Some(Self::Timeout),
@@ -181,7 +184,8 @@ impl fmt::Display for Fault {
             Self::Proxy(ProxyFault::Strange) => "what the route's `proxy` names does not answer as a proxy",
             Self::Busy => "it takes no more requests for now; if it goes on, ask for less in `limits.in_flight`",
             Self::Overloaded => {
-                "no descriptor is left for another connection; raise the limit (`ulimit -n`, `LimitNOFILE=`)"
+                "no descriptor is left for another connection, or no thread to look its name up; raise the limits \
+                 (`ulimit -n`, `LimitNOFILE=`; `ulimit -u`, `TasksMax=`, `pids.max`)"
             }
             Self::Refused => "the connection was refused, or the network has no way there",
             Self::Reset => "the connection broke",
@@ -317,6 +321,7 @@ mod tests {
         let refused = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert_eq!(Fault::of(&refused), Fault::Refused);
         assert_eq!(Fault::of(&io::Error::other("canary")), Fault::Other);
+        assert_eq!(Fault::of(&io::Error::from(Errno::MFILE)), Fault::Overloaded);
         assert_eq!(Fault::of(&io::Error::other("dns error")), Fault::Dns);
         assert_eq!(Fault::of(&io::Error::other(Fault::Prohibited)), Fault::Prohibited);
         let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);

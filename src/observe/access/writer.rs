@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Entry;
 use super::sheet::{self, Lost, Sheet, UNREAD};
+use crate::life;
 use crate::observe::event::Event;
 use crate::observe::log::Log;
 
@@ -49,7 +50,7 @@ impl Writer {
         let (finished, done) = oneshot::channel();
         let pen =
             Pen { entries, sheet, losses, leaves: Arc::clone(&leaves), gives_up: Cell::new(None), gave_up: false };
-        let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+        let thread = life::thread("access-log", move || {
             pen.run();
             // Nobody may wait for it.
             let _ = finished.send(());

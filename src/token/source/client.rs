@@ -1,20 +1,24 @@
 //! The HTTP clients of a token: one for all credentials, or, where the certificate is the credential, one for each, made
 //! anew when its files change.
 
+use std::net::ToSocketAddrs as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Proxy};
 use zeroize::Zeroizing;
 
 use super::SourceError;
+use crate::life::aside;
 use crate::secret::Fingerprint;
 use crate::tls::{ClientConfigs, TlsSettings, named};
 use crate::token::grant::What;
 use crate::token::settings::{Proof, Settings};
+use crate::wire::fault::Fault;
 
 /// Long enough for a lost SYN and its second repetition (1 s + 2 s), short enough to leave time for an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,9 +101,22 @@ fn client(settings: &Settings, tls: rustls::ClientConfig) -> Result<Client, Sour
         .timeout(settings.refresh.timeout)
         .pool_idle_timeout(POOL_IDLE)
         .user_agent(USER_AGENT)
+        .dns_resolver(Arc::new(Lookup))
         .default_headers(HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]));
     if let Some(proxy) = &settings.proxy {
         builder = builder.proxy(Proxy::all(proxy.0.clone())?);
     }
     Ok(builder.build()?)
+}
+
+/// The system's lookup, on a thread of its own: reqwest's panics where there is none to be had.
+struct Lookup;
+
+impl Resolve for Lookup {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let looking = aside("lookup", move || (name.as_str(), 0).to_socket_addrs());
+            Ok(Box::new(looking.map_err(|_| Fault::Overloaded)?.await??) as Addrs)
+        })
+    }
 }

@@ -21,7 +21,7 @@ use crate::support::{App, eventually};
 
 /// As systemd runs it: the sockets are the descriptors from 3 on, and a variable has the number of this very process, which
 /// the shell has that becomes it.
-fn activated(arguments: &[&str], environment: &[(&str, &str)], sockets: &[impl AsFd]) -> Command {
+pub(crate) fn activated(arguments: &[&str], environment: &[(&str, &str)], sockets: &[impl AsFd]) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "export LISTEN_PID=$$; exec \"$@\"", "sh", BINARY]).args(arguments);
     command.env_clear().env("LISTEN_FDS", sockets.len().to_string()).envs(environment.iter().copied());
@@ -35,7 +35,7 @@ fn copy(socket: &impl AsFd) -> OwnedFd {
 }
 
 /// A listener and where it is.
-fn on_loopback() -> (OwnedFd, SocketAddr) {
+pub(crate) fn on_loopback() -> (OwnedFd, SocketAddr) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     (socket.into(), address)

@@ -1,6 +1,7 @@
 //! bearerd as a child process. Whatever it prints is searched for secrets when it has ended, in every test.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -9,7 +10,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::support::eventually;
 
-pub(super) const BINARY: &str = env!("CARGO_BIN_EXE_bearerd");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_bearerd");
 
 /// Stands in every secret and in nothing else.
 pub(super) const CANARY: &str = "x-canary";
@@ -26,7 +27,7 @@ pub(crate) struct Child {
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// `None` when a signal ended it.
-    pub(super) code: Option<i32>,
+    pub(crate) code: Option<i32>,
     pub(super) out: String,
     pub(crate) err: String,
 }
@@ -38,6 +39,12 @@ pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Comma
     let mut command = Command::new(BINARY);
     command.args(arguments).env_clear().envs(environment.iter().copied());
     command
+}
+
+/// Puts the binary where another user gets to, who may not get into the build folder. Not with a file of our own: whatever
+/// another test starts meanwhile would hold that open for a moment, and a file that is written to cannot be run.
+pub(crate) fn copy_binary(to: &Path) {
+    assert!(Command::new("cp").arg(BINARY).arg(to).status().unwrap().success());
 }
 
 /// Runs it to its end.
@@ -56,7 +63,7 @@ impl Child {
     }
 
     /// With something to type at.
-    pub(super) fn with_keys(mut command: Command) -> (Self, ChildStdin) {
+    pub(crate) fn with_keys(mut command: Command) -> (Self, ChildStdin) {
         command.stdin(Stdio::piped());
         let mut child = Self::of(command);
         let keys = child.child.stdin.take().unwrap();

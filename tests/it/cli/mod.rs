@@ -4,7 +4,7 @@ pub(crate) mod child;
 pub(crate) mod stage;
 
 mod access_log;
-mod activation;
+pub(crate) mod activation;
 mod checking;
 mod configured;
 mod demo;

@@ -11,10 +11,7 @@ mod big_bodies;
 mod one_credential;
 mod proof;
 mod random;
-#[cfg(target_os = "linux")]
-mod reloads;
 mod right_token;
-mod sigterms;
 mod slow_clients;
 mod stale_connections;
 mod transparency;

@@ -73,6 +73,8 @@ pub(super) struct Balance {
     pub(super) other_came: u64,
     /// 200 to something that never came to the API.
     pub(super) unasked: u64,
+    /// How many came to the API.
+    pub(super) arrived: u64,
     /// How many came to the API more than once.
     pub(super) doubled: u64,
     /// Of these, those that may not.
@@ -190,6 +192,7 @@ impl Books {
                 Outcome::Broken => balance.broken += 1,
                 Outcome::TurnedAway => balance.turned_away += 1,
             }
+            balance.arrived += u64::from(*arrivals > 0);
             balance.doubled += u64::from(*arrivals > 1);
             balance.doubled_once += u64::from(*once && *arrivals > 1);
             balance.most_arrivals = balance.most_arrivals.max(*arrivals);

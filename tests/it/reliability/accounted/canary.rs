@@ -26,7 +26,9 @@ pub(super) fn search(folder: &Path) -> u64 {
         let entry = entry.unwrap();
         let (path, name) = (entry.path(), entry.file_name());
         let kind = entry.file_type().unwrap();
-        if name.to_str().unwrap().starts_with("secret") || name.to_str().unwrap().starts_with("..") {
+        let name = name.to_str().unwrap();
+        // The program itself knows the words that are looked for.
+        if name.starts_with("secret") || name.starts_with("..") || name == "bearerd" {
             continue;
         }
         if kind.is_dir() {

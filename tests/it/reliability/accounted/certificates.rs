@@ -161,7 +161,7 @@ async fn meet(wrong: &Wrong) -> Found {
 
     at_api.change(&wrong.good);
     let behind = ask(&world, &bearerd).await.status;
-    let said = bearerd.said();
+    let said = bearerd.log();
     bearerd.end().await;
     Found {
         without: [no_token, no_upstream].map(|answer| (answer.status, answer.reason())),

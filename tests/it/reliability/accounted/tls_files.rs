@@ -117,7 +117,7 @@ async fn until_leaf(bearerd: &Bearerd, config: &Arc<ClientConfig>, wanted: &Iden
 async fn until_reload(bearerd: &Bearerd, successful: u8) {
     let deadline = Instant::now() + PATIENCE;
     let line = format!("\nbearerd_config_last_reload_successful {successful}\n");
-    while !App::connect(bearerd.admin()).await.get("/metrics").await.text().contains(&line) {
+    while !App::connect(bearerd.at("admin")).await.get("/metrics").await.text().contains(&line) {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {line}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -181,7 +181,7 @@ async fn tls_files_that_are_swapped_under_load_fail_no_handshake() {
         if number % 4 == 1 {
             let before = leaf(&bearerd, shows.borrow().clone()).await;
             world.folder.replace("listener.pem", "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n");
-            let told = || bearerd.said().matches("\"event\":\"certificate_unusable\"").count();
+            let told = || bearerd.log().matches("\"event\":\"certificate_unusable\"").count();
             eventually("the log says that it is of no use", || told() > bad).await;
             world.folder.replace("apis.pem", "no certificate\n");
             until_reload(&bearerd, 0).await;
@@ -205,7 +205,7 @@ async fn tls_files_that_are_swapped_under_load_fail_no_handshake() {
         (apps_ca, api_ca) = (next_apps, next_api);
         at_api.change(&identity(&api_ca).into());
         shows.send_replace(app(&own, &identity(&apps_ca)));
-        bad = bearerd.said().matches("\"event\":\"certificate_unusable\"").count();
+        bad = bearerd.log().matches("\"event\":\"certificate_unusable\"").count();
     }
     apps.stop().await;
     proof.nothing_lost(&world.books.balance());

@@ -4,9 +4,12 @@
 //! read from the kernel.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bearerd::demo::certs::Ca;
@@ -14,7 +17,7 @@ use bearerd::demo::provider::{self, Provider};
 
 use super::books::Books;
 use super::canary;
-use crate::cli::child::{Child, Ended, command, secret_in};
+use crate::cli::child::{BINARY, Child, Ended, command, copy_binary, secret_in};
 use crate::cli::stage::Running;
 use crate::support::{App, Folder, PATIENCE, SECRET, eventually};
 
@@ -107,7 +110,12 @@ impl World {
         let mut command = command(&["run", "--config", &file], &[]);
         // Where it would leave what it should not leave.
         command.env("TMPDIR", &own).current_dir(&own);
-        Bearerd { running: Running::of(Child::start(change(command))).await, folder: self.folder.path("") }
+        self.of(Child::start(change(command))).await
+    }
+
+    /// What was started otherwise.
+    pub(super) async fn of(&self, child: Child) -> Bearerd {
+        Bearerd { running: Running::of(child).await, folder: self.folder.path("") }
     }
 }
 
@@ -152,15 +160,6 @@ impl Bearerd {
         }
     }
 
-    pub(super) fn admin(&self) -> SocketAddr {
-        self.running.page("admin")
-    }
-
-    /// Its log so far.
-    pub(super) fn said(&self) -> String {
-        self.running.child.err()
-    }
-
     pub(super) fn signal(&self, signal: rustix::process::Signal) {
         self.running.child.signal(signal);
     }
@@ -176,9 +175,7 @@ impl Bearerd {
 
     pub(super) async fn end_by(self, signal: rustix::process::Signal) -> Ended {
         self.signal(signal);
-        let ended = self.running.child.ended().await;
-        canary::search(&self.folder);
-        ended
+        self.ended().await
     }
 
     /// What its admin listener answers.
@@ -218,13 +215,111 @@ impl Bearerd {
         eventually(&format!("it has {most} descriptors or fewer"), || self.descriptors() <= most).await;
     }
 
-    fn place(&self, what: &str) -> String {
+    pub(super) fn place(&self, what: &str) -> String {
         format!("/proc/{}/{what}", self.running.child.pid())
     }
 
     fn of_process(&self, what: &str) -> String {
         std::fs::read_to_string(self.place(what)).unwrap()
     }
+}
+
+/// A process that has limits from before its first moment on, or another user's; and what is asked of it by hand.
+impl World {
+    /// bearerd within these limits, as a user that has no other process; root is not limited by all of them. It may not come
+    /// to listen.
+    pub(super) fn start_within(&self, limits: &[(&str, u64)]) -> Child {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read go; exec \"$@\"", "sh"]).env_clear();
+        if rustix::process::geteuid().is_root() {
+            static USERS: AtomicU32 = AtomicU32::new(0);
+            let user = 60_000 + (std::process::id() * 8 + USERS.fetch_add(1, Ordering::Relaxed)) % 5_000;
+            let own = self.folder.path("bearerd");
+            if !own.exists() {
+                copy_binary(&own);
+            }
+            for entry in std::fs::read_dir(self.folder.path("")).unwrap() {
+                std::os::unix::fs::chown(entry.unwrap().path(), Some(user), Some(user)).unwrap();
+            }
+            std::os::unix::fs::chown(self.folder.path(""), Some(user), Some(user)).unwrap();
+            command.arg(own).uid(user).gid(user);
+        } else {
+            command.arg(BINARY);
+        }
+        let (child, mut keys) = Child::with_keys({
+            command.args(["run", "--config"]).arg(self.folder.path("bearerd.yaml"));
+            command
+        });
+        for (what, most) in limits {
+            // Both of them: it raises the soft one to the hard one if it can.
+            limit(child.pid(), what, &most.to_string());
+        }
+        keys.write_all(b"\n").unwrap();
+        child
+    }
+}
+
+impl Bearerd {
+    /// From now on it may have so much of this, such as `nofile`; what was in force. The hard limit stays: only root may raise
+    /// that again.
+    pub(super) fn limit(&self, what: &str, most: &str) -> String {
+        limit(self.running.child.pid(), what, &format!("{most}:"))
+    }
+
+    /// Where `admin` or `health` listens.
+    pub(super) fn at(&self, listener: &str) -> SocketAddr {
+        self.running.page(listener)
+    }
+
+    /// Its log so far.
+    pub(super) fn log(&self) -> String {
+        self.running.child.err()
+    }
+
+    /// Waits until its log says this.
+    pub(super) async fn until_said(&self, text: &str) {
+        eventually(&format!("the log says {text:?}"), || self.log().contains(text)).await;
+    }
+
+    /// The status of a page of `admin` or `health`.
+    pub(super) async fn status(&self, listener: &str, path: &str) -> u16 {
+        App::connect(self.running.page(listener)).await.get(path).await.status
+    }
+
+    /// Of its memory that is its own to write to, in bytes: what `RLIMIT_DATA` counts.
+    pub(super) fn data(&self) -> u64 {
+        let text = self.of_process("status");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+        1_024 * line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap()
+    }
+
+    /// Waits for its end, however it comes.
+    pub(super) async fn ended(self) -> Ended {
+        let ended = self.running.child.ended().await;
+        canary::search(&self.folder);
+        ended
+    }
+}
+
+/// Sets a limit of another process in prlimit(1)'s words; what the soft one was.
+fn limit(process: u32, what: &str, most: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    let user: u32 = line.split_whitespace().next().unwrap().parse().unwrap();
+    // Not every root may do that to everybody.
+    let prlimit = |limit: &str| {
+        let mut command = Command::new("prlimit");
+        command.arg("--pid").arg(process.to_string()).arg(limit).args(["--output", "SOFT", "--noheadings"]);
+        if rustix::process::geteuid().is_root() {
+            command.uid(user).gid(user);
+        }
+        let done = command.output().expect("prlimit of util-linux");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    let before = prlimit(&format!("--{what}"));
+    prlimit(&format!("--{what}={most}"));
+    before
 }
 
 /// Waits until so many tokens were asked for.

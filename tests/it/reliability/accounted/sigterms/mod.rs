@@ -1,11 +1,10 @@
-//! Process after process is told to end while a thousand requests a second come over connections that are kept: no
+//! R9: process after process is told to end while a thousand requests a second come over connections that are kept: no
 //! request that was accepted stays without its answer.
 //!
 //! The clients never send a request twice. One that was written while its connection was open in both directions was
 //! accepted; what was written behind the end of a connection, or finds nobody who listens, was not, and whoever sent it
 //! knows. That is read from the sockets and not from a clock, so it holds however busy the machine is. The API's log is
 //! the other oracle: whatever it was asked has been answered to whom it came from.
-#![cfg(target_os = "linux")]
 
 mod http1;
 mod http2;
@@ -20,10 +19,11 @@ use bearerd::demo::provider::{self, Provider};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
-use super::wire::{Api, Wire, told};
+use super::proof::Proof;
 use crate::cli::child::{self, Child};
 use crate::cli::stage::Running;
-use crate::support::{CLIENT, Folder, SECRET, eventually, report, scaled, seed};
+use crate::reliability::wire::{Api, Wire, told};
+use crate::support::{CLIENT, Folder, SECRET, eventually, lasting, seed};
 
 /// Of all clients together, in a second, where the machine is quick enough.
 const RATE: u64 = 1_000;
@@ -31,7 +31,7 @@ const RATE: u64 = 1_000;
 /// Answers of a process before it is told to end; then it goes on for a random while.
 const BEFORE: u64 = 100;
 
-/// What is drained: one worker or two, with a delay or without.
+/// What is drained: one worker or two, with a delay or without. The first and the last are the most different ones.
 const KINDS: [(u8, &str); 4] = [(1, "0s"), (2, "0s"), (1, "300ms"), (2, "300ms")];
 
 /// What became of requests.
@@ -91,10 +91,13 @@ async fn serve(mut wire: Wire, books: Arc<Books>) {
 }
 
 /// So many processes, each told to end; `clients` are those of one of them, which end when it is over.
-async fn hold<F: Future<Output = ()> + Send + 'static>(what: &str, clients: impl Fn(Place, Arc<Books>) -> Vec<F>) {
+async fn hold<F: Future<Output = ()> + Send + 'static>(
+    mut proof: Proof,
+    clients: impl Fn(Place, Arc<Books>) -> Vec<F>,
+) {
     let seed = seed();
     fastrand::seed(seed);
-    let (rounds, begun) = (scaled(KINDS.len(), 50), Instant::now());
+    let rounds = lasting(2, KINDS.len(), 50);
     let given = vec![(CLIENT.to_owned(), SECRET.to_owned())];
     let settings = provider::Settings { clients: given, ..provider::Settings::plain() };
     let provider = Provider::start(settings).await.unwrap();
@@ -106,7 +109,7 @@ async fn hold<F: Future<Output = ()> + Send + 'static>(what: &str, clients: impl
 
     let (mut rates, mut ends) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        let (workers, delay) = KINDS[round % KINDS.len()];
+        let (workers, delay) = KINDS[3 * round % KINDS.len()];
         let mut yaml = "listen: [127.0.0.1:0, {name: file, address: 'unix:app.sock'}]\nadmin: off\n".to_owned();
         write!(
             yaml,
@@ -148,26 +151,26 @@ async fn hold<F: Future<Output = ()> + Send + 'static>(what: &str, clients: impl
         }
     }
 
-    let sum = |all: &[f64]| all.iter().sum::<f64>();
+    let average = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
     let (asked, answered) = (books.asked.lock().unwrap(), books.answered.lock().unwrap());
-    let unanswered = asked.difference(&answered).count();
     let lost = books.lost.lock().unwrap();
-    report(&format!(
-        "{what}: {rounds} SIGTERMs at {:.0} requests a second: {} sent, {} answered, {} lost, {unanswered} asked and not \
-         answered; {} behind the end of their connection or told to be unprocessed, {} connects found nobody; ended in \
-         {:.2} s on average, {:.2} s at most; {:.1} s",
-        sum(&rates) / rates.len() as f64,
-        books.sent.load(Ordering::Relaxed),
-        answered.len(),
-        lost.len(),
+    proof.survived(rounds as u64);
+    proof.asked(books.sent.load(Ordering::Relaxed));
+    proof.is("requests that were accepted and not answered", lost.len(), 0);
+    proof.is("requests that came to the API and were not answered", asked.difference(&answered).count(), 0);
+    proof.at_least("answers for each SIGTERM", answered.len() / rounds, usize::try_from(BEFORE).unwrap());
+    if !lost.is_empty() {
+        proof.figure("the first that were lost", format!("{:?}", &lost[..lost.len().min(5)]));
+    }
+    proof.figure("requests in a second", format!("{:.0}", average(&rates)));
+    proof.figure(
+        "written behind the end of a connection, or told to be unprocessed",
         books.late.load(Ordering::Relaxed),
-        books.turned_away.load(Ordering::Relaxed),
-        sum(&ends) / ends.len() as f64,
-        ends.iter().copied().fold(0.0, f64::max),
-        begun.elapsed().as_secs_f64()
-    ));
-    assert!(lost.is_empty(), "{} were lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
-    assert_eq!(unanswered, 0, "the API was asked, and whoever asked does not know");
+    );
+    proof.figure("connects that found nobody", books.turned_away.load(Ordering::Relaxed));
+    let most = ends.iter().copied().fold(0.0, f64::max);
+    proof.figure("from the signal to the end", format!("{:.2} s on average, {most:.2} s at most", average(&ends)));
+    proof.end();
 }
 
 /// When a client's next request is due. Who is a little late makes up for it, for the sake of the rate.

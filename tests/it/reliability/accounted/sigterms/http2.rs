@@ -10,14 +10,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::wire::told;
-use super::{Books, Place, RATE, hold, next};
+use super::{Books, Place, Proof, RATE, hold, next, told};
 
 const CONNECTIONS: u64 = 8;
 
 #[tokio::test]
 async fn no_request_is_lost_over_http2() {
-    hold("sigterms, HTTP/2", |place, books| {
+    hold(Proof::new("R9f", "SIGTERM under load over HTTP/2, with clients that repeat nothing"), |place, books| {
         (0..CONNECTIONS).map(|_| client(place.clone(), Arc::clone(&books))).collect()
     })
     .await;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Books, RATE, hold, next};
+use super::{Books, Proof, RATE, hold, next};
 
 /// Keep a connection busy; together they make the rate.
 const STEADY: u64 = 32;
@@ -25,7 +25,7 @@ const FRESH: u64 = 4;
 
 #[tokio::test]
 async fn no_request_is_lost_over_tcp() {
-    hold("sigterms, TCP", |place, books| {
+    hold(Proof::new("R9", "SIGTERM under load over TCP, with clients that repeat nothing"), |place, books| {
         all(&books, move || {
             let address = place.address;
             async move {
@@ -40,7 +40,7 @@ async fn no_request_is_lost_over_tcp() {
 
 #[tokio::test]
 async fn no_request_is_lost_over_a_unix_socket() {
-    hold("sigterms, unix", |place, books| {
+    hold(Proof::new("R9e", "the same over a unix socket"), |place, books| {
         all(&books, move || {
             let file = place.file.clone();
             async move { UnixStream::connect(file).await }
