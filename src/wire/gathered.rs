@@ -124,11 +124,13 @@ mod tests {
         assert_eq!(near.write_vectored(&[IoSlice::new(b"body"), IoSlice::new(b"")]).await.unwrap(), 4);
         assert!(near.0.buffer() == b"headbody" && near.is_write_vectored());
         near.flush().await.unwrap();
+        assert_eq!(near.0.buffer(), b"");
         assert_eq!((far.read(&mut come).await.unwrap(), &come), (8, b"headbody"));
         far.write_all(b"answer").await.unwrap();
         assert_eq!((near.read(&mut come).await.unwrap(), &come[..6]), (6, &b"answer"[..]));
         near.write_all(b"end").await.unwrap();
         near.shutdown().await.unwrap();
+        assert_eq!(near.0.buffer(), b"");
         assert_eq!(far.read_to_end(&mut Vec::new()).await.unwrap(), 3);
         assert!(!Gathered(Noted::default()).is_write_vectored());
     }
