@@ -267,6 +267,9 @@ pub async fn contained<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     .await
 }
 
+/// How long after its panic a task is started again: soon enough for nobody to wait, and no loop that is busy with panics.
+pub const RESTART: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tower_service::Service;
 
 use super::guard::{AddressGuard, Named};
+use crate::bug;
 use crate::life::Stock;
 
 /// What a lookup came to. An error may have many who want it, so it is only its kind.
@@ -64,6 +65,7 @@ impl Lookups {
             return told;
         }
         control.spawn_blocking(move || {
+            bug::at("lookup");
             tell.send_replace(Some(look_up(name.as_str()).map_err(|error| error.kind())));
             drop(thread);
         });
