@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,10 +22,12 @@ use super::passwords::Passwords;
 use super::run::Capacity;
 use super::service::Service;
 use crate::admin::{Admin, Attempt, Shown, Statuses};
+use crate::bug;
 use crate::config::files::Findings;
 use crate::config::{Plan, Shutdown};
 use crate::files::Files;
 use crate::inbound::Worker;
+use crate::life::{RESTART, contained};
 use crate::observe::access::Sheet;
 use crate::observe::event::Event;
 use crate::observe::{Observer, ReloadOutcome};
@@ -118,58 +121,68 @@ impl Reloader {
         tokio::time::sleep(GATHER).await;
         let mut work = Work { parts: self, next: None, refused: None };
         let mut changed = work.parts.files.watch_and_miss(seen(&watched));
+        let observer = work.parts.observer.clone();
         let mut cause = repeatable.then_some(Cause::Doubt);
         loop {
-            let why = match cause.take() {
-                Some(cause) => cause,
-                None => tokio::select! {
-                    () = wish(&mut wishes) => Cause::Wish,
-                    () = change(&mut changed) => {
-                        tokio::time::sleep(GATHER).await;
-                        Cause::File
-                    }
-                    is_ready = work.ripens() => {
-                        if is_ready { work.take_over().await } else { work.tell_of_waiting() }
+            let turns = async {
+                loop {
+                    bug::at("reloader");
+                    let why = match cause.take() {
+                        Some(cause) => cause,
+                        None => tokio::select! {
+                            () = wish(&mut wishes) => Cause::Wish,
+                            () = change(&mut changed) => {
+                                tokio::time::sleep(GATHER).await;
+                                Cause::File
+                            }
+                            is_ready = work.ripens() => {
+                                if is_ready { work.take_over().await } else { work.tell_of_waiting() }
+                                continue;
+                            }
+                        },
+                    };
+                    // What comes from now on is not in this reading.
+                    let why = if wishes.try_recv().is_ok() { Cause::Wish } else { why };
+                    changed.mark_unchanged();
+                    let (reading, last) = (Arc::clone(&read), Arc::clone(&found));
+                    // The usual case, and far cheaper than to make a plan of it again. Whoever asked is told of a reading.
+                    if why != Cause::Wish && spawn_blocking(move || last.still_hold()).await.unwrap_or(false) {
                         continue;
                     }
-                },
+                    if why == Cause::Wish {
+                        service.reloading().await;
+                    }
+                    let weighed = match spawn_blocking(move || reading()).await {
+                        Ok(Reading { outcome, found }) => Some((found, work.weigh(outcome, why).await)),
+                        // A panic was told by the runtime, and what runs goes on.
+                        Err(_) => None,
+                    };
+                    // One that waits for its tokens is decided about, and may wait for longer than anybody else does.
+                    if why == Cause::Wish {
+                        service.reloaded().await;
+                    }
+                    let Some((read_now, is_fine)) = weighed else { continue };
+                    found = Arc::new(read_now);
+                    let mut files = found.files();
+                    if !is_fine {
+                        // Mending any of them may mend it, and what runs is read from the others.
+                        files.extend(watched.iter().cloned());
+                    }
+                    // What was read without waiting for it to settle may go back to what it was, which the watch would take for no
+                    // change. Looking once more is enough.
+                    if files != watched || why != Cause::Doubt {
+                        // The old watch ends first: the new one wakes who looks after both.
+                        drop(std::mem::replace(&mut changed, watch::channel(()).1));
+                        changed = work.parts.files.watch_and_miss(seen(&files));
+                        watched = files;
+                        cause = Some(Cause::Doubt);
+                    }
+                }
             };
-            // What comes from now on is not in this reading.
-            let why = if wishes.try_recv().is_ok() { Cause::Wish } else { why };
-            changed.mark_unchanged();
-            let (reading, last) = (Arc::clone(&read), Arc::clone(&found));
-            // The usual case, and far cheaper than to make a plan of it again. Whoever asked is told of a reading.
-            if why != Cause::Wish && spawn_blocking(move || last.still_hold()).await.unwrap_or(false) {
-                continue;
-            }
-            if why == Cause::Wish {
-                service.reloading().await;
-            }
-            let weighed = match spawn_blocking(move || reading()).await {
-                Ok(Reading { outcome, found }) => Some((found, work.weigh(outcome, why).await)),
-                // A panic was told by the runtime, and what runs goes on.
-                Err(_) => None,
-            };
-            // One that waits for its tokens is decided about, and may wait for longer than anybody else does.
-            if why == Cause::Wish {
-                service.reloaded().await;
-            }
-            let Some((read_now, is_fine)) = weighed else { continue };
-            found = Arc::new(read_now);
-            let mut files = found.files();
-            if !is_fine {
-                // Mending any of them may mend it, and what runs is read from the others.
-                files.extend(watched.iter().cloned());
-            }
-            // What was read without waiting for it to settle may go back to what it was, which the watch would take for no
-            // change. Looking once more is enough.
-            if files != watched || why != Cause::Doubt {
-                // The old watch ends first: the new one wakes who looks after both.
-                drop(changed);
-                changed = work.parts.files.watch_and_miss(seen(&files));
-                watched = files;
-                cause = Some(Cause::Doubt);
-            }
+            let _: Option<()> = contained(pin!(turns)).await;
+            service.reloaded().await;
+            observer.tell(&Event::TaskPanicked { task: "the configuration's reloader" });
+            tokio::time::sleep(RESTART).await;
         }
     }
 }
