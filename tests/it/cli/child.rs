@@ -26,9 +26,9 @@ pub(crate) struct Child {
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// `None` when a signal ended it.
-    pub(super) code: Option<i32>,
+    pub(crate) code: Option<i32>,
     pub(super) out: String,
-    pub(super) err: String,
+    pub(crate) err: String,
 }
 
 type Ear = Arc<Mutex<Vec<u8>>>;

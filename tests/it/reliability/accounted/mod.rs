@@ -12,6 +12,7 @@ mod load;
 mod names;
 mod outage;
 mod overload;
+mod panics;
 mod proof;
 mod refused;
 mod renewals;

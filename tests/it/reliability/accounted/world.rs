@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bearerd::demo::provider::{self, Provider};
 
 use super::books::Books;
-use crate::cli::child::{Child, command};
+use crate::cli::child::{Child, Ended, command};
 use crate::cli::stage::Running;
 use crate::support::{App, Folder, PATIENCE, SECRET, eventually};
 
@@ -126,6 +126,20 @@ impl Bearerd {
             assert!(Instant::now() < deadline, "waited {PATIENCE:?} until {tokens:?} were {state}: {text}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// What it has said so far.
+    pub(super) fn err(&self) -> String {
+        self.0.child.err()
+    }
+
+    pub(super) fn admin(&self) -> SocketAddr {
+        self.0.page("admin")
+    }
+
+    /// Waits for its end, by itself.
+    pub(super) async fn ended(self) -> Ended {
+        self.0.child.ended().await
     }
 
     pub(super) fn signal(&self, signal: rustix::process::Signal) {
