@@ -60,7 +60,7 @@ fn reader(life: u32) -> Reader {
     std::thread::spawn(move || {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let readiness = Readiness::default();
-            registry.start(Some(&readiness), &stage::observer(), &Files::new(|_| ()));
+            registry.start(Some(&readiness), &stage::observer(), &Files::new(|_| (), || ()));
             readiness.ready().await;
             told.send(()).unwrap();
             std::future::pending::<()>().await;

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,9 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
+
+use crate::bug;
+use crate::life::{RESTART, contained};
 
 /// For network file systems and for a machine that is out of inotify watches.
 const BACKSTOP: Duration = Duration::from_secs(30);
@@ -40,12 +44,13 @@ struct Group {
 }
 
 impl Files {
-    /// `failed` is told, once, why the system does not tell of changes, so that only the backstop finds them.
+    /// `failed` is told, once, why the system does not tell of changes, so that only the backstop finds them; `panicked`, of
+    /// each bug in here that was outlived.
     ///
     /// Must be called within a tokio runtime, on which the watching runs.
-    pub fn new(failed: impl FnOnce(&str) + Send + 'static) -> Self {
+    pub fn new(failed: impl FnOnce(&str) + Send + 'static, panicked: impl Fn() + Send + Sync + 'static) -> Self {
         let (groups, incoming) = mpsc::unbounded_channel();
-        tokio::spawn(follow(incoming, Box::new(failed)));
+        tokio::spawn(follow(incoming, Box::new(failed), panicked));
         Self(groups)
     }
 
@@ -71,11 +76,19 @@ impl Files {
     }
 }
 
-async fn follow(mut incoming: mpsc::UnboundedReceiver<Group>, failed: Failed) {
+async fn follow(mut incoming: mpsc::UnboundedReceiver<Group>, failed: Failed, panicked: impl Fn()) {
     let Some(first) = incoming.recv().await else { return };
     let (mut eye, mut groups) = (Eye::new(failed), vec![first]);
+    while contained(pin!(look_on(&mut incoming, &mut eye, &mut groups))).await.is_none() {
+        panicked();
+        tokio::time::sleep(RESTART).await;
+    }
+}
+
+async fn look_on(incoming: &mut mpsc::UnboundedReceiver<Group>, eye: &mut Eye, groups: &mut Vec<Group>) {
     let (mut touched, mut may_come, mut backstop) = (Touched::everything(), true, Instant::now());
     loop {
+        bug::at("files");
         while let Ok(group) = incoming.try_recv() {
             groups.push(group);
         }
@@ -95,7 +108,7 @@ async fn follow(mut incoming: mpsc::UnboundedReceiver<Group>, failed: Failed) {
             }
         }
         eye.turn_to(groups.iter().flat_map(|group| &group.files).flat_map(|file| &file.directories), &touched);
-        for group in &mut groups {
+        for group in groups.iter_mut() {
             // All of them are looked at, whatever the first says.
             let looked = group.files.iter_mut().filter(|file| file.wants_look).map(|file| file.look(now));
             if looked.filter(|changed| *changed).count() > 0 {
@@ -377,7 +390,7 @@ mod tests {
     }
 
     fn files() -> Files {
-        Files::new(|error| panic!("{error}"))
+        Files::new(|error| panic!("{error}"), || panic!("nothing panics"))
     }
 
     async fn told(changed: &mut watch::Receiver<()>) -> Duration {

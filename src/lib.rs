@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bug;
 pub mod clock;
 pub mod life;
 pub mod secret;

@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::configuration::{Attempt, Configuration};
+use crate::bug;
 use crate::clock::Now;
 use crate::life::{DrainSignal, Phase, Readiness};
 use crate::observe::{Listening, Observer, Samples, TokenState};
@@ -111,6 +112,7 @@ impl Admin {
     }
 
     fn answer(&self, request: Request<Incoming>, arrival: &Arrival, pages: Pages) -> Response<Full<Bytes>> {
+        bug::at("page");
         let (head, _) = request.into_parts();
         let Ok(target) = Target::of(&head) else { return text(StatusCode::BAD_REQUEST, "bad request\n") };
         if let Some(refusal) = self.guard(&target, &head.headers, arrival, pages) {

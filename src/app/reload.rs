@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,11 +23,12 @@ use super::passwords::Passwords;
 use super::run::Capacity;
 use super::service::Service;
 use crate::admin::{Admin, Attempt, Shown, Statuses};
+use crate::bug;
 use crate::config::files::Findings;
 use crate::config::{Plan, Shutdown};
 use crate::files::Files;
 use crate::inbound::Worker;
-use crate::life;
+use crate::life::{self, RESTART, contained};
 use crate::observe::access::Sheet;
 use crate::observe::event::Event;
 use crate::observe::{Observer, ReloadOutcome};
@@ -123,74 +125,84 @@ impl Reloader {
         tokio::time::sleep(GATHER).await;
         let mut work = Work { parts: self, next: None, refused: None };
         let mut changed = work.parts.files.watch_and_miss(seen(&watched));
+        let observer = work.parts.observer.clone();
         let mut cause = repeatable.then_some(Cause::Doubt);
         loop {
-            let why = match cause.take() {
-                Some(cause) => cause,
-                None => tokio::select! {
-                    () = wish(&mut wishes) => Cause::Wish,
-                    () = change(&mut changed) => {
-                        tokio::time::sleep(GATHER).await;
-                        Cause::File
-                    }
-                    is_ready = work.ripens() => {
-                        if is_ready { work.take_over().await } else { work.tell_of_waiting() }
+            let turns = async {
+                loop {
+                    bug::at("reloader");
+                    let why = match cause.take() {
+                        Some(cause) => cause,
+                        None => tokio::select! {
+                            () = wish(&mut wishes) => Cause::Wish,
+                            () = change(&mut changed) => {
+                                tokio::time::sleep(GATHER).await;
+                                Cause::File
+                            }
+                            is_ready = work.ripens() => {
+                                if is_ready { work.take_over().await } else { work.tell_of_waiting() }
+                                continue;
+                            }
+                        },
+                    };
+                    // What comes from now on is not in this reading.
+                    let why = if wishes.try_recv().is_ok() { Cause::Wish } else { why };
+                    changed.mark_unchanged();
+                    let (reading, last) = (Arc::clone(&read), Arc::clone(&found));
+                    // The usual case, and far cheaper than to make a plan of it again. Whoever asked is told of a reading.
+                    if why != Cause::Wish
+                        && work.refused.is_none()
+                        && matches!(aside(move || last.still_hold()).await, Ok(Some(true)))
+                    {
                         continue;
                     }
-                },
-            };
-            // What comes from now on is not in this reading.
-            let why = if wishes.try_recv().is_ok() { Cause::Wish } else { why };
-            changed.mark_unchanged();
-            let (reading, last) = (Arc::clone(&read), Arc::clone(&found));
-            // The usual case, and far cheaper than to make a plan of it again. Whoever asked is told of a reading.
-            if why != Cause::Wish
-                && work.refused.is_none()
-                && matches!(aside(move || last.still_hold()).await, Ok(Some(true)))
-            {
-                continue;
-            }
-            if why == Cause::Wish {
-                service.reloading().await;
-            }
-            let weighed = match aside(move || reading()).await {
-                Ok(Some(Reading { outcome, found })) => Some((found, work.weigh(outcome, why).await)),
-                // A panic was told by the runtime, and what runs goes on.
-                Ok(None) => None,
-                Err(error) => {
-                    // Where nothing is known to have changed there is nothing to refuse.
-                    if why != Cause::Doubt {
-                        work.refuse(vec![error.to_string()], why);
+                    if why == Cause::Wish {
+                        service.reloading().await;
                     }
-                    cause = Some(Cause::Doubt);
-                    None
+                    let weighed = match aside(move || reading()).await {
+                        Ok(Some(Reading { outcome, found })) => Some((found, work.weigh(outcome, why).await)),
+                        // A panic was told by the runtime, and what runs goes on.
+                        Ok(None) => None,
+                        Err(error) => {
+                            // Where nothing is known to have changed there is nothing to refuse.
+                            if why != Cause::Doubt {
+                                work.refuse(vec![error.to_string()], why);
+                            }
+                            cause = Some(Cause::Doubt);
+                            None
+                        }
+                    };
+                    // One that waits for its tokens is decided about, and may wait for longer than anybody else does.
+                    if why == Cause::Wish {
+                        service.reloaded().await;
+                    }
+                    let Some((read_now, is_fine)) = weighed else {
+                        if cause.is_some() {
+                            tokio::time::sleep(AGAIN).await;
+                        }
+                        continue;
+                    };
+                    found = Arc::new(read_now);
+                    let mut files = found.files();
+                    if !is_fine {
+                        // Mending any of them may mend it, and what runs is read from the others.
+                        files.extend(watched.iter().cloned());
+                    }
+                    // What was read without waiting for it to settle may go back to what it was, which the watch would
+                    // take for no change. Looking once more is enough.
+                    if files != watched || why != Cause::Doubt {
+                        // The old watch ends first: the new one wakes who looks after both.
+                        drop(std::mem::replace(&mut changed, watch::channel(()).1));
+                        changed = work.parts.files.watch_and_miss(seen(&files));
+                        watched = files;
+                        cause = Some(Cause::Doubt);
+                    }
                 }
             };
-            // One that waits for its tokens is decided about, and may wait for longer than anybody else does.
-            if why == Cause::Wish {
-                service.reloaded().await;
-            }
-            let Some((read_now, is_fine)) = weighed else {
-                if cause.is_some() {
-                    tokio::time::sleep(AGAIN).await;
-                }
-                continue;
-            };
-            found = Arc::new(read_now);
-            let mut files = found.files();
-            if !is_fine {
-                // Mending any of them may mend it, and what runs is read from the others.
-                files.extend(watched.iter().cloned());
-            }
-            // What was read without waiting for it to settle may go back to what it was, which the watch would take for no
-            // change. Looking once more is enough.
-            if files != watched || why != Cause::Doubt {
-                // The old watch ends first: the new one wakes who looks after both.
-                drop(changed);
-                changed = work.parts.files.watch_and_miss(seen(&files));
-                watched = files;
-                cause = Some(Cause::Doubt);
-            }
+            let _: Option<()> = contained(pin!(turns)).await;
+            service.reloaded().await;
+            observer.tell(&Event::TaskPanicked { task: "the configuration's reloader" });
+            tokio::time::sleep(RESTART).await;
         }
     }
 }

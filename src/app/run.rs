@@ -1,11 +1,12 @@
 //! Runs what is bound, until it is told to stop and has finished what was in flight.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::build::Bound;
@@ -14,11 +15,12 @@ use super::passwords::Passwords;
 use super::reload::Reloader;
 use super::{descriptors, pages};
 use crate::admin::{Admin, Configuration, Pages, Place, Shown, Statuses};
+use crate::bug;
 use crate::clock::Now;
 use crate::files::Files;
 use crate::inbound::worker::Seed;
 use crate::inbound::{self, Acceptor, ConnectionLimit, Door, Worker};
-use crate::life::{DrainSignal, Phase, Readiness, Stock, UnderWay};
+use crate::life::{DrainSignal, Phase, RESTART, Readiness, Stock, UnderWay, contained};
 use crate::observe::event::Event;
 use crate::observe::{ListenerSample, Listening, Observer};
 use crate::wire::via::Via;
@@ -35,7 +37,7 @@ impl Bound {
     /// begins the drain, the second ends it at once. A closed channel wishes nothing.
     ///
     /// # Errors
-    /// The system gives no thread, or no runtime for one.
+    /// The system gives no thread, or no runtime for one; or a worker has ended by a bug.
     pub async fn run(self, mut stop: mpsc::Receiver<&'static str>) -> io::Result<Ended> {
         let Self {
             doors,
@@ -58,7 +60,11 @@ impl Bound {
         let service = Arc::new(service);
 
         let teller = observer.clone();
-        let files = Arc::new(Files::new(move |error| teller.tell(&Event::FilesUnwatched { error })));
+        let panicked = observer.clone();
+        let files = Arc::new(Files::new(
+            move |error| teller.tell(&Event::FilesUnwatched { error }),
+            move || panicked.tell(&Event::TaskPanicked { task: "the watch over files" }),
+        ));
         now.registry.start(Some(&readiness), &observer, &files);
         let passwords = Passwords::new(&now.callers, now.live.routes.clients(), observer.clone());
         let changed = files.watch(passwords.files());
@@ -69,8 +75,9 @@ impl Bound {
         let capacity = Capacity::new(now.live.limits.connections, &observer);
         let history = observer.clone();
         keepers.spawn(async move {
-            loop {
-                tokio::time::sleep(history.sample(Now::read())).await;
+            while contained(pin!(sample(&history))).await.is_none() {
+                history.tell(&Event::TaskPanicked { task: "what the page's curves are made of" });
+                tokio::time::sleep(RESTART).await;
             }
         });
         let mut shown_by = JoinSet::new();
@@ -110,12 +117,14 @@ impl Bound {
                 return Ok(Ended { cut_off: 0 });
             }
         }
+        let fell = Arc::new(Notify::new());
         let seed = Seed {
             live: Arc::clone(&now.live),
             observer: observer.clone(),
             via: Arc::new(Via::new(fastrand::u32(..))),
             upstreams: capacity.upstreams.clone(),
             drain: drain.clone(),
+            fell: Arc::clone(&fell),
         };
         let limit = capacity.limit.clone();
         let (number, shutdown) = (fixed.workers, watch::Sender::new(now.shutdown));
@@ -135,7 +144,8 @@ impl Bound {
             let acceptor = Acceptor { door: Arc::clone(&door), listener, limit, observer };
             let workers = Arc::clone(&workers);
             acceptors.spawn(acceptor.run(drain.hold(), move |socket, counted| {
-                if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
+                let living = workers.iter().filter(|worker| worker.lives());
+                if let Some(worker) = living.min_by_key(|worker| worker.load()) {
                     worker.hand(socket, &door, counted);
                 }
             }));
@@ -176,9 +186,15 @@ impl Bound {
             async move { service.watch(|| all_answer(Arc::clone(&workers))).await }
         });
         let told = announce(&readiness, &observer);
+        let mut has_fallen = false;
         let signal = tokio::select! {
             biased;
             signal = stopped(&mut stop) => signal,
+            // Half of it would serve nobody well, and hide that.
+            () = fell.notified() => {
+                has_fallen = true;
+                "a worker's end"
+            }
             never = kept => match never {},
             never = told => match never {},
         };
@@ -220,6 +236,9 @@ impl Bound {
         observer.tell(&Event::Stopped { found, cut });
         // Waited for, because a socket's file goes with whoever listens on it.
         shown_by.shutdown().await;
+        if has_fallen {
+            return Err(io::Error::other("a worker has ended by a bug, which the log tells"));
+        }
         Ok(Ended { cut_off: cut.all() })
     }
 }
@@ -286,6 +305,14 @@ fn listening_now(
         };
         Listening { listeners: doors.iter().map(sample).collect(), connections_limit: Some(limit.most()) }
     })
+}
+
+/// Never ends.
+async fn sample(history: &Observer) {
+    loop {
+        bug::at("history");
+        tokio::time::sleep(history.sample(Now::read())).await;
+    }
 }
 
 /// The next wish to end.

@@ -235,12 +235,13 @@ mod tests {
             pair(&[("WATCHDOG_USEC", usec.to_owned())].into_iter().chain(pid).collect::<Vec<_>>())
         };
         let answers = || std::future::ready(true);
-        let whole = Duration::from_secs(30);
+        // Few enough for a queue that nobody reads meanwhile (`net.unix.max_dgram_qlen` is 10 on some machines).
+        let whole = Duration::from_secs(9);
         let (ear, service) = watchdog("3000000", None);
         assert!(tokio::time::timeout(whole, service.watch(answers)).await.is_err());
         let often = heard(&ear);
         // Twice as often as it has to at the least.
-        assert!(often.len() >= 20 && often.iter().all(|message| message == "WATCHDOG=1"), "{often:?}");
+        assert!(often.len() >= 6 && often.iter().all(|message| message == "WATCHDOG=1"), "{often:?}");
         // Somebody answers twice and then no more, or has ended.
         for ended in [false, true] {
             let asked = AtomicUsize::new(0);

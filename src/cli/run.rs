@@ -73,6 +73,7 @@ pub(super) fn bind(
 ) -> Result<(Bound, Observer), Failed> {
     check::files(&loaded.plan)?;
     let observer = Observer::new(Log::stderr(loaded.plan.log));
+    tell_of_panics(observer.clone());
     if let Err(error) = hardened {
         let text = format!("core dumps cannot be switched off on this system ({error}); they would hold tokens");
         observer.tell(&Event::ConfigWarning { text: &text });
@@ -85,6 +86,16 @@ pub(super) fn bind(
     }
     let bound = Bound::new(loaded.plan, inherited, observer.clone()).map_err(|error| failed(&error))?;
     Ok((bound, observer))
+}
+
+/// Has each panic told as everything else is. What it says is told where the sources say it: else it may hold anything.
+fn tell_of_panics(observer: Observer) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        let thread = std::thread::current();
+        let why = panic.payload().downcast_ref::<&'static str>().copied();
+        observer.tell(&Event::Panicked { thread: thread.name().unwrap_or("a thread"), place: &place, why });
+    }));
 }
 
 fn failed(error: &AppError) -> Failed {

@@ -28,6 +28,7 @@ use self::judge::{Told, Verdict};
 pub use self::reply::Reply;
 use self::reply::{Relayed, Source};
 pub use self::upgrade::{Next, Upgrade};
+use crate::bug;
 use crate::clock::Now;
 use crate::life::{Ledger, contained};
 use crate::observe::Observer;
@@ -148,6 +149,7 @@ impl Forward {
         handshake: Option<&Handshake>,
         exchange: &mut Exchange,
     ) -> Result<Answer, Failure> {
+        bug::at("request");
         let (target, admission) = self.admit(arrival, head, exchange)?;
         let admitted = match admission {
             Admission::Forward(admitted) => admitted,
@@ -202,6 +204,7 @@ impl Forward {
                 None => self.outbound.send(outgoing, body, retried > 0, exchange.trail()).await,
                 Some(_) => Box::pin(self.outbound.send_alone(outgoing, body, exchange.trail())).await,
             };
+            bug::at("answer");
             exchange.trail().enter(Phase::Other);
             body.withhold();
             let mut outcome = sent.map(|(response, lease)| (Source::of(response), lease));

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use super::linger;
 use super::settings::ListenAddress;
 use super::stream::Socket;
 use super::unix::{self, SocketFile};
-use crate::life::{Drain, Stock, Taken};
+use crate::bug;
+use crate::life::{Drain, Stock, Taken, contained};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::observe::reason::Reason;
@@ -324,12 +326,24 @@ impl Acceptor {
         let Self { door, listener, limit, observer } = self;
         let arrival = Arrivals { door, limit, observer, drain: drain.clone() };
         loop {
-            let accepted = tokio::select! {
-                biased;
-                () = drain.draining() => break,
-                accepted = listener.accept() => accepted,
+            let turn = async {
+                let accepted = tokio::select! {
+                    biased;
+                    () = drain.draining() => return true,
+                    accepted = listener.accept() => accepted,
+                };
+                arrival.take(accepted, &hand).await;
+                false
             };
-            arrival.take(accepted, &hand).await;
+            match contained(pin!(turn)).await {
+                Some(true) => break,
+                Some(false) => {}
+                // Nobody would take its place.
+                None => {
+                    arrival.observer.tell(&Event::TaskPanicked { task: "an acceptor" });
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
         }
         let closing = match listener.close() {
             Ok(Some(closing)) => closing,
@@ -358,6 +372,7 @@ impl Arrivals {
     }
 
     async fn take(&self, accepted: io::Result<Socket>, hand: &impl Fn(Socket, Taken)) {
+        bug::at("acceptor");
         match accepted {
             Ok(socket) => match self.limit.take() {
                 Some(counted) => hand(socket, counted),

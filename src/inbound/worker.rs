@@ -2,6 +2,7 @@
 //! metrics and the log, which lock for a moment, and names that are looked up.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::connection::{self, Encrypted};
 use super::current::Current;
@@ -18,10 +19,11 @@ use super::listener::{Acceptor, Bound, ConnectionLimit};
 use super::settings::Limits;
 use super::stream::{Parked, Socket};
 use super::watched::{Activity, FAREWELL};
+use crate::bug;
 use crate::ca::Ca;
 use crate::clock::Now;
 use crate::forward::Forward;
-use crate::life::{Drain, DrainSignal, Ledger, Stock, Taken, contained, thread};
+use crate::life::{Drain, DrainSignal, Ledger, RESTART, Stock, Taken, contained, thread};
 use crate::observe::Observer;
 use crate::observe::event::Event;
 use crate::outbound::{Destinations, Outbound, SWEEP};
@@ -48,6 +50,8 @@ pub struct Seed {
     /// Of connections to upstreams.
     pub upstreams: Stock,
     pub drain: DrainSignal,
+    /// Told of a worker that has ended by a bug.
+    pub fell: Arc<Notify>,
 }
 
 /// What a worker serves by, and what a reload exchanges.
@@ -125,11 +129,16 @@ impl Worker {
         let drain = seed.drain.clone();
         let ledger = Arc::new(Ledger::default());
         let book = Arc::clone(&ledger);
+        let (fell, observer) = (Arc::clone(&seed.fell), seed.observer.clone());
         let thread = thread(&format!("worker-{index}"), move || {
             match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => {
                     let _ = tell.send(Ok(()));
-                    runtime.block_on(live(seed, own, limit, told, stopped, book));
+                    let life = || runtime.block_on(live(seed, own, limit, told, stopped, book));
+                    if catch_unwind(AssertUnwindSafe(life)).is_err() {
+                        observer.tell(&Event::WorkerFell { worker: index });
+                        fell.notify_one();
+                    }
                 }
                 Err(error) => {
                     let _ = tell.send(Err(error));
@@ -143,6 +152,11 @@ impl Worker {
     /// What the drain found under way on it; how much of that was cut off can be read when it has ended.
     pub fn ledger(&self) -> Arc<Ledger> {
         Arc::clone(&self.ledger)
+    }
+
+    /// Whether it takes connections: one that has ended by a bug does not.
+    pub fn lives(&self) -> bool {
+        !self.orders.is_closed()
     }
 
     /// How many connections it carries that were handed to it.
@@ -183,7 +197,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A worker's panic has been contained or is told by the runtime.
+            // A worker's panic has been contained, or told.
             let _ = thread.join();
         }
     }
@@ -198,6 +212,23 @@ struct World {
 }
 
 impl World {
+    fn follow(self: &Rc<Self>, order: Order) {
+        bug::at("order");
+        match order {
+            Order::Carry(Handed { socket, door, counted, weight, drain }) => {
+                if let Ok(socket) = socket.resume() {
+                    self.carry(socket, &door, drain, (counted, weight));
+                }
+            }
+            Order::Exchange(live, done) => {
+                self.current.exchange(&live);
+                drop((live, done));
+            }
+            // Who asked may have ended.
+            Order::Answer(answer) => _ = answer.send(()),
+        }
+    }
+
     /// `drain` is held from before the connection's task first runs: the end must not come in between.
     fn carry(self: &Rc<Self>, socket: Socket, door: &Arc<Door>, drain: Drain, held: impl Sized + 'static) {
         let (world, door, activity) = (Rc::clone(self), Arc::clone(door), Activity::new(&self.ledger));
@@ -228,6 +259,15 @@ impl World {
     }
 }
 
+/// Never ends.
+async fn tend(current: &Current) {
+    loop {
+        bug::at("tend");
+        current.get().forward.outbound.tend();
+        tokio::time::sleep(SWEEP).await;
+    }
+}
+
 /// A handshake, unless the drain begins and it takes longer than a connection may then that says nothing.
 async fn in_time<T>(drain: &mut Drain, handshake: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::select! {
@@ -245,7 +285,8 @@ async fn live(
     stopped: oneshot::Receiver<()>,
     ledger: Arc<Ledger>,
 ) {
-    let Seed { live, observer, via, upstreams, drain } = seed;
+    bug::at("worker");
+    let Seed { live, observer, via, upstreams, drain, .. } = seed;
     let Live { routes, destinations, tracing, .. } = Live::clone(&live);
     let outbound = Outbound::new(&routes, destinations, upstreams);
     let forward = Forward {
@@ -260,10 +301,11 @@ async fn live(
     let current = Rc::new(Current::new(&live, forward));
     drop(live);
     let world = Rc::new(World { current: Rc::clone(&current), drain, ledger, observer: observer.clone() });
+    let told = observer.clone();
     tokio::task::spawn_local(async move {
-        loop {
-            current.get().forward.outbound.tend();
-            tokio::time::sleep(SWEEP).await;
+        while contained(pin!(tend(&current))).await.is_none() {
+            told.tell(&Event::TaskPanicked { task: "who tends a worker's connections" });
+            tokio::time::sleep(RESTART).await;
         }
     });
     for bound in own {
@@ -282,18 +324,9 @@ async fn live(
     }
     let take = async {
         while let Some(order) = orders.recv().await {
-            match order {
-                Order::Carry(Handed { socket, door, counted, weight, drain }) => {
-                    if let Ok(socket) = socket.resume() {
-                        world.carry(socket, &door, drain, (counted, weight));
-                    }
-                }
-                Order::Exchange(live, done) => {
-                    world.current.exchange(&live);
-                    drop((live, done));
-                }
-                // Who asked may have ended.
-                Order::Answer(answer) => _ = answer.send(()),
+            // What else it carries need not end with it.
+            if contained(pin!(async { world.follow(order) })).await.is_none() {
+                observer.tell(&Event::TaskPanicked { task: "a worker's loop" });
             }
         }
         std::future::pending::<()>().await;

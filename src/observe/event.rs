@@ -116,6 +116,17 @@ pub enum Event<'a> {
     TaskPanicked {
         task: &'static str,
     },
+    /// With what it carried; others go on until the process ends.
+    WorkerFell {
+        worker: usize,
+    },
+    Panicked {
+        thread: &'a str,
+        /// Where in the sources.
+        place: &'a str,
+        /// What it says, where that is no more than the sources do.
+        why: Option<&'static str>,
+    },
     /// `limits.connections` is more than this process may have descriptors for.
     FewDescriptors {
         connections: usize,
@@ -338,7 +349,10 @@ fn counted(under_way: UnderWay) -> String {
 impl Event<'_> {
     pub fn level(&self) -> Level {
         match self {
-            Self::TaskPanicked { .. } | Self::Refused { reason: Reason::Internal, .. } => Level::Error,
+            Self::TaskPanicked { .. }
+            | Self::WorkerFell { .. }
+            | Self::Panicked { .. }
+            | Self::Refused { reason: Reason::Internal, .. } => Level::Error,
             Self::TokenFailed { usable_for: None, next: Some(_), in_force: true, .. } | Self::BudgetSpent { .. } => {
                 Level::Error
             }
@@ -572,6 +586,22 @@ impl Event<'_> {
                 "task_panicked",
                 format!("a bug in bearerd: {task} panicked and was started again; please report it"),
                 vec![("task", (*task).into())],
+            ),
+            Self::WorkerFell { worker } => (
+                "worker_fell",
+                format!(
+                    "a bug in bearerd: worker {worker} has ended with the connections that it carried; the process ends too, \
+                     so that it is started anew; please report it"
+                ),
+                vec![("worker", (*worker).into())],
+            ),
+            Self::Panicked { thread, place, why } => (
+                "panicked",
+                match why {
+                    Some(why) => format!("a bug in bearerd: {why}, at {place} on {thread}; please report it"),
+                    None => format!("a bug in bearerd: a panic at {place} on {thread}; please report it"),
+                },
+                vec![("thread", (*thread).into()), ("place", (*place).into())],
             ),
             Self::FewDescriptors { connections, wanted, descriptors } => (
                 "few_descriptors",

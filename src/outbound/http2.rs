@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,7 +20,9 @@ use tokio::time::Instant;
 use super::dial::Io;
 use super::pool::Held;
 use super::send::MAX_HEAD;
+use crate::bug;
 use crate::clock::recent;
+use crate::life::contained;
 use crate::wire::fault::Fault;
 use crate::wire::replay::Attempt;
 
@@ -177,14 +179,18 @@ impl Wire {
 /// Hands requests to the connection until there is nobody left who could send one, or it takes no more. What is open
 /// then goes on: that is another task's.
 async fn drive(wire: Rc<Wire>) {
-    let ended = poll_fn(|context| match &mut *wire.task.borrow_mut() {
-        Some(task) => Pin::new(task).poll(context),
-        None => Poll::Ready(Ok(())),
-    })
-    .await;
+    let driving = poll_fn(|context| {
+        bug::at("http2");
+        match &mut *wire.task.borrow_mut() {
+            Some(task) => Pin::new(task).poll(context),
+            None => Poll::Ready(Ok(())),
+        }
+    });
+    // Whoever waits for an answer would wait for one of a connection that nobody drives.
+    let ended = contained(pin!(driving)).await;
     // What is still waiting in there is handed back.
     drop(wire.task.borrow_mut().take());
-    wire.ended.set(ended.err().map(|error| Fault::of(&error)));
+    wire.ended.set(ended.map_or(Some(Fault::Other), |ended| ended.err().map(|error| Fault::of(&error))));
     wire.stirred.notify_one();
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tower_service::Service;
 
 use super::guard::{AddressGuard, Named};
+use crate::bug;
 use crate::life::{Stock, aside};
 use crate::wire::fault::Fault;
 
@@ -67,6 +68,7 @@ impl Lookups {
         }
         let answer = tell.clone();
         let begun = aside("lookup", move || {
+            bug::at("lookup");
             answer.send_replace(Some(look_up(name.as_str()).map_err(|error| error.kind())));
             drop((answer, thread));
         });

@@ -18,6 +18,7 @@ use super::dial::{Dialer, Dialled};
 use super::http2::{Connection, STREAMS};
 use super::pool::{Handed, Held, Lease, Made, Pool, Speaks};
 use super::send::{MAX_HEAD, Outbound, SWEEP};
+use crate::bug;
 use crate::life::{Stock, Taken, contained};
 use crate::observe::access::{Phase, Trail};
 use crate::rules::Route;
@@ -182,6 +183,7 @@ impl Upstream {
     }
 
     async fn make(&self, place: Taken) -> Result<Made, Fault> {
+        bug::at("dial");
         let begun = Instant::now();
         let protocols = self.protocols();
         let Dialled { io, http2 } = self.dialer.dial(protocols).await?;
@@ -206,6 +208,7 @@ impl Upstream {
         tokio::task::spawn_local(async move {
             // What goes wrong is told to whoever waits for an answer. Lent, since awaited as it is it would lie in here
             // twice, which is 5 KiB more.
+            bug::at("http1");
             let _ = (&mut connection).await;
             drop(held);
         });

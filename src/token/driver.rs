@@ -16,17 +16,15 @@ use super::machine::{Effect, FailureKind, Generation, Input, Machine, Memory, Wh
 use super::memory::MemoryFile;
 use super::slot::{Answer, Bought, Ear, Granted, LastError, Slot, Snapshot, Token};
 use super::source::Source;
+use crate::bug;
 use crate::clock::Now;
-use crate::life::{Latch, contained};
+use crate::life::{Latch, RESTART, contained};
 use crate::observe::event::{Event, TokenGranted};
 use crate::observe::{Observer, TokenOutcome};
 
 /// Timers stop while a machine sleeps, so the longest nap is short: that is how soon after a resume an expired token is
 /// noticed when no request asks for it first.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
-
-/// Between a panic of the loop and its restart.
-const RESTART: Duration = Duration::from_secs(1);
 
 /// Drives one token.
 pub(super) struct Driver<S> {
@@ -102,6 +100,7 @@ impl<S: Source> Driver<S> {
                 if let Input::Refused(_) = input {
                     self.observer.token_refused(&self.name);
                 }
+                bug::at("driver");
                 let now = (self.clock)();
                 let effects = self.machine.step(now, input);
                 self.perform(effects, now, &mut flight);
@@ -156,7 +155,11 @@ impl<S: Source> Driver<S> {
         let forced = why == Why::Refused;
         let source = Arc::clone(&self.source);
         flight.spawn(async move {
-            let outcome = contained(pin!(source.ask(credential))).await.unwrap_or(Err(What::Panicked.into()));
+            let asking = async {
+                bug::at("token");
+                source.ask(credential).await
+            };
+            let outcome = contained(pin!(asking)).await.unwrap_or(Err(What::Panicked.into()));
             let is_rejected = |error: &AskError| error.failed().kind == FailureKind::Rejected;
             // The secret may have been replaced while the old one was under way, before the watch told us.
             let replaced = outcome.as_ref().is_err_and(is_rejected)

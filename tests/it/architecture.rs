@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the lowest to the highest. Rooms of one row may not import each other either.
 const FLOORS: [&[&str]; 12] = [
-    &["secret", "clock", "life"],
+    &["bug", "secret", "clock", "life"],
     &["files", "observe"],
     &["tls", "wire"],
     &["ca", "token"],
@@ -98,6 +98,19 @@ fn a_token_leaves_its_room_by_one_door_and_is_put_on_in_one_place() {
         }
     }
     assert_eq!(doors, ["outbound/outgoing.rs"]);
+}
+
+#[test]
+fn what_users_get_panics_nowhere_on_purpose() {
+    const VARIABLE: &str = "BEARERD_PANIC";
+    let named: Vec<_> = files().into_iter().filter(|(_, _, text)| text.contains(VARIABLE)).collect();
+    let [(path, _, text)] = &named[..] else { panic!("one file names it: {named:?}") };
+    assert_eq!(path, Path::new("bug.rs"));
+    // All of it is below this line, and there is nothing without debug assertions but an empty function.
+    let (others, armed) = text.split_once("#[cfg(debug_assertions)]\nmod armed {").unwrap();
+    let read: Vec<_> = code(others).filter(|line| line.contains(VARIABLE)).collect();
+    assert!(read.is_empty() && armed.contains(VARIABLE), "{read:?}");
+    assert!(others.contains("#[cfg(not(debug_assertions))]\n#[inline(always)]\npub fn at(_place: &str) {}\n"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! for it; where there is no room the line is lost, and counted.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Entry;
 use super::sheet::{self, Lost, Sheet, UNREAD};
+use crate::bug;
 use crate::life;
 use crate::observe::event::Event;
 use crate::observe::log::Log;
@@ -92,6 +94,15 @@ struct Pen {
 impl Pen {
     fn run(mut self) {
         let mut page = Vec::new();
+        while catch_unwind(AssertUnwindSafe(|| self.write_all(&mut page))).is_err() {
+            self.losses.lost(sheet::count(&page), A_BUG);
+            page.clear();
+        }
+        self.losses.tell();
+    }
+
+    /// All that comes.
+    fn write_all(&mut self, page: &mut Vec<u8>) {
         while let Ok(first) = self.entries.recv() {
             if !self.leaves.load(Ordering::Relaxed) {
                 thread::park_timeout(GATHER);
@@ -99,17 +110,17 @@ impl Pen {
             let mut next = Some(first);
             while let Some(entry) = next {
                 let whole = page.len();
-                entry.write(&mut page);
+                entry.write(page);
+                bug::at("access-log");
                 if page.len() > self.sheet.page() && whole > 0 {
                     self.write(&page[..whole]);
                     page.drain(..whole);
                 }
                 next = self.entries.try_recv().ok();
             }
-            self.write(&page);
+            self.write(page);
             page.clear();
         }
-        self.losses.tell();
     }
 
     fn write(&mut self, lines: &[u8]) {
@@ -149,6 +160,7 @@ pub(in crate::observe) struct Losses {
 }
 
 /// Why a line is lost that found no room.
+const A_BUG: &str = "a bug in bearerd, which the log tells";
 pub(in crate::observe) const TOO_SLOW: &str = "whoever reads or stores it is too slow";
 
 impl Losses {

@@ -147,7 +147,7 @@ async fn no_secret_and_no_token_is_shown_by_debug() {
     let settings = LogSettings { level: Level::Trace, format: Format::Json };
     let observer = Observer::new(Log::to(settings, move |line| ear.lock().unwrap().push_str(line)));
     let readiness = Readiness::default();
-    registry.start(Some(&readiness), &observer, &Files::new(|error| panic!("{error}")));
+    registry.start(Some(&readiness), &observer, &Files::new(|error| panic!("{error}"), || panic!("nothing panics")));
     eventually("both are granted", || said.lock().unwrap().matches("token_granted").count() >= 2).await;
     let statuses = registry.statuses(Now::read());
     assert!(statuses.iter().all(|status| status.fingerprint.is_some()), "{statuses:?}");

@@ -20,6 +20,7 @@ mod names;
 mod network;
 mod outage;
 mod overload;
+mod panics;
 mod probes;
 mod proof;
 mod refused;

@@ -24,13 +24,7 @@ async fn ten_times_too_much_is_refused_and_the_rest_is_served() {
     let api = upstream(&world.books, None, move || {
         let under_way = counts.0.fetch_add(1, Ordering::Relaxed) + 1;
         counts.1.fetch_max(under_way, Ordering::Relaxed);
-        let count = Arc::clone(&counts.0);
-        // It counts as served a little before it is, never later.
-        tokio::spawn(async move {
-            tokio::time::sleep(TAKES.mul_f64(0.9)).await;
-            count.fetch_sub(1, Ordering::Relaxed);
-        });
-        Act::Serve(TAKES)
+        Act::ServeOneOf(TAKES, Arc::clone(&counts.0))
     })
     .await;
     let lines = Lines { route: "limits: {in_flight: 8, queue: 8, queue_wait: 1s}", ..Lines::default() };

@@ -3,6 +3,7 @@
 //! Must never serve a request whose credential is not good.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -20,7 +21,9 @@ pub(super) const MOMENT: Duration = Duration::from_millis(2);
 pub(super) enum Act {
     /// 200 with its own target, after so long.
     Serve(Duration),
-    /// The same at once, in three parts with a moment in between: the head, and two of the body.
+    /// The same, and this is one less as soon as it is about to be sent.
+    ServeOneOf(Duration, Arc<AtomicU64>),
+    /// 200 with its own target at once, in three parts with a moment in between: the head, and two of the body.
     ServeInParts,
     /// 200 with its own target, and then the connection ends by FIN.
     ServeAndEnd,
@@ -79,6 +82,11 @@ async fn serve(mut wire: Wire, books: &Books, act: &(impl Fn() -> Act + Sync)) {
         let sent = match act {
             Act::Serve(after) => {
                 tokio::time::sleep(after).await;
+                wire.send(full.as_bytes()).await
+            }
+            Act::ServeOneOf(after, under_way) => {
+                tokio::time::sleep(after).await;
+                under_way.fetch_sub(1, Ordering::Relaxed);
                 wire.send(full.as_bytes()).await
             }
             Act::ServeInParts => {
