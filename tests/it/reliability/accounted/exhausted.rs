@@ -63,7 +63,9 @@ async fn a_crowd_beyond_the_descriptors_costs_nobody_who_is_in_anything() {
     eventually("there is no place for the others", || ended.load(Ordering::Relaxed) >= out).await;
     let calls = world.provider.count();
     let percent = share(&bearerd, async {
-        until_calls(&world.provider, calls + lasting(2, 3, 30)).await;
+        for more in 1..=lasting(2, 3, 30) {
+            until_calls(&world.provider, calls + more).await;
+        }
         proof.is("status of /livez meanwhile", bearerd.status("admin", "/livez").await, 200);
         proof.is("status of /readyz", bearerd.status("admin", "/readyz").await, 200);
         proof.is("status of /metrics", bearerd.status("admin", "/metrics").await, 200);
