@@ -296,6 +296,12 @@ fn rule_9_a_cure_is_by_the_token_that_is_held_and_was_not_refused_since() {
         }
         let waits = Some(now.mono + 10 * SECOND);
         assert_eq!(machine.wake_at(now), waits, "20 s behind the last; refused meanwhile: {is_refused}");
+        // And the gap after that is doubled still.
+        now = now + 10 * SECOND;
+        machine.step(now, WAKE);
+        machine.step(now, granted(HOUR));
+        machine.step(now, Input::Refused(generation(&machine, now)));
+        assert_eq!(machine.wake_at(now), Some(now.mono + 40 * SECOND), "refused meanwhile: {is_refused}");
     }
 }
 

@@ -34,6 +34,8 @@ pub struct TokenEndpoint {
     secrets: Secrets,
     /// What discovery found. Asked anew when the endpoint is in doubt: endpoints move.
     discovered: Mutex<Option<Discovered>>,
+    /// How far off our clock was when the provider last said what time it is.
+    off: Mutex<Option<ClockOff>>,
 }
 
 impl TokenEndpoint {
@@ -42,7 +44,7 @@ impl TokenEndpoint {
     pub fn new(settings: Settings, configs: &ClientConfigs) -> Result<Self, SourceError> {
         let clients = Clients::new(&settings, configs)?;
         let secrets = Secrets::new(settings.credentials.len());
-        Ok(Self { settings, clients, secrets, discovered: Mutex::default() })
+        Ok(Self { settings, clients, secrets, discovered: Mutex::default(), off: Mutex::default() })
     }
 
     pub fn settings(&self) -> &Settings {
@@ -72,7 +74,10 @@ impl TokenEndpoint {
             read_capped(response).await.map_err(|error| error.map_or(What::TooLong, |e| self.unreachable(&e)))?;
         let scope = self.settings.scope.as_deref();
         let assumed = self.settings.refresh.assumed_lifetime;
-        let mut outcome = grant::read(status, &headers, &body, scope, assumed, SystemTime::now());
+        let now = SystemTime::now();
+        let mut outcome = grant::read(status, &headers, &body, scope, assumed, now);
+        let date = outcome.as_ref().map_or_else(|error| error.date, |grant| grant.date);
+        *self.off.lock().unwrap_or_else(PoisonError::into_inner) = date.and_then(|date| ClockOff::of(date, now));
         if let (Err(error), Some(secret)) = (&mut outcome, &secret) {
             error.redact(secret.expose());
         }
@@ -117,7 +122,11 @@ impl TokenEndpoint {
                 let own = &AssertionSettings { alg: own.alg.or(alg), ..own.clone() };
                 let audience = own.audience.as_deref().or(settings.endpoint.issuer());
                 let audience = audience.unwrap_or(endpoint.token_url.as_str());
-                let jwt = assertion::make(own, &names, &key, id, audience, SystemTime::now())?;
+                // By the provider's clock where ours is wrong, since that is what it is judged by. `Date` comes from whom the
+                // assertion goes to, over TLS, and one of another time is of no use to anybody else.
+                let off = *self.off.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = SystemTime::now();
+                let jwt = assertion::make(own, &names, &key, id, audience, off.map_or(now, |off| off.theirs(now)))?;
                 if is_grant {
                     form.add("assertion", jwt.expose());
                 } else {

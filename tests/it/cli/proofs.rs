@@ -1,9 +1,12 @@
 //! Every way of proving who asks, from the configuration's words to the token request as the provider sees it.
 
+use std::time::{Duration, SystemTime};
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bearerd::demo::answer::Answer;
 use bearerd::demo::seen::TokenCall;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::child::{Child, bearerd};
@@ -51,6 +54,41 @@ async fn a_jwt_is_made_of_the_secret_or_the_key() {
     let [header, claims] = parts(call.field("client_assertion").unwrap());
     assert_eq!((&header["alg"], &header["kid"]), (&json!("PS256"), &json!("k1")));
     assert_eq!((&claims["aud"], &claims["scope"]), (&json!("https://id.example"), &json!("a b")));
+}
+
+#[tokio::test]
+async fn an_assertion_is_dated_by_the_providers_clock_once_that_is_known() {
+    const HOUR: u64 = 3_600;
+    let stage = Stage::new().await;
+    for (theirs, date) in [
+        ("behind", SystemTime::now() - Duration::from_secs(HOUR)),
+        ("ahead", SystemTime::now() + Duration::from_secs(HOUR)),
+        ("within what nobody minds", SystemTime::now() + Duration::from_secs(10)),
+    ] {
+        stage.folder.write(
+            "bearerd.yaml",
+            &stage
+                .usual()
+                .replace("client_secret: {file: secret}", "client_secret: {file: secret}\n    auth: client_secret_jwt"),
+        );
+        stage.provider.log().clear();
+        let date = httpdate::fmt_http_date(date);
+        let granted = json!({"access_token": "eyJx", "token_type": "bearer", "expires_in": HOUR});
+        stage.provider.script().push(Answer::json(401, &json!({"error": "invalid_client"})).header("date", &date));
+        stage.provider.script().push(Answer::json(200, &granted).header("date", &date));
+        let running = stage.run(&[]).await.ready().await;
+        running.child.end_by(Signal::TERM).await.with(0);
+        let [refused, taken]: [TokenCall; 2] = stage.provider.calls().try_into().unwrap();
+        let [first, second] = [refused, taken].map(|call| {
+            let [_, claims] = parts(call.field("client_assertion").unwrap());
+            assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 60, "{theirs}");
+            claims["iat"].as_i64().unwrap()
+        });
+        // Some time passes in between; less than half of an hour.
+        let by = second - first;
+        let half = i64::try_from(HOUR).unwrap() / 2;
+        assert_eq!((by < -half, by > half), (theirs == "behind", theirs == "ahead"), "{theirs}: {by} s");
+    }
 }
 
 #[tokio::test]
