@@ -40,13 +40,15 @@ enum Mode {
     Answer,
     /// Connects, and says nothing.
     Silent,
+    /// Says half of what HTTP/2 begins with, and no more.
+    Preface,
 }
 
 #[tokio::test]
 async fn slow_clients_end_and_nobody_else_notices() {
     // Long enough that all of them are there at a time.
     let (number, limit) = lasting((50, "500ms"), (1_000, "2s"), (2_000, "5s"));
-    let mut proof = Proof::new("R11", "slow clients of four kinds, and an ordinary one beside them");
+    let mut proof = Proof::new("R11", "slow clients of five kinds, and an ordinary one beside them");
     let listener = TcpSocket::new_v4().unwrap();
     // What waits in the API's own socket is of no use here, and two thousand times.
     listener.set_send_buffer_size(16 * 1024).unwrap();
@@ -66,7 +68,7 @@ async fn slow_clients_end_and_nobody_else_notices() {
     let alone = bystander.ask(proxy, least, async {}).await;
     proof.asked(alone.0.len() as u64);
     proof.figure("the ordinary client without them", alone);
-    for mode in [Mode::Head, Mode::Body, Mode::Answer, Mode::Silent] {
+    for mode in [Mode::Head, Mode::Body, Mode::Answer, Mode::Silent, Mode::Preface] {
         let (mut at_once, mut ended) = (0, 0);
         let slow_ones = async {
             (at_once, ended) = tokio::select! {
@@ -146,12 +148,13 @@ async fn until_ended(mut stream: TcpStream, mode: Mode) {
             }
             Mode::Answer => sip(&mut stream).await,
             Mode::Silent => drip(&mut stream, "", 0).await,
+            Mode::Preface => drip(&mut stream, "PRI * HT", 0).await,
         }
     };
     let heard = tokio::time::timeout(PATIENCE, heard).await;
     let heard = heard.unwrap_or_else(|_| panic!("{mode:?}: one is there still after {PATIENCE:?}"));
     let begins = match mode {
-        Mode::Head | Mode::Silent => "",
+        Mode::Head | Mode::Silent | Mode::Preface => "",
         Mode::Body => "HTTP/1.1 400 ",
         Mode::Answer => "HTTP/1.1 200 ",
     };
