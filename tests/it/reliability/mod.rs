@@ -1,8 +1,9 @@
 //! Proofs by numbers: promises that a few requests cannot show broken, put to as many as it takes.
 //!
 //! Each has a short form that every `cargo test` runs, a full one for `BEARERD_TESTS=full`, and some a long one for
-//! `BEARERD_TESTS=long`; see `support/scale.rs`. All make the same claims and print what they counted. Whatever is random begins at a seed that
-//! is printed, and `SEED=n` begins there again. The APIs here speak in bytes: nothing in between can mend what arrives.
+//! `BEARERD_TESTS=long`; see `support/scale.rs`. All make the same claims and print what they counted. Whatever is random
+//! begins at a seed that is printed, and `SEED=n` begins there again. The APIs here speak in bytes: nothing in between can
+//! mend what arrives.
 
 #[cfg(target_os = "linux")]
 mod accounted;

@@ -71,7 +71,7 @@ impl Route {
 #[tokio::test]
 async fn no_request_carries_another_routes_token() {
     let mut proof = Proof::new("R24", "fifty routes with a credential each, two workers, and tokens that are refused");
-    let (seed, wanted) = (seed(), lasting(2_000, 50_000, 1_000_000));
+    let (seed, wanted) = (seed(), lasting(2_000, 20_000, 1_000_000));
     let books = Arc::new(Books::default());
     let ledger = Arc::clone(&books);
     let mut api = Api::start(move |wire| serve(wire, Arc::clone(&ledger))).await;

@@ -47,7 +47,7 @@ enum Mode {
 #[tokio::test]
 async fn slow_clients_end_and_nobody_else_notices() {
     // Long enough that all of them are there at a time.
-    let (number, limit) = lasting((50, "500ms"), (1_000, "2s"), (2_000, "5s"));
+    let (number, limit) = lasting((50, "500ms"), (700, "2s"), (2_000, "5s"));
     let mut proof = Proof::new("R11", "slow clients of five kinds, and an ordinary one beside them");
     let listener = TcpSocket::new_v4().unwrap();
     // What waits in the API's own socket is of no use here, and two thousand times.

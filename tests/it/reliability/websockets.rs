@@ -38,7 +38,7 @@ const AGREES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n
 #[tokio::test]
 async fn bytes_around_a_handshake_arrive_as_they_are_or_not_at_all() {
     let mut proof = Proof::new("R25b", "random bytes around and through WebSockets");
-    let (seed, wanted) = (seed(), lasting(2_000, 20_000, 200_000));
+    let (seed, wanted) = (seed(), lasting(2_000, 10_000, 200_000));
     let counts: Arc<[AtomicU64; 2]> = Arc::default();
     let counting = Arc::clone(&counts);
     let mut api = Api::start(move |wire| serve(wire, seed, Arc::clone(&counting))).await;

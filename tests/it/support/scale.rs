@@ -1,7 +1,7 @@
 //! How long a proof by numbers goes on, and how it can be run again: the two things that the environment says.
 
-/// Set to `full`, such tests run their whole number, which takes up to twenty seconds or, of some, a minute; set to `long`,
-/// what docs/reliability.md is made of, which takes hours; without it, as much of it as takes a few seconds.
+/// Set to `full`, such tests go on for up to twenty seconds; set to `long`, for what docs/reliability.md is made of, which
+/// takes two hours; without it, for a few seconds.
 const SCALE: &str = "BEARERD_TESTS";
 
 /// Chooses the number for this run, where the whole one is the most that there is to see.

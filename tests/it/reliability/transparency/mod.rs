@@ -60,7 +60,7 @@ impl App {
 #[tokio::test]
 async fn nothing_differs_but_what_the_list_says() {
     let mut proof = Proof::new("R25", "exchanges made directly and through bearerd");
-    let (seed, wanted) = (seed(), lasting(300, 2_500, 50_000));
+    let (seed, wanted) = (seed(), lasting(300, 1_000, 50_000));
     let desk = Arc::new(Desk::default());
     let [at, also_at] = [Arc::clone(&desk), Arc::clone(&desk)];
     let mut one = Api::start(move |wire| http1::serve(wire, Arc::clone(&at))).await;
