@@ -294,6 +294,7 @@ pub fn aside<T: Send + 'static>(
     thread(name, move || drop(tell.send(work())))?;
     Ok(told)
 }
+
 /// How long after its panic a task is started again: soon enough for nobody to wait, and no loop that is busy with panics.
 pub const RESTART: Duration = Duration::from_secs(1);
 

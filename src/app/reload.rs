@@ -159,19 +159,23 @@ impl Reloader {
                     if why == Cause::Wish {
                         service.reloading().await;
                     }
+                    let refused = work.refused.clone();
                     let weighed = match aside(move || reading()).await {
-                        Ok(Some(Reading { outcome, found })) => Some((found, work.weigh(outcome, why).await)),
-                        // A panic was told by the runtime, and what runs goes on.
-                        Ok(None) => None,
-                        Err(error) => {
-                            // Where nothing is known to have changed there is nothing to refuse.
-                            if why != Cause::Doubt {
-                                work.refuse(vec![error.to_string()], why);
-                            }
-                            cause = Some(Cause::Doubt);
-                            None
+                        Ok(Some(Reading { outcome, found })) => {
+                            work.weigh(outcome, why).await.map(|is_fine| Some((found, is_fine)))
                         }
+                        // A panic was told, and what runs goes on.
+                        Ok(None) => Ok(None),
+                        Err(error) => Err(error),
                     };
+                    let weighed = weighed.unwrap_or_else(|error| {
+                        // Where nothing is known to have changed there is nothing to refuse.
+                        if why != Cause::Doubt {
+                            work.refuse(vec![error.to_string()], why);
+                        }
+                        cause = Some(Cause::Doubt);
+                        None
+                    });
                     // One that waits for its tokens is decided about, and may wait for longer than anybody else does.
                     if why == Cause::Wish {
                         service.reloaded().await;
@@ -189,8 +193,9 @@ impl Reloader {
                         files.extend(watched.iter().cloned());
                     }
                     // What was read without waiting for it to settle may go back to what it was, which the watch would
-                    // take for no change. Looking once more is enough.
-                    if files != watched || why != Cause::Doubt {
+                    // take for no change: so it is for what was refused in doubt, and comes back. Looking once more is
+                    // enough.
+                    if files != watched || why != Cause::Doubt || work.refused != refused {
                         // The old watch ends first: the new one wakes who looks after both.
                         drop(std::mem::replace(&mut changed, watch::channel(()).1));
                         changed = work.parts.files.watch_and_miss(seen(&files));
@@ -202,6 +207,8 @@ impl Reloader {
             let _: Option<()> = contained(pin!(turns)).await;
             service.reloaded().await;
             observer.tell(&Event::TaskPanicked { task: "the configuration's reloader" });
+            // What it was at may have been a change.
+            cause = repeatable.then_some(Cause::Doubt);
             tokio::time::sleep(RESTART).await;
         }
     }
@@ -249,16 +256,19 @@ impl Work {
     }
 
     /// Decides about what was read; whether it is fine.
-    async fn weigh(&mut self, outcome: Result<(Plan, Vec<String>), Vec<String>>, cause: Cause) -> bool {
+    ///
+    /// # Errors
+    /// The system gives no thread for it; then nothing is decided.
+    async fn weigh(&mut self, outcome: Result<(Plan, Vec<String>), Vec<String>>, cause: Cause) -> io::Result<bool> {
         let compiled = match outcome {
-            Ok((plan, warnings)) => self.compile(plan).await.map(|compiled| (compiled, warnings)),
+            Ok((plan, warnings)) => self.compile(plan).await?.map(|compiled| (compiled, warnings)),
             Err(problems) => Err(problems),
         };
         let (compiled, warnings) = match compiled {
             Ok(compiled) => compiled,
             Err(problems) => {
                 self.refuse(problems, cause);
-                return false;
+                return Ok(false);
             }
         };
         let now = &self.parts.now;
@@ -270,7 +280,7 @@ impl Work {
             Err(error) => {
                 self.refuse(vec![AppError::from(error).to_string()], cause);
                 self.forget_all_of(&compiled);
-                return false;
+                return Ok(false);
             }
         };
         // Nothing refuses it from here on.
@@ -282,7 +292,7 @@ impl Work {
                 self.parts.observer.tell(&Event::ReloadUnchanged);
                 self.note(ReloadOutcome::Unchanged, None);
             }
-            return true;
+            return Ok(true);
         }
         if let Some(next) = &mut self.next
             && Changes::between(&next.compiled, &compiled).is_empty()
@@ -293,7 +303,7 @@ impl Work {
             if was_refused {
                 self.note_waiting();
             }
-            return true;
+            return Ok(true);
         }
         let Reloader { now, files, observer, .. } = &self.parts;
         compiled.registry.start(None, observer, files);
@@ -318,15 +328,15 @@ impl Work {
             Some(next) if next.compiled.registry.missing(&self.parts.now.registry).is_empty() => self.take_over().await,
             _ => self.note_waiting(),
         }
-        true
+        Ok(true)
     }
 
-    async fn compile(&self, plan: Plan) -> Result<Compiled, Vec<String>> {
+    async fn compile(&self, plan: Plan) -> io::Result<Result<Compiled, Vec<String>>> {
         let Reloader { fixed, now, observer, .. } = &self.parts;
         let authority = now.live.ca.is_some().then_some(now.ca_dir.as_path());
         let differences = fixed.differences(&plan, authority);
         if !differences.is_empty() {
-            return Err(differences);
+            return Ok(Err(differences));
         }
         let (fixed, now, observer) = (Arc::clone(fixed), Arc::clone(now), observer.clone());
         let next = self.next.as_ref().map(|next| Arc::clone(&next.compiled));
@@ -334,12 +344,10 @@ impl Work {
             let earlier = Earlier { now: &now, next: next.as_deref() };
             Compiled::new(plan, &fixed, Some(earlier), &observer, Ok)
         });
-        match compiling.await {
-            Ok(Some(Ok(compiled))) => Ok(compiled),
-            Ok(Some(Err(error))) => Err(vec![error.to_string()]),
-            Ok(None) => Err(vec!["a bug in bearerd: the plan could not be compiled; please report it".to_owned()]),
-            Err(error) => Err(vec![error.to_string()]),
-        }
+        Ok(match compiling.await? {
+            Some(compiled) => compiled.map_err(|error| vec![error.to_string()]),
+            None => Err(vec!["a bug in bearerd: the plan could not be compiled; please report it".to_owned()]),
+        })
     }
 
     /// Leaves a plan that waits; whether there was one.

@@ -203,10 +203,12 @@ impl Bound {
         // Whoever is to end needs nothing new.
         reloader.shutdown().await;
         let shutdown = *last_shutdown.borrow();
+        // Where nobody accepts any more there is nothing to wait for.
+        let delay = if workers.iter().any(Worker::lives) { shutdown.delay } else { Duration::ZERO };
         let drained = async {
             let hurried = tokio::select! {
                 _ = stopped(&mut stop) => true,
-                () = tokio::time::sleep(shutdown.delay) => false,
+                () = tokio::time::sleep(delay) => false,
             };
             drain.enter(Phase::Draining);
             let patience = if hurried { Duration::ZERO } else { shutdown.timeout };

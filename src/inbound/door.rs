@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -18,6 +19,7 @@ use super::settings::{ListenAddress, ListenSettings};
 use super::stream::{Socket, Stream};
 use super::unix;
 use crate::files::Files;
+use crate::life::contained;
 use crate::observe::event::{Asked, Event};
 use crate::observe::reason::Reason;
 use crate::observe::{Observer, Quiet};
@@ -173,10 +175,15 @@ impl Door {
         let mut changed = files.watch(self.tls.as_ref()?.files());
         let (door, observer) = (Arc::clone(self), observer.clone());
         Some(async move {
+            let renew = async |tell| {
+                if contained(pin!(async { door.renew(&observer, tell) })).await.is_none() {
+                    observer.tell(&Event::TaskPanicked { task: "the renewal of a listener's certificate" });
+                }
+            };
             // What changed between the first look and the watch is not news to anybody else.
-            door.renew(&observer, false);
+            renew(false).await;
             while changed.changed().await.is_ok() {
-                door.renew(&observer, true);
+                renew(true).await;
             }
         })
     }

@@ -367,7 +367,10 @@ struct Arrivals {
 impl Arrivals {
     async fn take_all(&self, closing: &Closing, hand: &impl Fn(Socket, Taken)) {
         while let Some(accepted) = closing.accept().transpose() {
-            self.take(accepted, hand).await;
+            // Whoever stands behind one that meets a bug has been let in as well.
+            if contained(pin!(self.take(accepted, hand))).await.is_none() {
+                self.observer.tell(&Event::TaskPanicked { task: "an acceptor" });
+            }
         }
     }
 

@@ -128,7 +128,7 @@ impl Worker {
         let (tell, begun) = std::sync::mpsc::sync_channel(1);
         let drain = seed.drain.clone();
         let ledger = Arc::new(Ledger::default());
-        let book = Arc::clone(&ledger);
+        let (book, fallen) = (Arc::clone(&ledger), Arc::clone(&ledger));
         let (fell, observer) = (Arc::clone(&seed.fell), seed.observer.clone());
         let thread = thread(&format!("worker-{index}"), move || {
             match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
@@ -136,6 +136,8 @@ impl Worker {
                     let _ = tell.send(Ok(()));
                     let life = || runtime.block_on(live(seed, own, limit, told, stopped, book));
                     if catch_unwind(AssertUnwindSafe(life)).is_err() {
+                        // What it carries is cut off with the runtime.
+                        fallen.begin_to_cut();
                         observer.tell(&Event::WorkerFell { worker: index });
                         fell.notify_one();
                     }
@@ -170,7 +172,7 @@ impl Worker {
         if let Ok(socket) = socket.park() {
             let door = Arc::clone(door);
             let weight = Weight::on(&self.load);
-            // A worker that has ended is drained, and so is everything else.
+            // A worker that has ended lets it go with the connection.
             let drain = self.drain.hold();
             let _ = self.orders.send(Order::Carry(Handed { socket, door, counted, weight, drain }));
         }
@@ -324,6 +326,11 @@ async fn live(
     }
     let take = async {
         while let Some(order) = orders.recv().await {
+            if matches!(order, Order::Exchange(..)) {
+                // By which plan it serves after a panic in there nobody knows: it falls.
+                world.follow(order);
+                continue;
+            }
             // What else it carries need not end with it.
             if contained(pin!(async { world.follow(order) })).await.is_none() {
                 observer.tell(&Event::TaskPanicked { task: "a worker's loop" });

@@ -536,8 +536,8 @@ impl Event<'_> {
             Self::ClockOff { token, off } => (
                 "clock_off",
                 format!(
-                    "{token}: this machine's clock is {off} the provider's: set it (NTP), or certificates and whatever \
-                     is signed will fail by the time"
+                    "{token}: this machine's clock is {off} the provider's: set it (NTP), or certificates will fail by \
+                     the time"
                 ),
                 vec![("token", (*token).into()), ("off", (*off).into())],
             ),

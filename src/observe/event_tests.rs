@@ -80,7 +80,9 @@ fn every(mut see: impl FnMut(Event<'_>)) {
     see(Event::TokenTypeOdd { token: "orders" });
     see(Event::TaskPanicked { task: "a token's loop" });
     see(Event::WorkerFell { worker: 0 });
-    see(Event::Panicked { thread: "worker-0", place: "src/forward/mod.rs:94:5", why: Some("index out of bounds") });
+    let why = "called `Option::unwrap()` on a `None` value";
+    see(Event::Panicked { thread: "worker-0", place: "src/forward/mod.rs:94:5", why: Some(why) });
+    see(Event::Panicked { thread: "worker-0", place: "src/forward/mod.rs:94:5", why: None });
     see(Event::FewDescriptors { connections: 400, wanted: 10_000, descriptors: 20_200 });
     see(Event::AcceptFailed { listener: "legacy", error: "Connection reset by peer (os error 104)", suppressed: 0 });
     let asked = |method, host: &str, listener: &str| Asked {

@@ -206,9 +206,9 @@ impl Upstream {
         let handshake = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await;
         let (sender, mut connection) = handshake.map_err(|error| Fault::of(&error))?;
         tokio::task::spawn_local(async move {
+            bug::at("http1");
             // What goes wrong is told to whoever waits for an answer. Lent, since awaited as it is it would lie in here
             // twice, which is 5 KiB more.
-            bug::at("http1");
             let _ = (&mut connection).await;
             drop(held);
         });

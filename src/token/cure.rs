@@ -33,7 +33,7 @@ pub(super) fn cure(error: &AskError, off: Option<ClockOff>, settings: &Settings)
     };
     let special = of_provider(settings.preset.unwrap_or_default(), code.unwrap_or_default(), status);
     let told = special.map_or_else(|| by_word(settings, status, code), str::to_owned);
-    // What is signed carries the time of this machine.
+    // What is signed first carries the time of this machine.
     let signs = matches!(settings.auth, ClientAuth::SecretJwt(_) | ClientAuth::PrivateKeyJwt(_));
     let is_client_error = status.is_none_or(|status| status.is_client_error());
     Some(match off.filter(|_| signs && is_client_error) {

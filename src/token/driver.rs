@@ -338,7 +338,7 @@ impl<S: Source> Driver<S> {
     fn remember(&mut self, now: Now) {
         let Some(file) = &mut self.memory else { return };
         // A full disk is told of once, and not at every token request, until it has room again.
-        if let Some(error) = file.remember(&self.machine.memory(now), now.wall) {
+        if let Some(error) = file.remember(&self.machine.memory(now), now) {
             let path = file.path().display().to_string();
             self.observer.tell(&Event::StateUnwritable { path: &path, error: &error.kind().to_string() });
         }

@@ -55,12 +55,6 @@ impl ClockOff {
         };
         (by >= Self::LEAST).then(|| Self { by: Duration::from_secs(by.as_secs()), ahead })
     }
-
-    /// What the provider's clock says when ours says this.
-    pub fn theirs(self, wall: SystemTime) -> SystemTime {
-        let theirs = if self.ahead { wall.checked_sub(self.by) } else { wall.checked_add(self.by) };
-        theirs.unwrap_or(wall)
-    }
 }
 
 impl fmt::Display for ClockOff {

@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Memory;
+use crate::clock::Now;
 
 /// One token's file in the state directory.
 #[derive(Debug)]
@@ -18,8 +19,8 @@ pub(super) struct MemoryFile {
     path: PathBuf,
     /// What stands in it, so that it is written only when something is new.
     written: Memory,
-    /// The directory did not take the last.
-    fails: bool,
+    /// When the directory did not take the last, on the clock since boot.
+    failed_at: Option<Duration>,
 }
 
 /// Seconds since 1970, whole: a limit is not counted finer.
@@ -33,13 +34,16 @@ struct Document {
 /// Names hold `/` and `:`; a file name holds neither.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
+/// How long after a failure it is tried again: a full disk is not written to with every answer of an API.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// A budget of ten thousand requests for each of a dozen credentials fits well.
 const MAX: u64 = 4 * 1024 * 1024;
 
 impl MemoryFile {
     pub(super) fn new(directory: &Path, token: &str) -> Self {
         let name = format!("{}.json", utf8_percent_encode(token, RESERVED));
-        Self { path: directory.join(name), written: Memory::default(), fails: false }
+        Self { path: directory.join(name), written: Memory::default(), failed_at: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -56,11 +60,24 @@ impl MemoryFile {
         remembered(if read.is_ok() { &text } else { "" }, wall)
     }
 
-    /// Writes it if something is new, or was not taken before. The error is the first of them in a row.
-    pub(super) fn remember(&mut self, memory: &Memory, wall: SystemTime) -> Option<io::Error> {
-        let failed = self.write(memory, wall).err();
-        let failed_before = std::mem::replace(&mut self.fails, failed.is_some());
+    /// Writes it if something is new. What was not taken is tried again after a while; the error is the first of them in a
+    /// row.
+    pub(super) fn remember(&mut self, memory: &Memory, now: Now) -> Option<io::Error> {
+        if !self.is_new(memory) || self.failed_at.is_some_and(|at| now.mono < at + AGAIN) {
+            return None;
+        }
+        let failed = self.write(memory, now.wall).err();
+        let failed_before = std::mem::replace(&mut self.failed_at, failed.is_some().then_some(now.mono)).is_some();
         failed.filter(|_| !failed_before)
+    }
+
+    fn is_new(&self, memory: &Memory) -> bool {
+        let counts = |memory: &Memory| memory.asked.iter().map(Vec::len).collect::<Vec<_>>();
+        let newest = |memory: &Memory| memory.asked.iter().filter_map(|ages| ages.last()).min().copied();
+        // Ages grow and wishes shrink by themselves; a younger age or a longer wish is news.
+        counts(memory) != counts(&self.written)
+            || newest(memory) < newest(&self.written)
+            || memory.embargo > self.written.embargo
     }
 
     /// Beside the file and renamed over it, readable by nobody else.
@@ -68,15 +85,6 @@ impl MemoryFile {
     /// # Errors
     /// The directory does not take it.
     fn write(&mut self, memory: &Memory, wall: SystemTime) -> io::Result<()> {
-        let counts = |memory: &Memory| memory.asked.iter().map(Vec::len).collect::<Vec<_>>();
-        let newest = |memory: &Memory| memory.asked.iter().filter_map(|ages| ages.last()).min().copied();
-        // Ages grow and wishes shrink by themselves; a younger age or a longer wish is news.
-        let is_old = counts(memory) == counts(&self.written)
-            && newest(memory) >= newest(&self.written)
-            && memory.embargo <= self.written.embargo;
-        if is_old {
-            return Ok(());
-        }
         let now = since_1970(wall);
         let document = Document {
             embargo_until: if memory.embargo.is_zero() { 0 } else { now + memory.embargo.as_secs() + 1 },
@@ -133,6 +141,10 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
     }
 
+    fn at(seconds: u32) -> Now {
+        Now { mono: seconds * SECOND, wall: wall() + seconds * SECOND }
+    }
+
     fn file() -> (PathBuf, MemoryFile) {
         let directory =
             std::env::temp_dir().join(format!("bearerd-memory-{}-{}", std::process::id(), fastrand::u64(..)));
@@ -161,14 +173,14 @@ mod tests {
         use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
         let (directory, mut file) = file();
         let memory = Memory { embargo: 60 * SECOND, asked: vec![vec![SECOND]] };
-        file.write(&memory, wall()).unwrap();
+        assert!(file.remember(&memory, at(0)).is_none());
         let first = std::fs::metadata(file.path()).unwrap();
         assert_eq!(first.permissions().mode() & 0o777, 0o600);
         let aged = Memory { embargo: 50 * SECOND, asked: vec![vec![11 * SECOND]] };
-        file.write(&aged, wall() + 10 * SECOND).unwrap();
+        assert!(file.remember(&aged, at(10)).is_none());
         assert_eq!(std::fs::metadata(file.path()).unwrap().ino(), first.ino(), "nothing new: not touched");
         let asked_again = Memory { embargo: 50 * SECOND, asked: vec![vec![12 * SECOND, Duration::ZERO]] };
-        file.write(&asked_again, wall() + 11 * SECOND).unwrap();
+        assert!(file.remember(&asked_again, at(11)).is_none());
         assert_ne!(std::fs::metadata(file.path()).unwrap().ino(), first.ino());
         std::fs::remove_dir_all(directory).unwrap();
     }
@@ -179,11 +191,16 @@ mod tests {
         let (directory, mut file) = file();
         let memory = Memory { embargo: Duration::ZERO, asked: vec![vec![SECOND]] };
         std::fs::remove_dir(&directory).unwrap();
-        assert!(file.remember(&memory, wall()).is_some());
-        assert!(file.remember(&memory, wall()).is_none());
+        assert!(file.remember(&memory, at(0)).is_some());
+        assert!(file.remember(&memory, at(5)).is_none());
+        // Nothing new was to be written in between, which is no sign of room.
+        assert!(file.remember(&Memory::default(), at(11)).is_none());
+        assert!(file.remember(&memory, at(12)).is_none());
         std::fs::create_dir(&directory).unwrap();
-        assert!(file.remember(&memory, wall()).is_none());
-        assert_eq!(file.read(wall()), memory);
+        assert!(file.remember(&memory, at(16)).is_none());
+        assert_eq!(file.read(wall()), Memory::default(), "not every moment");
+        assert!(file.remember(&memory, at(17)).is_none());
+        assert_eq!(file.read(at(17).wall), memory);
         std::fs::remove_dir_all(directory).unwrap();
     }
 

@@ -159,8 +159,8 @@ pub(in crate::observe) struct Losses {
     why: Mutex<String>,
 }
 
-/// Why a line is lost that found no room.
 const A_BUG: &str = "a bug in bearerd, which the log tells";
+/// Why a line is lost that found no room.
 pub(in crate::observe) const TOO_SLOW: &str = "whoever reads or stores it is too slow";
 
 impl Losses {

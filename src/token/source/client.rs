@@ -13,7 +13,7 @@ use reqwest::{Client, Proxy};
 use zeroize::Zeroizing;
 
 use super::SourceError;
-use crate::life::aside;
+use crate::life::{Stock, aside};
 use crate::secret::Fingerprint;
 use crate::tls::{ClientConfigs, TlsSettings, named};
 use crate::token::grant::What;
@@ -101,7 +101,7 @@ fn client(settings: &Settings, tls: rustls::ClientConfig) -> Result<Client, Sour
         .timeout(settings.refresh.timeout)
         .pool_idle_timeout(POOL_IDLE)
         .user_agent(USER_AGENT)
-        .dns_resolver(Arc::new(Lookup))
+        .dns_resolver(Arc::new(Lookup(Stock::of(MOST_LOOKUPS))))
         .default_headers(HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]));
     if let Some(proxy) = &settings.proxy {
         builder = builder.proxy(Proxy::all(proxy.0.clone())?);
@@ -109,13 +109,22 @@ fn client(settings: &Settings, tls: rustls::ClientConfig) -> Result<Client, Sour
     Ok(builder.build()?)
 }
 
+/// Two, since one that hangs is left by whoever waited for it and goes on holding its thread.
+const MOST_LOOKUPS: usize = 2;
+
 /// The system's lookup, on a thread of its own: reqwest's panics where there is none to be had.
-struct Lookup;
+struct Lookup(Stock);
 
 impl Resolve for Lookup {
     fn resolve(&self, name: Name) -> Resolving {
+        let place = self.0.take();
         Box::pin(async move {
-            let looking = aside("lookup", move || (name.as_str(), 0).to_socket_addrs());
+            let place = place.ok_or(Fault::Timeout)?;
+            let looking = aside("lookup", move || {
+                let found = (name.as_str(), 0).to_socket_addrs();
+                drop(place);
+                found
+            });
             Ok(Box::new(looking.map_err(|_| Fault::Overloaded)?.await??) as Addrs)
         })
     }

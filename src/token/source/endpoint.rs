@@ -5,7 +5,7 @@
 
 use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::Client;
@@ -19,12 +19,16 @@ use super::form::Form;
 use super::key::{OwnWords, SigningKey};
 use super::secrets::Secrets;
 use super::{Source, SourceError, assertion, basic};
+use crate::clock::Now;
 use crate::secret::Secret;
 use crate::tls::ClientConfigs;
 use crate::token::cure::cure;
 use crate::token::grant::{self, AskError, ClockOff, Grant, MAX_ANSWER, What};
 use crate::token::settings::{ClientAuth, Endpoint, JWT_BEARER_GRANT, Proof, Settings};
 use crate::wire::fault::Fault;
+
+/// A clock that is a day off is no clock that drifts: it is one that was never set, and not for a provider to set.
+const MOST_OFF: Duration = Duration::from_secs(24 * 3_600);
 
 /// A token endpoint and all that it needs to be asked.
 #[derive(Debug)]
@@ -34,8 +38,8 @@ pub struct TokenEndpoint {
     secrets: Secrets,
     /// What discovery found. Asked anew when the endpoint is in doubt: endpoints move.
     discovered: Mutex<Option<Discovered>>,
-    /// How far off our clock was when the provider last said what time it is.
-    off: Mutex<Option<ClockOff>>,
+    /// What time the provider last said that it was, and when that was here, on the clock since boot.
+    date: Mutex<Option<(SystemTime, Duration)>>,
 }
 
 impl TokenEndpoint {
@@ -44,7 +48,7 @@ impl TokenEndpoint {
     pub fn new(settings: Settings, configs: &ClientConfigs) -> Result<Self, SourceError> {
         let clients = Clients::new(&settings, configs)?;
         let secrets = Secrets::new(settings.credentials.len());
-        Ok(Self { settings, clients, secrets, discovered: Mutex::default(), off: Mutex::default() })
+        Ok(Self { settings, clients, secrets, discovered: Mutex::default(), date: Mutex::default() })
     }
 
     pub fn settings(&self) -> &Settings {
@@ -74,10 +78,11 @@ impl TokenEndpoint {
             read_capped(response).await.map_err(|error| error.map_or(What::TooLong, |e| self.unreachable(&e)))?;
         let scope = self.settings.scope.as_deref();
         let assumed = self.settings.refresh.assumed_lifetime;
-        let now = SystemTime::now();
-        let mut outcome = grant::read(status, &headers, &body, scope, assumed, now);
-        let date = outcome.as_ref().map_or_else(|error| error.date, |grant| grant.date);
-        *self.off.lock().unwrap_or_else(PoisonError::into_inner) = date.and_then(|date| ClockOff::of(date, now));
+        let now = Now::read();
+        let mut outcome = grant::read(status, &headers, &body, scope, assumed, now.wall);
+        if let Some(date) = outcome.as_ref().map_or_else(|error| error.date, |grant| grant.date) {
+            *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, now.mono));
+        }
         if let (Err(error), Some(secret)) = (&mut outcome, &secret) {
             error.redact(secret.expose());
         }
@@ -122,11 +127,9 @@ impl TokenEndpoint {
                 let own = &AssertionSettings { alg: own.alg.or(alg), ..own.clone() };
                 let audience = own.audience.as_deref().or(settings.endpoint.issuer());
                 let audience = audience.unwrap_or(endpoint.token_url.as_str());
-                // By the provider's clock where ours is wrong, since that is what it is judged by. `Date` comes from whom the
-                // assertion goes to, over TLS, and one of another time is of no use to anybody else.
-                let off = *self.off.lock().unwrap_or_else(PoisonError::into_inner);
-                let now = SystemTime::now();
-                let jwt = assertion::make(own, &names, &key, id, audience, off.map_or(now, |off| off.theirs(now)))?;
+                let now = Now::read();
+                let issued = self.their_time(now).unwrap_or(now.wall);
+                let jwt = assertion::make(own, &names, &key, id, audience, issued)?;
                 if is_grant {
                     form.add("assertion", jwt.expose());
                 } else {
@@ -150,6 +153,15 @@ impl TokenEndpoint {
         let (content_type, body) = form.finish();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(client.post(url.clone()).headers(headers).body(body))
+    }
+
+    /// The time by the provider's clock, where ours is known to be wrong: what is signed is judged by that one. `None` if it
+    /// is more than a day off, since whoever answers at the token URL need not be the one that an assertion is for.
+    fn their_time(&self, now: Now) -> Option<SystemTime> {
+        let (date, then) = (*self.date.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let theirs = date.checked_add(now.mono.saturating_sub(then))?;
+        let apart = theirs.duration_since(now.wall).unwrap_or_else(|earlier| earlier.duration());
+        (apart <= MOST_OFF && ClockOff::of(theirs, now.wall).is_some()).then_some(theirs)
     }
 
     /// Where to ask: as configured, or as the issuer says.
@@ -248,10 +260,12 @@ impl TokenEndpoint {
 impl Source for TokenEndpoint {
     async fn ask(&self, credential: usize) -> Result<Grant, AskError> {
         let timeout = self.settings.refresh.timeout;
+        let is_known = self.their_time(Now::read()).is_some();
         let outcome = tokio::time::timeout(timeout, self.request(credential)).await;
         let mut outcome = outcome.unwrap_or_else(|_| Err(What::Timeout(timeout).into()));
         if let Err(error) = &mut outcome {
-            let off = error.date.and_then(|date| ClockOff::of(date, SystemTime::now()));
+            // What was dated by their clock was not refused for ours.
+            let off = error.date.filter(|_| !is_known).and_then(|date| ClockOff::of(date, SystemTime::now()));
             error.cure = cure(error, off, &self.settings).map(Into::into);
         }
         if outcome.as_ref().is_err_and(AskError::doubts_the_url) {
