@@ -99,6 +99,12 @@ impl Proof {
         self.claims.push(Claim { what: what.to_owned(), bar, found, holds });
     }
 
+    /// Told where a proof cannot be made.
+    pub(super) fn skipped(id: &str, why: &str) {
+        report(&format!("{id}: not made here, since {why}"));
+        keep(id, &serde_json::json!({ "id": id, "skipped": why }));
+    }
+
     /// Tells all of it. Panics where a claim does not hold.
     pub(super) fn end(mut self) {
         self.seconds = self.begun.elapsed().as_secs();
@@ -110,12 +116,17 @@ impl Proof {
         for (what, found) in &self.figures {
             report(&format!("{id}: {what}: {found}"));
         }
-        if let Ok(folder) = std::env::var("BEARERD_REPORT") {
-            let text = serde_json::to_string_pretty(&self).unwrap();
-            std::fs::write(Path::new(&folder).join(format!("{id}.json")), text).unwrap();
-        }
+        keep(id, &self);
         let broken: Vec<&str> =
             self.claims.iter().filter(|claim| !claim.holds).map(|claim| claim.what.as_str()).collect();
         assert!(broken.is_empty(), "{id}: {broken:?}");
+    }
+}
+
+/// For the report, if there is to be one.
+fn keep(id: &str, proof: &impl Serialize) {
+    if let Ok(folder) = std::env::var("BEARERD_REPORT") {
+        let text = serde_json::to_string_pretty(proof).unwrap();
+        std::fs::write(Path::new(&folder).join(format!("{id}.json")), text).unwrap();
     }
 }

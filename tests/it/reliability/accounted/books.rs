@@ -93,15 +93,20 @@ impl Books {
 
     /// A new request's number.
     pub(super) fn ask(&self) -> u64 {
-        self.asked(false)
+        self.new_entry(false)
     }
 
     /// The same for one that may not come to the API twice, as a POST.
     pub(super) fn ask_once(&self) -> u64 {
-        self.asked(true)
+        self.new_entry(true)
     }
 
-    fn asked(&self, once: bool) -> u64 {
+    /// How many there are.
+    pub(super) fn asked(&self) -> u64 {
+        self.entries.lock().unwrap().len() as u64
+    }
+
+    fn new_entry(&self, once: bool) -> u64 {
         let mut entries = self.entries.lock().unwrap();
         entries.push(Entry { once, outcome: Outcome::Open, arrivals: 0, worst: Credential::Good });
         entries.len() as u64 - 1
@@ -172,6 +177,16 @@ impl Books {
             | Verdict::WrongAudience
             | Verdict::Rejected => Credential::None,
         }
+    }
+
+    /// The numbers of those that came with an expired token.
+    pub(super) fn expired(&self) -> Vec<u64> {
+        let entries = self.entries.lock().unwrap();
+        (0..)
+            .zip(entries.iter())
+            .filter(|(_, entry)| entry.worst == Credential::Expired)
+            .map(|(number, _)| number)
+            .collect()
     }
 
     pub(super) fn balance(&self) -> Balance {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::load::Load;
+use super::load::{Load, grown};
 use super::proof::Proof;
 use super::upstream::{Act, upstream};
 use super::world::{Lines, World};
@@ -24,9 +24,7 @@ async fn an_answer_that_is_cut_is_never_taken_for_a_whole_one() {
     let bearerd = world.start_ready().await;
     let apps = Load { connections: 8, pace: Duration::from_millis(1), ..Load::new(bearerd.address(), &world.names) }
         .start(&world.books);
-    while world.books.balance().asked < trials {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    grown("requests", trials, || world.books.asked()).await;
     apps.stop().await;
     let balance = world.books.balance();
     proof.asked(balance.asked);
@@ -55,9 +53,7 @@ async fn an_api_that_ends_its_connections_fails_nobody_and_gets_nothing_twice() 
     let bearerd = world.start_ready().await;
     let load = Load { connections: 8, pace: Duration::from_millis(1), ..Load::new(bearerd.address(), &world.names) };
     let gets = load.clone().start(&world.books);
-    while world.books.balance().asked < trials {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    grown("requests", trials, || world.books.asked()).await;
     gets.stop().await;
     proof.nothing_lost(&world.books.balance());
     proof.survived(trials / 3);

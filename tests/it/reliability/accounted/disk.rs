@@ -9,7 +9,7 @@ use super::proof::Proof;
 use super::upstream::{Act, upstream};
 use super::world::{Bearerd, Lines, World};
 use crate::cli::child::{BINARY, Child};
-use crate::support::{App, eventually, lasting, report};
+use crate::support::{App, eventually, lasting};
 
 /// What makes a disk of 64 KiB that one more line or two fit on, for the process alone and all that it runs.
 const WITH_A_FULL_DISK: &str = "mount -t tmpfs -o size=64k none \"$1\" && \
@@ -39,7 +39,7 @@ fn can_mount() -> bool {
 #[tokio::test]
 async fn a_full_disk_costs_lines_and_nothing_else() {
     if !can_mount() {
-        return report("R27: skipped, because this system lets a user mount nothing (`unshare -Urm`)");
+        return Proof::skipped("R27", "this system lets a user mount nothing (`unshare -Urm`)");
     }
     let mut proof = Proof::new("R27", "a full disk under the access log and `state_dir`");
     let world = World::new(1, Duration::from_secs(2)).await;

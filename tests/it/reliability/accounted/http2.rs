@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::books::{Books, Credential};
-use super::load::Load;
+use super::load::{Load, grown};
 use super::proof::Proof;
 use super::relay::{Network, Relay};
 use super::upstream::MOMENT;
@@ -265,7 +265,7 @@ const ROUTE: &str = "tls: {ca_file: ca.pem}\nhttp: http2";
 async fn goodbyes_and_refused_streams_fail_nobody() {
     let mut proof =
         Proof::new("R8b", "APIs of HTTP/2: two say goodbye, each in its way, and one refuses every 13th stream");
-    let (trials, each) = lasting((800, 100), (10_000, 1_000), (100_000, 1_000));
+    let (trials, each) = lasting((800, 100), (10_000, 1_000), (160_000, 1_000));
     let ca = Ca::new().unwrap();
     let world = World::over_tls(3, Duration::from_secs(3_600), &ca).await;
     let [at_once, announced, refusing] = [
@@ -284,9 +284,7 @@ async fn goodbyes_and_refused_streams_fail_nobody() {
     let load = Load { connections: 64, pace: Duration::from_millis(1), ..Load::new(bearerd.address(), &world.names) };
     let gets = load.clone().start(&world.books);
     let posts = Load { body: Some(200), connections: 32, ..load }.start(&world.books);
-    while world.books.balance().asked < trials {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    grown("requests", trials, || world.books.asked()).await;
     gets.stop().await;
     posts.stop().await;
     let balance = world.books.balance();
@@ -323,9 +321,7 @@ async fn what_cannot_be_sent_again_is_told_and_never_taken_twice() {
         ..Load::new(bearerd.address(), &world.names)
     };
     let posts = load.start(&world.books);
-    while world.books.balance().asked < trials {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    grown("requests", trials, || world.books.asked()).await;
     posts.stop().await;
     let balance = world.books.balance();
     let failed = balance.other.get(&502).copied().unwrap_or_default();
@@ -357,9 +353,7 @@ async fn an_answer_that_is_cut_is_never_taken_for_a_whole_one() {
     let bearerd = world.start_ready().await;
     let apps = Load { connections: 8, pace: Duration::from_millis(1), ..Load::new(bearerd.address(), &world.names) }
         .start(&world.books);
-    while world.books.balance().asked < trials {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    grown("requests", trials, || world.books.asked()).await;
     apps.stop().await;
     let balance = world.books.balance();
     proof.asked(balance.asked);
@@ -400,9 +394,7 @@ async fn a_connection_that_is_dead_without_a_word_is_left() {
     };
     let gets = load(&world.names[0], None).start(&world.books);
     let posts = load(&world.names[1], Some(200)).start(&world.books);
-    while world.books.balance().served < 200 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    grown("answers", 200, || world.books.balance().served).await;
     relay.silence();
     let silenced = Instant::now();
     let dead = relay.connections();

@@ -186,3 +186,19 @@ pub(super) fn quantile(samples: &[Sample], thousandths: usize) -> String {
     let at = (times.len() * thousandths / 1_000).min(times.len().saturating_sub(1));
     times.get(at).map_or_else(|| "none".to_owned(), |took| format!("{:.2} ms", took.as_secs_f64() * 1e3))
 }
+
+/// Waits until there are so many, for as long as they grow.
+pub(super) async fn grown(what: &str, wanted: u64, count: impl Fn() -> u64) {
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        let now = count();
+        if now >= wanted {
+            return;
+        }
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        assert!(since.elapsed() < 2 * PATIENCE, "{what}: {now} of {wanted}, and no more come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

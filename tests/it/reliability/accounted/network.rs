@@ -5,7 +5,7 @@ use std::time::Duration;
 use bearerd::demo::certs::Ca;
 
 use super::http2::{Answers, Habits, upstream2};
-use super::load::{Load, quantile};
+use super::load::{Load, grown, quantile};
 use super::proof::Proof;
 use super::relay::{Network, Relay};
 use super::upstream::{Act, upstream};
@@ -73,9 +73,7 @@ async fn a_slow_and_narrow_network_loses_nothing() {
     let load = Load { connections: scaled(8, 16), ..Load::new(bearerd.address(), &world.names) };
     let gets = load.clone().start(&world.books);
     let posts = Load { body: Some(1_000), ..load }.start(&world.books);
-    while world.books.balance().asked < trials {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    grown("requests", trials, || world.books.asked()).await;
     let mut samples = gets.stop().await;
     samples.extend(posts.stop().await);
     let balance = world.books.balance();
@@ -103,9 +101,7 @@ async fn a_network_that_cuts_mixes_nothing_and_doubles_no_upload() {
     let load = Load { pace: Duration::from_millis(4), ..Load::new(bearerd.address(), &world.names) };
     let gets = load.clone().start(&world.books);
     let posts = Load { body: Some(3_000), ..load }.start(&world.books);
-    while far.cuts() < cuts {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    grown("cuts", cuts, || far.cuts()).await;
     gets.stop().await;
     posts.stop().await;
     let balance = world.books.balance();
@@ -149,7 +145,7 @@ async fn renewals_come_through_a_network_that_cuts() {
     proof.is("token requests that came to the provider and were no good", refused, 0);
     proof.at_least("token requests that failed, of which nobody else knows", failed, 1);
     proof.survived(failed);
-    proof.renewed(world.provider.count());
+    proof.renewed(world.renewals());
     proof.figure("connections to the provider", far.providers.iter().map(Relay::connections).sum::<u64>());
     bearerd.end().await;
     proof.end();

@@ -4,8 +4,20 @@ use super::books::Balance;
 pub(super) use crate::reliability::proof::Proof;
 
 impl Proof {
-    /// That each of these requests had its own whole answer, and what came to the API with them was right.
+    /// That each of these requests had its own whole answer, came to the API once, and what came with it was right.
     pub(super) fn nothing_lost(&mut self, balance: &Balance) {
+        self.all_served(balance);
+        self.is("requests that came to the API more than once", balance.doubled, 0);
+    }
+
+    /// The same where one is sent again, for a token that was refused or by hand.
+    pub(super) fn nothing_lost_though_repeated(&mut self, balance: &Balance) {
+        self.all_served(balance);
+        self.at_most("times that a request came to the API", balance.most_arrivals, 2);
+    }
+
+    /// That each of these requests had its own whole answer, and what came to the API with it was right.
+    pub(super) fn all_served(&mut self, balance: &Balance) {
         self.asked(balance.asked);
         self.lost(balance.asked - balance.served);
         self.is("requests without a 200 of their own", balance.asked - balance.served, 0);

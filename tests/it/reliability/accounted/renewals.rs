@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::load::{Load, Sample, quantile};
+use super::load::{Load, Sample, grown, quantile};
 use super::proof::Proof;
 use super::upstream::{Act, upstream};
 use super::world::{Lines, World, until_calls};
@@ -28,9 +28,7 @@ async fn renewals_under_load_fail_nobody() {
         ..Load::new(bearerd.address(), &world.names)
     };
     let apps = load.start(&world.books);
-    while world.provider.count() < first + renewals {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    grown("token requests", (first + renewals) as u64, || world.provider.count() as u64).await;
     let samples = apps.stop().await;
     let calls = world.provider.calls();
     let refused = calls.iter().filter(|call| call.issued.is_none()).count();

@@ -18,7 +18,7 @@ use super::world::{Bearerd, Lines, World};
 use crate::reliability::wire::{Api, Wire, told};
 use crate::support::{App2, SECRET, full, lasting, whole};
 
-/// Several renewals in each round.
+/// Renewed after two thirds, which is every fourth or fifth round or so.
 const LIFE: Duration = Duration::from_secs(18);
 
 /// An API ends one connection of so many answers, and refuses a token once in so many.
@@ -30,12 +30,15 @@ async fn after_hours_of_everything_it_is_as_it_was() {
         Proof::new("R19", "everything at once: HTTP/1.1, HTTP/2, WebSockets, tunnels, and a fault every few seconds");
     let lasts = Duration::from_secs(lasting(3, 15, 3_600));
     let world = World::new(2, LIFE).await;
-    let refuse = Arc::new(AtomicBool::new(false));
-    let (answers, refuses) = (AtomicU64::new(0), Arc::clone(&refuse));
+    let (refuse, refused) = (Arc::new(AtomicBool::new(false)), Arc::<AtomicU64>::default());
+    let (answers, refuses, counted) = (AtomicU64::new(0), Arc::clone(&refuse), Arc::clone(&refused));
     let api = upstream(&world.books, None, move || {
         let ends = answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(ENDS);
         match (ends, refuses.swap(false, Ordering::Relaxed)) {
-            (_, true) => Act::Refuse,
+            (_, true) => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Act::Refuse
+            }
             (true, false) => Act::ServeAndEnd,
             (false, false) => Act::SERVE,
         }
@@ -96,7 +99,8 @@ async fn after_hours_of_everything_it_is_as_it_was() {
     bearerd.until_descriptors(began.descriptors).await;
     let ends = State::of(&bearerd);
 
-    proof.nothing_lost(&world.books.balance());
+    // The first comes again and again, from apps that leave in the middle of it.
+    proof.all_served(&world.books.balance());
     proof.at_most(
         "descriptors at the end, beside those of the beginning",
         ends.descriptors.saturating_sub(began.descriptors),
@@ -114,8 +118,13 @@ async fn after_hours_of_everything_it_is_as_it_was() {
     proof.figure("requests a second, of twice as many that these apps can make", format!("{rate:.0}"));
     proof.figure("messages over WebSockets and tunnels, of which none was lost", said);
     proof.figure("p99 of the requests over HTTP/1.1", quantile(&samples, 990));
+    proof.at_least("tokens that the API refused", refused.load(Ordering::Relaxed), faults.rounds);
+    let reloads = bearerd.log().matches("\"event\":\"reloaded\"").count() as u64;
+    proof.at_least("reloads", reloads, faults.rounds);
+    proof.figure("renewals", world.renewals());
+    proof.figure("token requests that failed", bearerd.token_requests(|outcome| outcome != "granted").await);
     proof.survived(faults.rounds * 6);
-    proof.renewed(world.provider.count());
+    proof.renewed(world.renewals());
     bearerd.end().await;
     proof.end();
 }

@@ -61,6 +61,12 @@ impl World {
         Self { books: Books::new(provider.verifier()), provider, folder, names }
     }
 
+    /// Tokens that were granted, less the first of each.
+    pub(super) fn renewals(&self) -> usize {
+        let granted = self.provider.calls().iter().filter(|call| call.issued.is_some()).count();
+        granted.saturating_sub(self.names.len())
+    }
+
     /// Writes the configuration, with each route to this API, where `{name}` is the route's.
     pub(super) fn configure(&self, api: &str, lines: Lines) {
         self.configure_each(lines, |_| self.provider.token_url(), |number| api.replace("{name}", &self.names[number]));
@@ -110,12 +116,14 @@ impl World {
         let mut command = command(&["run", "--config", &file], &[]);
         // Where it would leave what it should not leave.
         command.env("TMPDIR", &own).current_dir(&own);
-        self.of(Child::start(change(command))).await
+        let command = change(command);
+        let has_bugs = command.get_envs().any(|(name, _)| name == "BEARERD_PANIC");
+        Bearerd { has_bugs, ..self.of(Child::start(command)).await }
     }
 
     /// What was started otherwise.
     pub(super) async fn of(&self, child: Child) -> Bearerd {
-        Bearerd { running: Running::of(child).await, folder: self.folder.path("") }
+        Bearerd { running: Running::of(child).await, folder: self.folder.path(""), has_bugs: false }
     }
 }
 
@@ -123,6 +131,8 @@ impl World {
 pub(super) struct Bearerd {
     running: Running,
     folder: PathBuf,
+    /// Bugs on purpose.
+    has_bugs: bool,
 }
 
 impl Bearerd {
@@ -188,6 +198,11 @@ impl Bearerd {
         let text = self.of_process("status");
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    /// Stopped by a signal.
+    pub(super) fn stands_still(&self) -> bool {
+        self.of_process("status").lines().any(|line| line.starts_with("State:") && line.contains("T (stopped)"))
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -296,6 +311,8 @@ impl Bearerd {
     /// Waits for its end, however it comes.
     pub(super) async fn ended(self) -> Ended {
         let ended = self.running.child.ended().await;
+        // A panic is outlived, and would else go unnoticed.
+        assert!(self.has_bugs || !ended.err.contains("\"event\":\"panicked\""), "{}", ended.err);
         canary::search(&self.folder);
         ended
     }
