@@ -249,17 +249,23 @@ fn rule_9_forced_renewals_back_off_while_fresh_tokens_do_not_cure() {
     assert_eq!(gaps, [0, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
 }
 
+/// Two of its tokens were refused, 10 s apart, and the third has just been granted.
+fn refused_twice() -> (Machine, Now) {
+    let mut machine = holding(1);
+    let mut now = epoch() + 60 * SECOND;
+    for _ in 0..2 {
+        machine.step(now, Input::Refused(generation(&machine, now)));
+        now = now + 10 * SECOND;
+        machine.step(now, WAKE);
+        machine.step(now, granted(HOUR));
+    }
+    (machine, now)
+}
+
 #[test]
 fn rule_9_a_cure_resets_and_so_does_a_life_without_refusal() {
     for cure in [true, false] {
-        let mut machine = holding(1);
-        let mut now = epoch() + 60 * SECOND;
-        for _ in 0..2 {
-            machine.step(now, Input::Refused(generation(&machine, now)));
-            now = now + 10 * SECOND;
-            machine.step(now, WAKE);
-            machine.step(now, granted(HOUR));
-        }
+        let (mut machine, mut now) = refused_twice();
         if cure {
             machine.step(now, Input::Cured(generation(&machine, now)));
         } else {
@@ -278,14 +284,7 @@ fn rule_9_a_cure_resets_and_so_does_a_life_without_refusal() {
 #[test]
 fn rule_9_a_cure_is_by_the_token_that_is_held_and_was_not_refused_since() {
     for is_refused in [true, false] {
-        let mut machine = holding(1);
-        let mut now = epoch() + 60 * SECOND;
-        for _ in 0..2 {
-            machine.step(now, Input::Refused(generation(&machine, now)));
-            now = now + 10 * SECOND;
-            machine.step(now, WAKE);
-            machine.step(now, granted(HOUR));
-        }
+        let (mut machine, mut now) = refused_twice();
         let held = generation(&machine, now);
         if is_refused {
             machine.step(now, Input::Refused(held));

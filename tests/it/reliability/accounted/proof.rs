@@ -27,6 +27,18 @@ impl Proof {
         }
     }
 
+    /// That no app took a cut answer for a whole one. It may have had a 502 instead.
+    pub(super) fn every_cut_was_seen(&mut self, balance: &Balance) {
+        self.asked(balance.asked);
+        self.survived(balance.asked);
+        self.is("cut answers that an app took for whole", balance.served + balance.mixed, 0);
+        let said = balance.other.get(&502).copied().unwrap_or_default();
+        self.is("what an app saw: the cut, or a 502", balance.broken + said, balance.asked);
+        self.at_least("cuts that an app saw", balance.broken, 1);
+        self.figure("answers of 502", said);
+        self.nothing_wrong(balance);
+    }
+
     /// That nobody had another's answer, and no request came with a credential that was not its route's, good and alone.
     pub(super) fn nothing_wrong(&mut self, balance: &Balance) {
         self.is("answers that were another request's", balance.mixed, 0);
