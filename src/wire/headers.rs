@@ -10,8 +10,10 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
 /// Gone from requests and responses alike, whether Connection names them or not.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
+    // Reserved, so that no header is named like the option (RFC 9110, 9.6).
+    HeaderName::from_static("close"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TE,
@@ -261,6 +263,7 @@ mod tests {
     fn hop_by_hop_headers_go_without_being_named() {
         let all = [
             "connection",
+            "close",
             "keep-alive",
             "proxy-connection",
             "te",

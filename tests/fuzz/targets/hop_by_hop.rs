@@ -7,8 +7,9 @@ use http::{HeaderMap, HeaderName};
 use libfuzzer_sys::fuzz_target;
 
 /// RFC 9110, 7.6.1, and what no proxy sends on from either side.
-const EITHER: [&str; 8] = [
+const EITHER: [&str; 9] = [
     "connection",
+    "close",
     "keep-alive",
     "proxy-connection",
     "te",
