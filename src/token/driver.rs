@@ -287,6 +287,7 @@ impl<S: Source> Driver<S> {
         let view = self.machine.view(now);
         let snapshot = Snapshot {
             token: self.token.clone(),
+            is_over: view.held.is_some_and(|(_, until)| until.passed(now)),
             airborne: view.airborne,
             next_ask: view.next_ask,
             cause: Some(view.cause),

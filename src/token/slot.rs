@@ -3,6 +3,7 @@
 //! `Reader::bearer` is the only door through which a token leaves this room. It checks the deadline itself and trusts no
 //! writer to withdraw in time. A reader can wait, and it can nudge ("generation 7 was refused"); it can ask for nothing.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -25,6 +26,8 @@ use crate::secret::{Fingerprint, Secret};
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) token: Option<Arc<Token>>,
+    /// The driver knew, when it wrote this, that the token is not to be used any more.
+    pub(super) is_over: bool,
     /// A token request is under way.
     pub(super) airborne: bool,
     /// When the next one is due, on the clock since boot.
@@ -268,7 +271,7 @@ impl Snapshot {
     /// Whether the token was good when this was written, and nobody has told the driver that it no longer is: a clock
     /// that jumped, a machine that slept.
     fn is_outdated(&self, now: Now) -> bool {
-        self.failures == 0 && self.token.is_some() && self.usable(now).is_none()
+        self.failures == 0 && self.token.is_some() && !self.is_over && self.usable(now).is_none()
     }
 
     /// Whether a token request is about to be made, and not for want of a better answer to the last one: it is held
@@ -424,18 +427,31 @@ impl Reader {
             if !snapshot.airborne && !snapshot.asks_soon(now) && !snapshot.is_outdated(now) {
                 return Err(self.no_token(&snapshot, now));
             }
-            let wanted = self.slot.nudges.wanted.fetch_add(1, Ordering::AcqRel) + 1;
-            self.slot.nudges.bell.notify_one();
-            wanted
+            Cell::new(self.want())
         };
-        let there = self.wait_for(|snapshot| {
-            if snapshot.usable(clock()).is_some() {
+        let there = self.wait_for(move |snapshot| {
+            let now = clock();
+            if snapshot.usable(now).is_some() {
                 return Some(true);
             }
-            let heard = snapshot.heard.wanted >= wanted;
-            (heard && !snapshot.airborne && !snapshot.asks_soon(clock())).then_some(false)
+            if snapshot.heard.wanted < wanted.get() || snapshot.airborne || snapshot.asks_soon(now) {
+                return None;
+            }
+            // The date was set between the driver's look at it and this one. Told again, the driver sees it as well.
+            if snapshot.is_outdated(now) {
+                wanted.set(self.want());
+                return None;
+            }
+            Some(false)
         });
         if there.await { Ok(()) } else { Err(self.no_token(&self.slot.current.load(), clock())) }
+    }
+
+    /// Says that there is nothing to use; yields how often that has been said.
+    fn want(&self) -> u64 {
+        let wanted = self.slot.nudges.wanted.fetch_add(1, Ordering::AcqRel) + 1;
+        self.slot.nudges.bell.notify_one();
+        wanted
     }
 
     /// Says that the upstream did not take the token of this generation.
@@ -590,6 +606,43 @@ mod tests {
         let (ready, ()) = tokio::join!(reader.ready(restored), driver);
         assert_eq!(ready, Ok(()));
     }
+
+    /// The date was set in the moment between a grant and those who waited for it. All of them got 503, and one request
+    /// later a token was asked for.
+    #[tokio::test(start_paused = true)]
+    async fn a_date_that_is_set_behind_the_drivers_look_at_it_is_told_to_it() {
+        fn set() -> Now {
+            Now { wall: epoch().wall + Duration::from_secs(100_000), ..epoch() }
+        }
+        let slot = slot();
+        let driven = Arc::default();
+        let reader = Reader::new(Arc::clone(&slot), "Bearer", Arc::downgrade(&driven));
+        let granted = |generation, now: Now, is_over, heard| {
+            let renew_at = now.mono + Duration::from_secs(2_700);
+            let until = now.plus(Duration::from_secs(3_600));
+            let token = slot.token(Generation(generation), until, renew_at, 0, Secret::new("canary".to_owned()));
+            let token = token.map(Arc::new);
+            slot.publish(Snapshot { token, is_over, heard, next_ask: Some(renew_at), ..Snapshot::default() });
+        };
+        slot.publish(Snapshot { airborne: true, ..Snapshot::default() });
+        let driver = async {
+            let mut ear = Ear::default();
+            for (generation, now) in [(1, epoch()), (2, set())] {
+                slot.nudged().await;
+                assert_eq!(slot.listen(&mut ear).collect::<Vec<_>>(), [Input::Wanted]);
+                granted(generation, now, false, ear.heard);
+            }
+            ear.heard
+        };
+        let both = async { tokio::join!(reader.ready(set), driver) };
+        let (ready, heard) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+        assert_eq!(ready, Ok(()));
+        // What the driver knows needs no telling: it has a reason for holding a request back.
+        granted(3, epoch(), true, heard);
+        assert!(reader.ready(set).await.is_err());
+        assert_eq!(slot.nudges.wanted.load(Ordering::Relaxed), heard.wanted);
+    }
+
     /// The request that waited for the rest of a body, or for a place, while a reload took its token away.
     #[tokio::test(start_paused = true)]
     async fn a_token_that_nobody_asks_for_any_more_is_not_waited_for() {
