@@ -403,8 +403,9 @@ impl Arrivals {
     }
 }
 
-const TOO_MANY: &str = "`limits.connections` are open, all listeners together; if apps need more, raise it, else look which \
-                        of them leaves its connections open";
+/// How many that is, `bearerd_connections_limit` says.
+const TOO_MANY: &str = "`limits.connections` are open, all listeners together, or as many as descriptors allow (`ulimit -Hn`); \
+                        if apps need more, raise it, else look which of them leaves its connections open";
 
 async fn refuse(mut stream: Socket, _place: Taken, _drain: Drain) {
     const BODY: &str = concat!(

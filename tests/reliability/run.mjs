@@ -2,22 +2,29 @@
 //
 //     node tests/reliability/run.mjs                 the long form, which takes some two hours; docs/reliability.md is written
 //     node tests/reliability/run.mjs --full          the one of the gate; the page goes to a folder that is named
-//     node tests/reliability/run.mjs [--full] NAME   the proofs whose path holds NAME, and no page in docs
+//     node tests/reliability/run.mjs [--full] NAME   the proofs whose path holds NAME
+//
+// `--in FOLDER` puts what is found to what earlier runs have put there, so that what was mended meanwhile is proven again and
+// not everything: of each proof the last counts, and where they are of several commits the page says of which each is.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const { values: flags, positionals: [name] } = parseArgs({ allowPositionals: true, options: { full: { type: 'boolean' } } });
-const found = mkdtempSync(join(tmpdir(), 'bearerd-reliability-'));
+const options = { full: { type: 'boolean' }, in: { type: 'string' } };
+const { values: flags, positionals: [name] } = parseArgs({ allowPositionals: true, options });
+const git = (...words) => execFileSync('git', words, { cwd: root }).toString().trim();
+const commit = git('rev-parse', 'HEAD') + (git('status', '--porcelain') === '' ? '' : ', changed');
+const found = flags.in ?? mkdtempSync(join(tmpdir(), 'bearerd-reliability-'));
+mkdirSync(join(found, commit), { recursive: true });
 
 /** Those whose figures are times: they have the machine to themselves. */
 const alone = ['renewals::a_request_near', 'accounted::cold_start', 'accounted::idle', 'accounted::overload', 'slow_clients::'];
-const env = { ...process.env, BEARERD_TESTS: flags.full ? 'full' : 'long', BEARERD_REPORT: found };
+const env = { ...process.env, BEARERD_TESTS: flags.full ? 'full' : 'long', BEARERD_REPORT: join(found, commit) };
 /** With debug assertions, without which there are no bugs on purpose (R20). */
 const words = ['test', '--profile', 'bench', '--config', 'profile.bench.debug-assertions=true', '--locked', '--test', 'it'];
 const run = async (threads, ...filters) => {
@@ -36,20 +43,25 @@ const number = (text) => text.toLocaleString('en-US');
 const parts = (id) => [Number(/\d+/.exec(id)[0]), id.replace(/^R\d+/, '')];
 /** R2 before R10, and R3 before R3b. */
 const inOrder = ({ id: one }, { id: other }) => parts(one)[0] - parts(other)[0] || parts(one)[1].localeCompare(parts(other)[1]);
-const kept = readdirSync(found).map((file) => JSON.parse(readFileSync(join(found, file), 'utf8'))).sort(inOrder);
+const folders = readdirSync(found, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
+const ofAll = folders.flatMap((commit) => readdirSync(join(found, commit)).map((file) => {
+  const path = join(found, commit, file);
+  return { ...JSON.parse(readFileSync(path, 'utf8')), commit, at: statSync(path).mtimeMs };
+}));
+const newest = new Map(ofAll.sort(({ at: one }, { at: other }) => one - other).map((proof) => [proof.id, proof]));
+const kept = [...newest.values()].sort(inOrder);
 const [proofs, skipped] = [kept.filter((proof) => !proof.skipped), kept.filter((proof) => proof.skipped)];
 const sum = (key) => number(proofs.reduce((total, proof) => total + proof[key], 0));
-const commit = execFileSync('git', ['rev-parse', 'HEAD'], { cwd: root }).toString().trim();
-const changed = execFileSync('git', ['status', '--porcelain'], { cwd: root }).toString() === '' ? '' : ', changed';
+const commits = [...new Set(kept.map((proof) => proof.commit))];
 const cell = (text) => text.replaceAll('|', '\\|');
 
-const section = ({ id, title, seconds, claims, figures }) => `## ${id}: ${title}
+const section = ({ id, title, seconds, claims, figures, commit: its }) => `## ${id}: ${title}
 
 | | to hold | found |
 |---|--:|--:|
 ${claims.map(({ what, bar, found: is, holds }) => `| ${cell(what)} | ${bar} | ${holds ? is : `**${is}**`} |`).join('\n')}
 
-${figures.map(([what, is]) => `* ${what}: ${is}`).concat(`* it took ${seconds} s`).join('\n')}
+${figures.map(([what, is]) => `* ${what}: ${is}`).concat(`* it took ${seconds} s${commits.length > 1 ? `, of ${its.slice(0, 7)}` : ''}`).join('\n')}
 `;
 
 /** What other commands have written down, of a commit that they name. */
@@ -74,26 +86,30 @@ got is held against what came to the API. A request is lost that got no whole an
 | bad inputs | ${sum('bad_inputs')} |
 | claims that hold | ${proofs.flatMap(({ claims }) => claims).filter(({ holds }) => holds).length} of ${proofs.flatMap(({ claims }) => claims).length} |
 
-${cpus()[0].model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, ${new Date().toISOString().slice(0, 10)}; of ${commit}${changed}.
+${cpus()[0].model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, ${new Date().toISOString().slice(0, 10)}; of ${commits.join(' and ')}.
 
 ${proofs.map(section).join('\n')}
 ${recorded('Fuzzing', 'tests/fuzz/results.txt', 'Every parser of what others send ([tests/fuzz](../tests/fuzz/README.md)), without a finding:')}
 ${recorded('Mutants', 'tests/reliability/mutants.txt', 'Changes that are made to `token/machine` and `wire`, one at a time, and how many the unit tests see ([tests/reliability](../tests/reliability/README.md)):')}`;
 
-// Of section 3 of the bars, those that end here; the others are tests of their own (docs/security.md).
-const missing = Array.from({ length: 21 }, (_, index) => `R${index + 1}`).filter((bar) => !proofs.some(({ id }) => parts(id)[0] === Number(bar.slice(1))));
+// What ends before it is over leaves nothing behind.
+const sources = readdirSync(join(root, 'tests/it/reliability'), { recursive: true }).filter((file) => file.endsWith('.rs'));
+const text = sources.map((file) => readFileSync(join(root, 'tests/it/reliability', file), 'utf8')).join();
+const missing = [...text.matchAll(/Proof::(?:new|skipped)\(\s*"(R\w+)"/g)].map(([, id]) => id).filter((id) => !newest.has(id));
+const broken = proofs.filter(({ claims }) => claims.some(({ holds }) => !holds)).map(({ id }) => id);
 for (const { id, skipped: why } of skipped) {
   console.log(`${id} could not be made: ${why}`);
 }
-if (name === undefined && missing.length > 0) {
+const isOfAll = name === undefined || flags.in !== undefined;
+if (isOfAll && missing.length > 0) {
   console.log(`no proof of ${missing.join(', ')}`);
 }
-const isWhole = name === undefined && missing.length === 0 && skipped.length === 0;
+if (broken.length > 0) {
+  console.log(`claims of ${broken.join(', ')} do not hold`);
+}
+const isWhole = missing.length === 0 && skipped.length === 0 && broken.length === 0;
 const isKept = code === 0 && !flags.full && isWhole;
 const path = isKept ? join(root, 'docs/reliability.md') : join(found, 'reliability.md');
 writeFileSync(path, page);
 console.log(`${path}: ${proofs.length} proofs, ${sum('requests')} requests, ${sum('lost')} lost`);
-if (isKept) {
-  rmSync(found, { recursive: true });
-}
-process.exit(name === undefined && !isWhole ? 1 : code);
+process.exit(isOfAll && !isWhole ? 1 : code);
