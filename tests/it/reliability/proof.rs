@@ -4,11 +4,11 @@
 
 use std::fmt::Display;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::support::report;
+use crate::support::{lasting, report};
 
 /// One bar of docs/reliability.md, by its letter and number.
 #[derive(Serialize)]
@@ -68,9 +68,21 @@ impl Proof {
         self.claim(what, format!("≥ {bar}"), found.to_string(), holds);
     }
 
+    /// Judged where the machine has nothing else to do, which is in the long form; elsewhere it is told.
+    pub(super) fn within(&mut self, what: &str, found: Duration, bar: Duration) {
+        match lasting(false, false, true) {
+            true => self.claim(what, format!("≤ {}", brief(bar)), brief(found), found <= bar),
+            false => self.took(what, found),
+        }
+    }
+
     /// What is told and not judged: how long something took is the machine's business as much as ours.
     pub(super) fn figure(&mut self, what: &str, found: impl Display) {
         self.figures.push((what.to_owned(), found.to_string()));
+    }
+
+    pub(super) fn took(&mut self, what: &str, time: Duration) {
+        self.figure(what, brief(time));
     }
 
     /// Of the requests that are counted, those that had no whole answer of their own, and ought to have had one.
@@ -120,6 +132,13 @@ impl Proof {
         let broken: Vec<&str> =
             self.claims.iter().filter(|claim| !claim.holds).map(|claim| claim.what.as_str()).collect();
         assert!(broken.is_empty(), "{id}: {broken:?}");
+    }
+}
+
+fn brief(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),
+        seconds => format!("{seconds:.1} s"),
     }
 }
 

@@ -25,7 +25,7 @@ async fn a_thousand_first_requests_ask_the_provider_once() {
     let samples = load.once(&world.books).await;
     proof.nothing_lost(&world.books.balance());
     proof.is("token requests", world.provider.count(), 1);
-    proof.figure("the slowest first request, of which the provider took 500 ms", quantile(&samples, 1_000));
+    proof.took("the slowest first request, of which the provider took 500 ms", quantile(&samples, 1_000));
     bearerd.end().await;
     proof.end();
 }
@@ -59,7 +59,7 @@ async fn without_a_provider_all_are_told_so_and_it_is_asked_once_meanwhile() {
     let places = metrics.lines().find_map(|line| line.strip_prefix("bearerd_refused_total{reason=\"overloaded\"} "));
     proof.is("of these, for a place that somebody kept who had left", places.unwrap().parse::<u64>().unwrap(), 0);
     proof.survived(1);
-    proof.figure("the slowest 503, with a wait of 1 s", quantile(&samples, 1_000));
+    proof.took("the slowest 503, with a wait of 1 s", quantile(&samples, 1_000));
     bearerd.end().await;
     proof.end();
 }

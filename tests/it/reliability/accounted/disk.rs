@@ -66,7 +66,7 @@ async fn a_full_disk_costs_lines_and_nothing_else() {
     tokio::time::sleep(Duration::from_secs(lasting(1, 3, 30))).await;
     super::world::until_calls(&world.provider, calls + 1).await;
     let samples = apps.stop().await;
-    proof.figure("p99 while no line is written", quantile(&samples, 990));
+    proof.took("p99 while no line is written", quantile(&samples, 990));
     let asked = world.books.balance().asked;
     let counted = async || written().lines().count() as u64 + bearerd.lost_lines().await;
     let deadline = std::time::Instant::now() + crate::support::PATIENCE;

@@ -73,7 +73,7 @@ async fn a_crowd_beyond_the_descriptors_costs_nobody_who_is_in_anything() {
         proof.is("status that one more connection gets", newcomer.status, 503);
     })
     .await;
-    proof.at_most("percent of a processor that it takes", percent, 50);
+    proof.at_most("percent of a processor that it takes", percent, lasting(50, 50, 20));
     proof.is("connections of the crowd that were turned away", ended.load(Ordering::Relaxed), out);
     proof.figure("of these, told why by a 503", told.load(Ordering::Relaxed));
     proof.at_least("tokens meanwhile", world.provider.count() - calls, 2);
@@ -125,7 +125,7 @@ async fn whoever_comes_while_there_is_no_descriptor_waits_and_is_served() {
         percent
     };
     let (percent, samples) = tokio::join!(meanwhile, late.once(&world.books));
-    proof.at_most("percent of a processor that it takes", percent, 50);
+    proof.at_most("percent of a processor that it takes", percent, lasting(50, 50, 20));
     let tries = refusals(&bearerd.log()) as f64 / begun.elapsed().as_secs_f64();
     proof.at_most("times a second that it tries to accept", tries.round(), 20.0);
     proof.is("connections that waited", samples.len(), 50);

@@ -48,7 +48,7 @@ async fn a_restart_behind_an_inherited_socket_turns_nobody_away() {
     proof.nothing_lost(&balance);
     proof.survived(restarts);
     proof.figure("new connections in a second, restarts included", format!("{rate:.0}"));
-    proof.figure("the longest wait, over a restart", quantile(&samples, 1_000));
+    proof.took("the longest wait, over a restart", quantile(&samples, 1_000));
     bearerd.end().await;
     proof.end();
 }

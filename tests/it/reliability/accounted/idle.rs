@@ -38,14 +38,11 @@ async fn idle_connections_cost_little_and_give_everything_back() {
     proof.at_most("descriptors besides one for each", besides, 8);
     let spent = bearerd.spent();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    proof.figure(
-        "processor time that they take in a second",
-        format!("{:.1} ms", bearerd.spent().saturating_sub(spent).as_secs_f64() * 1e3),
-    );
+    proof.took("processor time that they take in a second", bearerd.spent().saturating_sub(spent));
     let apps = Load { connections: 8, pace: Duration::from_millis(16), ..load.clone() }.start(&world.books);
     tokio::time::sleep(Duration::from_secs(lasting(1, 3, 20))).await;
     let samples = apps.stop().await;
-    proof.figure("p99 of 500 requests a second beside them", quantile(&samples, 990));
+    proof.took("p99 of 500 requests a second beside them", quantile(&samples, 990));
     // Each of them is still good.
     for (turn, wire) in idle.iter_mut().enumerate() {
         load.ask(wire, turn, &world.books).await;

@@ -179,12 +179,12 @@ impl Apps {
     }
 }
 
-/// The time within which so many of a thousand were answered, in milliseconds.
-pub(super) fn quantile(samples: &[Sample], thousandths: usize) -> String {
+/// The time within which so many of a thousand were answered.
+pub(super) fn quantile(samples: &[Sample], thousandths: usize) -> Duration {
     let mut times: Vec<Duration> = samples.iter().map(|(_, took)| *took).collect();
     times.sort_unstable();
     let at = (times.len() * thousandths / 1_000).min(times.len().saturating_sub(1));
-    times.get(at).map_or_else(|| "none".to_owned(), |took| format!("{:.2} ms", took.as_secs_f64() * 1e3))
+    times.get(at).copied().unwrap_or_default()
 }
 
 /// Waits until there are so many, for as long as they grow.

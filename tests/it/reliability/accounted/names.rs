@@ -113,7 +113,7 @@ async fn an_api_whose_name_moves_is_followed() {
         slowest.as_secs_f64().ceil(),
         10.0,
     );
-    proof.figure("the same", format!("{:.2} s", slowest.as_secs_f64()));
+    proof.took("the same", slowest);
     proof.survived(moves);
     bearerd.end().await;
     proof.end();
@@ -194,9 +194,9 @@ async fn a_name_that_cannot_be_looked_up_ends_no_connection_and_comes_back_by_it
     proof.nothing_wrong(&balance);
     proof.asked(balance.asked);
     proof.survived(rounds * 3);
-    proof.figure(
+    proof.took(
         "the longest until a name that is known again was found, of which the system waits for up to 1 s",
-        format!("{:.2} s", slowest.as_secs_f64()),
+        slowest,
     );
     bearerd.end().await;
     proof.end();

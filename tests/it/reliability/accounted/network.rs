@@ -79,7 +79,7 @@ async fn a_slow_and_narrow_network_loses_nothing() {
     let balance = world.books.balance();
     proof.nothing_lost(&balance);
     proof.is("requests that came to the API twice", balance.doubled, 0);
-    proof.figure("p50, with 60 ms there and back", quantile(&samples, 500));
+    proof.took("p50, with 60 ms there and back", quantile(&samples, 500));
     bearerd.end().await;
     proof.end();
 }

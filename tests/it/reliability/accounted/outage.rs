@@ -38,7 +38,7 @@ async fn an_outage_that_a_renewal_meets_is_seen_by_nobody() {
     let failed = failed().await;
     proof.at_least("token requests that failed, of which nobody else knows", failed, outages);
     proof.survived(outages);
-    proof.figure("p99 meanwhile", quantile(&samples, 990));
+    proof.took("p99 meanwhile", quantile(&samples, 990));
     bearerd.end().await;
     proof.end();
 }
@@ -100,17 +100,15 @@ async fn an_outage_beyond_a_tokens_end_fails_closed_and_ends_by_itself() {
     proof.is("requests that came to the API", balance.most_arrivals, 0);
     // 1 s, 2 s, 4 s and so on up to 30 s, less by chance: in ten minutes some 30.
     proof.at_most("token requests meanwhile", attempts, lasting(8, 14, 40));
-    proof.figure("p99 of a 503", quantile(&samples, 990));
+    proof.within("p99 of a 503", quantile(&samples, 990), Duration::from_millis(5));
     proof.survived(1);
 
     world.provider.script().clear();
     let back = Instant::now();
     let calls = world.provider.count();
     world.provider.wait_for(calls + 1, Duration::from_secs(31) + PATIENCE).await.unwrap();
-    proof.figure(
-        "from its return until it was asked again, with up to 30 s between attempts",
-        format!("{:.1} s", back.elapsed().as_secs_f64()),
-    );
+    let asked = "from its return until it was asked again, with up to 30 s between attempts";
+    proof.within(asked, back.elapsed(), Duration::from_secs(31));
     bearerd.until_tokens_are("fresh", &world.names).await;
     let served = world.books.balance().served;
     load.once(&world.books).await;
@@ -166,10 +164,7 @@ async fn who_wants_to_be_left_alone_is_and_no_other_token_waits_for_it() {
     }
     proof.nothing_lost(&world.books.balance());
     proof.is("token requests before the time", early, 0);
-    proof.figure(
-        "the longest time between two, with 2 s or up to 3 s to wait",
-        format!("{:.1} s", longest.as_secs_f64()),
-    );
+    proof.took("the longest time between two, with 2 s or up to 3 s to wait", longest);
     proof.survived(1 + 2 * rounds as u64);
     bearerd.end().await;
     proof.end();

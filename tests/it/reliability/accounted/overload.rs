@@ -45,10 +45,10 @@ async fn ten_times_too_much_is_refused_and_the_rest_is_served() {
     proof.at_most("MiB that it grew by", grown / 1024, 64);
     let capacity = seconds as f64 * IN_FLIGHT as f64 / TAKES.as_secs_f64();
     let share = (100.0 * balance.served as f64 / capacity).round();
-    // The bar is 90; a machine that does something else meanwhile is not to fail it.
-    proof.at_least("served, in percent of what the API could take", share, lasting(30.0, 50.0, 75.0));
+    // Where other tests run beside it, it is theirs to fail.
+    proof.at_least("served, in percent of what the API could take", share, lasting(30.0, 50.0, 90.0));
     proof.figure("answers of 503", refused);
-    proof.figure("half of all answers came within", quantile(&samples, 500));
+    proof.took("half of all answers came within", quantile(&samples, 500));
 
     let served = balance.served;
     Load { connections: 4, ..load }.once(&world.books).await;

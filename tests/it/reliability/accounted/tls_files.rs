@@ -211,7 +211,7 @@ async fn tls_files_that_are_swapped_under_load_fail_no_handshake() {
     proof.nothing_lost(&world.books.balance());
     proof.is("times that what was good went on beside files that are none", kept, broken);
     proof.survived(swaps + broken);
-    proof.figure("the longest time until a new certificate was served", format!("{:.2} s", slowest.as_secs_f64()));
+    proof.within("the longest time until a new certificate was served", slowest, Duration::from_secs(2));
     bearerd.end().await;
     proof.end();
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Books, Proof, RATE, hold, next};
+use super::{Books, Proof, hold, next, rate};
 
 /// Keep a connection busy; together they make the rate.
 const STEADY: u64 = 32;
@@ -60,7 +60,7 @@ where
     let mut clients: Vec<Client> = Vec::new();
     for _ in 0..STEADY {
         // Half of the most on average.
-        let pauses = pace(2 * 1_000_000 * STEADY / RATE);
+        let pauses = pace(2 * 1_000_000 * STEADY / rate());
         clients.push(Box::pin(client(connect.clone(), pauses, true, Arc::clone(books))));
     }
     for _ in 0..SELDOM {

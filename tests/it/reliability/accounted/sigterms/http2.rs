@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Books, Place, Proof, RATE, hold, next, told};
+use super::{Books, Place, Proof, hold, next, rate, told};
 
 const CONNECTIONS: u64 = 8;
 
@@ -39,7 +39,7 @@ async fn client(place: Place, books: Arc<Books>) {
         let mut sender = Some(sender);
         let mut due = Instant::now();
         while let Some(waits) = sender.take() {
-            due = next(due, Duration::from_micros(fastrand::u64(..=2 * 1_000_000 * CONNECTIONS / RATE)));
+            due = next(due, Duration::from_micros(fastrand::u64(..=2 * 1_000_000 * CONNECTIONS / rate())));
             sleep_until(due).await;
             if books.is_over() {
                 break;
