@@ -6,6 +6,7 @@
 //! nothing of what is in them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,6 +82,7 @@ async fn follow(mut incoming: mpsc::UnboundedReceiver<Group>, failed: Failed, pa
     let (mut eye, mut groups) = (Eye::new(failed), vec![first]);
     while contained(pin!(look_on(&mut incoming, &mut eye, &mut groups))).await.is_none() {
         panicked();
+        eye.open();
         tokio::time::sleep(RESTART).await;
     }
 }
@@ -160,14 +162,24 @@ struct Touched {
 
 impl Eye {
     fn new(failed: Failed) -> Self {
-        let told = Arc::new(Told::default());
-        let teller = Arc::clone(&told);
-        let mut eye = Self { watcher: None, watched: BTreeMap::new(), told, failed: Some(failed) };
-        match watcher(move |event| teller.hear(event)) {
-            Ok(watcher) => eye.watcher = Some(watcher),
-            Err(error) => eye.fail(&error),
-        }
+        let (watched, told) = (BTreeMap::new(), Arc::default());
+        let mut eye = Self { watcher: None, watched, told, failed: Some(failed) };
+        eye.open();
         eye
+    }
+
+    /// Watches anew, from nothing: it may be the watcher that panicked.
+    fn open(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            // Where its own thread has ended, that panics again.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(watcher)));
+        }
+        self.watched.clear();
+        let teller = Arc::clone(&self.told);
+        match watcher(move |event| teller.hear(event)) {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) => self.fail(&error),
+        }
     }
 
     fn fail(&mut self, error: &notify::Error) {
@@ -412,6 +424,31 @@ mod tests {
 
         std::fs::write(&path, "three").unwrap();
         assert!(told(&mut changed).await >= Duration::from_millis(1_900), "a write in place is left to settle");
+    }
+
+    /// Every look panicked from then on, before it came to any file.
+    #[tokio::test]
+    async fn a_watcher_whose_thread_has_ended_gives_way_to_another() {
+        let directory = Directory::new();
+        let path = directory.0.clone();
+        let mut eye = Eye::new(Box::new(|error| panic!("{error}")));
+        eye.watcher = Some(watcher(|_| panic!("its thread ends by this")).unwrap());
+        eye.turn_to([&path].into_iter(), &Touched::default());
+        let begun = std::time::Instant::now();
+        loop {
+            std::fs::write(path.join("secret"), "one").unwrap();
+            let look =
+                || eye.turn_to([&path].into_iter(), &Touched { everything: false, places: [path.clone()].into() });
+            if catch_unwind(AssertUnwindSafe(look)).is_err() {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "it still watches");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        eye.open();
+        eye.turn_to([&path].into_iter(), &Touched::default());
+        std::fs::write(path.join("secret"), "two").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), eye.told.bell.notified()).await.expect("told in time");
     }
 
     /// A watch that took its own reading for news spun on a core for ever.

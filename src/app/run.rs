@@ -238,7 +238,15 @@ impl Bound {
         observer.tell(&Event::Stopped { found, cut });
         // Waited for, because a socket's file goes with whoever listens on it.
         shown_by.shutdown().await;
-        if has_fallen {
+        // Or did while the others ended.
+        let fell_late = async {
+            tokio::select! {
+                biased;
+                () = fell.notified() => true,
+                () = std::future::ready(()) => false,
+            }
+        };
+        if has_fallen || fell_late.await {
             return Err(io::Error::other("a worker has ended by a bug, which the log tells"));
         }
         Ok(Ended { cut_off: cut.all() })

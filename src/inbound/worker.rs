@@ -343,6 +343,7 @@ async fn live(
         // An error is the drop that ends it.
         _ = stopped => {}
     }
+    bug::at("farewell");
     world.ledger.begin_to_cut();
 }
 

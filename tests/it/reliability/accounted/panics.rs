@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bearerd::demo::api::{self, Api};
 use bearerd::demo::certs::Ca;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::load::Load;
@@ -202,6 +203,10 @@ async fn a_worker_that_is_lost_takes_the_process_with_it() {
     let ended = bearerd.ended().await;
     proof.is("times that it is told", ended.err.matches("\"event\":\"worker_fell\"").count(), 1);
     proof.is("exit code", ended.code.unwrap_or(-1), 1);
-    proof.survived(1);
+    let Some(bearerd) = start("R20d", &world, "farewell:1").await else { return };
+    let ended = bearerd.ready().await.end_by(Signal::TERM).await;
+    proof.is("the same behind SIGTERM: told", ended.err.matches("\"event\":\"worker_fell\"").count(), 1);
+    proof.is("exit code", ended.code.unwrap_or(-1), 1);
+    proof.survived(2);
     proof.end();
 }
