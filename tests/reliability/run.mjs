@@ -64,6 +64,8 @@ ${claims.map(({ what, bar, found: is, holds }) => `| ${cell(what)} | ${bar} | ${
 ${figures.map(([what, is]) => `* ${what}: ${is}`).concat(`* it took ${seconds} s${commits.length > 1 ? `, of ${its.slice(0, 7)}` : ''}`).join('\n')}
 `;
 
+const bars = readFileSync(join(root, 'tests/reliability/bars.md'), 'utf8');
+
 /** What other commands have written down, of a commit that they name. */
 const recorded = (heading, path, words) => {
   const file = join(root, path);
@@ -89,6 +91,9 @@ got is held against what came to the API. A request is lost that got no whole an
 ${cpus()[0].model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, ${new Date().toISOString().slice(0, 10)}; of ${commits.join(' and ')}.
 
 ${proofs.map(section).join('\n')}
+## What differs from the bars
+
+${bars}
 ${recorded('Fuzzing', 'tests/fuzz/results.txt', 'Every parser of what others send ([tests/fuzz](../tests/fuzz/README.md)), without a finding:')}
 ${recorded('Mutants', 'tests/reliability/mutants.txt', 'Changes that are made to `token/machine` and `wire`, one at a time, and how many the unit tests see ([tests/reliability](../tests/reliability/README.md)):')}`;
 
