@@ -306,7 +306,7 @@ impl Forward {
         trail: &mut Trail,
     ) -> Result<Outgoing, Failure> {
         trail.enter(Phase::Token);
-        match &admitted.route().token {
+        let good_at = match &admitted.route().token {
             Some(token) => {
                 let mut ready = pin!(token.ready(self.clock));
                 tokio::select! {
@@ -315,14 +315,14 @@ impl Forward {
                     // There is time to make the connection in, so that the token finds it.
                     () = std::future::ready(()), if pooled => {
                         self.outbound.expect(admitted.route());
-                        ready.await?;
+                        ready.await?
                     }
                 }
             }
             None => return Err(missing.into()),
-        }
+        };
         trail.enter(Phase::Other);
-        Ok(Outgoing::seal(admitted, prepared, body, (self.clock)())?)
+        Ok(Outgoing::seal(admitted, prepared, body, good_at)?)
     }
 }
 

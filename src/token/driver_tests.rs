@@ -181,7 +181,7 @@ async fn a_hundred_first_requests_cost_one_token_request() {
         })
         .collect();
     for waiter in waiting {
-        assert_eq!(waiter.await.unwrap(), Ok(()));
+        assert!(waiter.await.unwrap().is_ok());
     }
     assert_eq!(rig.asked(), 1);
     assert_eq!(rig.bearer(), "Bearer one");

@@ -412,16 +412,17 @@ impl Reader {
         self.slot.credentials.get(identity.credential)
     }
 
-    /// Waits until there is a token to use: as long as a token request is under way, and no longer than `wait`.
+    /// Waits until there is a token to use: as long as a token request is under way, and no longer than `wait`. Yields when
+    /// it was found good, for [`Reader::bearer`]: by another look at a date that somebody sets it might not be.
     ///
     /// # Errors
     /// The request for it failed, or none is due yet.
-    pub async fn ready(&self, clock: fn() -> Now) -> Result<(), NoToken> {
+    pub async fn ready(&self, clock: fn() -> Now) -> Result<Now, NoToken> {
         let wanted = {
             let snapshot = self.slot.current.load();
             let now = clock();
             if snapshot.usable(now).is_some() {
-                return Ok(());
+                return Ok(now);
             }
             // Between a failure and the next try there is nothing to wait for, and nobody to tell.
             if !snapshot.airborne && !snapshot.asks_soon(now) && !snapshot.is_outdated(now) {
@@ -432,7 +433,7 @@ impl Reader {
         let there = self.wait_for(move |snapshot| {
             let now = clock();
             if snapshot.usable(now).is_some() {
-                return Some(true);
+                return Some(Some(now));
             }
             if snapshot.heard.wanted < wanted.get() || snapshot.airborne || snapshot.asks_soon(now) {
                 return None;
@@ -442,9 +443,9 @@ impl Reader {
                 wanted.set(self.want());
                 return None;
             }
-            Some(false)
+            Some(None)
         });
-        if there.await { Ok(()) } else { Err(self.no_token(&self.slot.current.load(), clock())) }
+        there.await.ok_or_else(|| self.no_token(&self.slot.current.load(), clock()))
     }
 
     /// Says that there is nothing to use; yields how often that has been said.
@@ -465,12 +466,13 @@ impl Reader {
     pub async fn newer_than(&self, generation: Generation, clock: fn() -> Now) -> bool {
         self.wait_for(|snapshot| {
             if snapshot.usable(clock()).is_some_and(|token| token.generation > generation) {
-                return Some(true);
+                return Some(Some(()));
             }
             let heard = snapshot.heard.refused >= generation.0;
-            (heard && !snapshot.airborne && !snapshot.asks_soon(clock())).then_some(false)
+            (heard && !snapshot.airborne && !snapshot.asks_soon(clock())).then_some(None)
         })
         .await
+        .is_some()
     }
 
     /// Says that a request which was refused with an older token was taken with this one.
@@ -483,8 +485,8 @@ impl Reader {
         &self.slot.name
     }
 
-    /// Waits until `verdict` has one, no longer than `wait`; then it is `false`. Where `wait` is zero it is so at once.
-    fn wait_for(&self, verdict: impl Fn(&Snapshot) -> Option<bool>) -> impl Future<Output = bool> {
+    /// Waits until there is a verdict, no longer than `wait`; then it is `None`. Where `wait` is zero it is so at once.
+    fn wait_for<T>(&self, verdict: impl Fn(&Snapshot) -> Option<Option<T>>) -> impl Future<Output = Option<T>> {
         let mut changed = self.slot.changed.subscribe();
         let driven = self.driven.upgrade();
         // Of a token that a reload took away nothing comes any more; what is there already is there.
@@ -499,18 +501,18 @@ impl Reader {
                 }
                 // Not even the tick that a timer of zero takes: for whoever waits, others begin things.
                 if wait.is_zero() {
-                    return false;
+                    return None;
                 }
                 if !std::mem::replace(&mut waits, true) {
                     self.slot.waits.fetch_add(1, Ordering::Relaxed);
                 }
                 if changed.changed().await.is_err() {
-                    return false;
+                    return None;
                 }
             }
         };
         async move {
-            let there = tokio::time::timeout(wait, verdict).await.unwrap_or(false);
+            let there = tokio::time::timeout(wait, verdict).await.unwrap_or_default();
             drop(driven);
             there
         }
@@ -604,7 +606,7 @@ mod tests {
             slot.publish(Snapshot { token: token.map(Arc::new), heard: ear.heard, ..Snapshot::default() });
         };
         let (ready, ()) = tokio::join!(reader.ready(restored), driver);
-        assert_eq!(ready, Ok(()));
+        assert_eq!(ready, Ok(restored()));
     }
 
     /// The date was set in the moment between a grant and those who waited for it. All of them got 503, and one request
@@ -636,11 +638,27 @@ mod tests {
         };
         let both = async { tokio::join!(reader.ready(set), driver) };
         let (ready, heard) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
-        assert_eq!(ready, Ok(()));
+        assert_eq!(ready, Ok(set()));
         // What the driver knows needs no telling: it has a reason for holding a request back.
         granted(3, epoch(), true, heard);
         assert!(reader.ready(set).await.is_err());
         assert_eq!(slot.nudges.wanted.load(Ordering::Relaxed), heard.wanted);
+    }
+
+    /// Between the end of the wait and the putting on of the token.
+    #[tokio::test(start_paused = true)]
+    async fn a_date_that_is_set_behind_the_look_of_who_waited_costs_it_nothing() {
+        thread_local!(static LOOKS: Cell<u32> = const { Cell::new(0) });
+        fn set_at_the_second_look() -> Now {
+            let later = Duration::from_secs(100_000) * LOOKS.replace(1);
+            Now { wall: epoch().wall + later, ..epoch() }
+        }
+        let slot = slot();
+        let driven = Arc::default();
+        let reader = Reader::new(Arc::clone(&slot), "Bearer", Arc::downgrade(&driven));
+        publish(&slot, Duration::from_secs(60));
+        let good_at = reader.ready(set_at_the_second_look).await.unwrap();
+        assert!(reader.bearer(set_at_the_second_look()).is_err() && reader.bearer(good_at).is_ok());
     }
 
     /// The request that waited for the rest of a body, or for a place, while a reload took its token away.
