@@ -11,7 +11,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -252,6 +252,14 @@ impl std::fmt::Debug for Head {
     }
 }
 
+/// Listens on a port of 127.0.0.1. A thousand requests that wait for a token have hundreds of connections made at once, and
+/// one that finds no place among the 128 that std asks for tries again after a second.
+pub(super) fn listen() -> TcpListener {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    socket.listen(1024).unwrap()
+}
+
 /// An API on plain TCP that does `serve` with every connection. Dropped, it is gone with all of them.
 pub(super) struct Api {
     pub(super) address: SocketAddr,
@@ -263,7 +271,7 @@ impl Api {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), serve)
+        Self::on(listen(), serve)
     }
 
     /// The same on a listener of the test's own.

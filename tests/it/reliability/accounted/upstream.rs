@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::books::{Balance, Books, Credential};
 use super::world::World;
-use crate::reliability::wire::{Api, Wire};
+use crate::reliability::wire::{Api, Wire, listen};
 
 /// Between two parts of an answer.
 pub(super) const MOMENT: Duration = Duration::from_millis(2);
@@ -43,7 +43,7 @@ pub(super) async fn upstream(
     tls: Option<Arc<ServerConfig>>,
     act: impl Fn() -> Act + Send + Sync + 'static,
 ) -> Api {
-    upstream_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), books, tls, act)
+    upstream_on(listen(), books, tls, act)
 }
 
 /// The same where a proof has it.
