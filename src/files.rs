@@ -82,8 +82,10 @@ async fn follow(mut incoming: mpsc::UnboundedReceiver<Group>, failed: Failed, pa
     let (mut eye, mut groups) = (Eye::new(failed), vec![first]);
     while contained(pin!(look_on(&mut incoming, &mut eye, &mut groups))).await.is_none() {
         panicked();
-        eye.open();
+        // It may be the watcher that did. What it has of the system it gives back on a thread of its own, so in a while.
+        eye.close();
         tokio::time::sleep(RESTART).await;
+        eye.open();
     }
 }
 
@@ -168,17 +170,20 @@ impl Eye {
         eye
     }
 
-    /// Watches anew, from nothing: it may be the watcher that panicked.
     fn open(&mut self) {
-        if let Some(watcher) = self.watcher.take() {
-            // Where its own thread has ended, that panics again.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(watcher)));
-        }
-        self.watched.clear();
         let teller = Arc::clone(&self.told);
         match watcher(move |event| teller.hear(event)) {
             Ok(watcher) => self.watcher = Some(watcher),
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Watches nothing any more.
+    fn close(&mut self) {
+        self.watched.clear();
+        if let Some(watcher) = self.watcher.take() {
+            // Where its own thread has ended, that panics.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(watcher)));
         }
     }
 
@@ -445,6 +450,7 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(20), "it still watches");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        eye.close();
         eye.open();
         eye.turn_to([&path].into_iter(), &Touched::default());
         std::fs::write(path.join("secret"), "two").unwrap();

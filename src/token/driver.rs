@@ -287,7 +287,7 @@ impl<S: Source> Driver<S> {
         let view = self.machine.view(now);
         let snapshot = Snapshot {
             token: self.token.clone(),
-            is_over: view.held.is_some_and(|(_, until)| until.passed(now)),
+            is_over: self.token.as_ref().is_some_and(|token| token.until.passed(now)),
             airborne: view.airborne,
             next_ask: view.next_ask,
             cause: Some(view.cause),

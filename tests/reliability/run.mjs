@@ -10,7 +10,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -19,7 +19,10 @@ const options = { full: { type: 'boolean' }, in: { type: 'string' } };
 const { values: flags, positionals: [name] } = parseArgs({ allowPositionals: true, options });
 const git = (...words) => execFileSync('git', words, { cwd: root }).toString().trim();
 const commit = git('rev-parse', 'HEAD') + (git('status', '--porcelain') === '' ? '' : ', changed');
-const found = flags.in ?? mkdtempSync(join(tmpdir(), 'bearerd-reliability-'));
+if (flags.full && flags.in) {
+  throw new Error('--in is for the long form: what it keeps is made into docs/reliability.md');
+}
+const found = flags.in ? resolve(flags.in) : mkdtempSync(join(tmpdir(), 'bearerd-reliability-'));
 mkdirSync(join(found, commit), { recursive: true });
 
 /** Those whose figures are times: they have the machine to themselves. */
@@ -43,13 +46,17 @@ const number = (text) => text.toLocaleString('en-US');
 const parts = (id) => [Number(/\d+/.exec(id)[0]), id.replace(/^R\d+/, '')];
 /** R2 before R10, and R3 before R3b. */
 const inOrder = ({ id: one }, { id: other }) => parts(one)[0] - parts(other)[0] || parts(one)[1].localeCompare(parts(other)[1]);
+// What there is to prove, and no more: a proof may have gone since a run that is kept.
+const sources = readdirSync(join(root, 'tests/it/reliability'), { recursive: true }).filter((file) => file.endsWith('.rs'));
+const text = sources.map((file) => readFileSync(join(root, 'tests/it/reliability', file), 'utf8')).join();
+const named = new Set([...text.matchAll(/Proof::(?:new|skipped)\(\s*"(R\w+)"/g)].map(([, id]) => id));
 const folders = readdirSync(found, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
 const ofAll = folders.flatMap((commit) => readdirSync(join(found, commit)).map((file) => {
   const path = join(found, commit, file);
   return { ...JSON.parse(readFileSync(path, 'utf8')), commit, at: statSync(path).mtimeMs };
 }));
 const newest = new Map(ofAll.sort(({ at: one }, { at: other }) => one - other).map((proof) => [proof.id, proof]));
-const kept = [...newest.values()].sort(inOrder);
+const kept = [...newest.values()].filter(({ id }) => named.has(id)).sort(inOrder);
 const [proofs, skipped] = [kept.filter((proof) => !proof.skipped), kept.filter((proof) => proof.skipped)];
 const sum = (key) => number(proofs.reduce((total, proof) => total + proof[key], 0));
 const commits = [...new Set(kept.map((proof) => proof.commit))];
@@ -61,7 +68,7 @@ const section = ({ id, title, seconds, claims, figures, commit: its }) => `## ${
 |---|--:|--:|
 ${claims.map(({ what, bar, found: is, holds }) => `| ${cell(what)} | ${bar} | ${holds ? is : `**${is}**`} |`).join('\n')}
 
-${figures.map(([what, is]) => `* ${what}: ${is}`).concat(`* it took ${seconds} s${commits.length > 1 ? `, of ${its.slice(0, 7)}` : ''}`).join('\n')}
+${figures.map(([what, is]) => `* ${what}: ${is}`).concat(`* it took ${seconds} s${commits.length > 1 ? `, of ${its.slice(0, 7)}${its.slice(40)}` : ''}`).join('\n')}
 `;
 
 const bars = readFileSync(join(root, 'tests/reliability/bars.md'), 'utf8');
@@ -97,10 +104,6 @@ ${bars}
 ${recorded('Fuzzing', 'tests/fuzz/results.txt', 'Every parser of what others send ([tests/fuzz](../tests/fuzz/README.md)), without a finding:')}
 ${recorded('Mutants', 'tests/reliability/mutants.txt', 'Changes that are made to `token/machine` and `wire`, one at a time, and how many the unit tests see ([tests/reliability](../tests/reliability/README.md)):')}`;
 
-// What ends before it is over leaves nothing behind.
-const sources = readdirSync(join(root, 'tests/it/reliability'), { recursive: true }).filter((file) => file.endsWith('.rs'));
-const text = sources.map((file) => readFileSync(join(root, 'tests/it/reliability', file), 'utf8')).join();
-const named = new Set([...text.matchAll(/Proof::(?:new|skipped)\(\s*"(R\w+)"/g)].map(([, id]) => id));
 const missing = [...named].filter((id) => !newest.has(id));
 const broken = proofs.filter(({ claims }) => claims.some(({ holds }) => !holds)).map(({ id }) => id);
 for (const { id, skipped: why } of skipped) {

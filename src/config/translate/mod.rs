@@ -29,6 +29,7 @@ use crate::inbound::settings::Limits;
 use crate::observe::access::AccessLog;
 use crate::observe::log::{self, LogSettings};
 use crate::tls::TlsSettings;
+use crate::wire::headers::is_of_one_hop;
 
 /// `auto` stops here: beyond it the upstream, not the proxy, is what is waited for.
 const AUTO_WORKERS: usize = 4;
@@ -244,16 +245,6 @@ impl Scribe<'_> {
 /// Headers that belong to the connection or to the framing of a message (RFC 9110, section 7.6.1), and so to nobody
 /// who writes a configuration.
 fn hop_by_hop(name: &HeaderName) -> bool {
-    const NAMES: [&str; 9] = [
-        "connection",
-        "transfer-encoding",
-        "content-length",
-        "te",
-        "trailer",
-        "upgrade",
-        "keep-alive",
-        "expect",
-        "host",
-    ];
-    NAMES.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
+    let name = name.as_str();
+    is_of_one_hop(name) || ["content-length", "host"].contains(&name) || name.starts_with("proxy-")
 }

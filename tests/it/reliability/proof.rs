@@ -38,6 +38,8 @@ struct Claim {
 
 impl Proof {
     pub(super) fn new(id: &'static str, title: &'static str) -> Self {
+        // Until it ends, so that what an earlier run has found is not taken for it.
+        keep(id, &serde_json::json!({ "id": id, "skipped": "it did not come to its end" }));
         Self {
             id,
             title,

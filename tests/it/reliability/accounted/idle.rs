@@ -14,7 +14,7 @@ use crate::support::lasting;
 async fn idle_connections_cost_little_and_give_everything_back() {
     let mut proof = Proof::new("R10", "connections that have had an answer and ask no more");
     // bearerd keeps two descriptors for each, one of them for an upstream; what it has besides is a few hundred.
-    let most = getrlimit(Resource::Nofile).maximum.map_or(10_000, |most| most as usize / 2 - 200);
+    let most = getrlimit(Resource::Nofile).maximum.map_or(10_000, |most| (most as usize / 2).saturating_sub(200));
     let count: usize = lasting(500, 2_000, 10_000.min(most));
     proof.figure("of them", count);
     let world = World::new(1, Duration::from_secs(3_600)).await;
