@@ -71,6 +71,13 @@ ${claims.map(({ what, bar, found: is, holds }) => `| ${cell(what)} | ${bar} | ${
 ${figures.map(([what, is]) => `* ${what}: ${is}`).concat(`* it took ${seconds} s${commits.length > 1 ? `, of ${its.slice(0, 7)}${its.slice(40)}` : ''}`).join('\n')}
 `;
 
+/** Where GitHub and its like put a heading. */
+const anchor = ({ id, title }) => `#${`${id}: ${title}`.toLowerCase().replace(/[^\w\- ]/g, '').replaceAll(' ', '-')}`;
+const line = (proof) => {
+  const holding = proof.claims.filter(({ holds }) => holds).length;
+  return `| [${proof.id}](${anchor(proof)}) | ${cell(proof.title)} | ${number(proof.requests)} | ${number(proof.lost)} | ${holding} of ${proof.claims.length} |`;
+};
+
 const bars = readFileSync(join(root, 'tests/reliability/bars.md'), 'utf8');
 
 /** What other commands have written down, of a commit that they name. */
@@ -95,7 +102,11 @@ got is held against what came to the API. A request is lost that got no whole an
 | bad inputs | ${sum('bad_inputs')} |
 | claims that hold | ${proofs.flatMap(({ claims }) => claims).filter(({ holds }) => holds).length} of ${proofs.flatMap(({ claims }) => claims).length} |
 
-${cpus()[0].model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, ${new Date().toISOString().slice(0, 10)}; of ${commits.join(' and ')}.
+${cpus()[0].model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, ${new Date().toISOString().slice(0, 10)}; of ${commits.map((commit) => commit.slice(0, 7) + commit.slice(40)).join(', ')}.
+
+| | what happens | requests | lost | claims that hold |
+|---|---|--:|--:|--:|
+${proofs.map(line).join('\n')}
 
 ${proofs.map(section).join('\n')}
 ## What differs from the bars
