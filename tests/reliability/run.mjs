@@ -93,7 +93,7 @@ const page = `<!-- Made by \`node tests/reliability/run.mjs${flags.full ? ' --fu
 bearerd as a process, a provider and an API that fail on purpose, and apps that account for each of their requests: what an app
 got is held against what came to the API. A request is lost that got no whole answer of its own and ought to have had one.
 
-| in this run | |
+| in all | |
 |---|--:|
 | requests | ${sum('requests')} |
 | **lost** | **${sum('lost')}** |
