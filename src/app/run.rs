@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::build::Bound;
@@ -117,14 +117,14 @@ impl Bound {
                 return Ok(Ended { cut_off: 0 });
             }
         }
-        let fell = Arc::new(Notify::new());
+        let (fell, mut fallen) = watch::channel(false);
         let seed = Seed {
             live: Arc::clone(&now.live),
             observer: observer.clone(),
             via: Arc::new(Via::new(fastrand::u32(..))),
             upstreams: capacity.upstreams.clone(),
             drain: drain.clone(),
-            fell: Arc::clone(&fell),
+            fell,
         };
         let limit = capacity.limit.clone();
         let (number, shutdown) = (fixed.workers, watch::Sender::new(now.shutdown));
@@ -186,15 +186,11 @@ impl Bound {
             async move { service.watch(|| all_answer(Arc::clone(&workers))).await }
         });
         let told = announce(&readiness, &observer);
-        let mut has_fallen = false;
         let signal = tokio::select! {
             biased;
             signal = stopped(&mut stop) => signal,
             // Half of it would serve nobody well, and hide that.
-            () = fell.notified() => {
-                has_fallen = true;
-                "a worker's end"
-            }
+            Ok(_) = fallen.wait_for(|fallen| *fallen) => "a worker's end",
             never = kept => match never {},
             never = told => match never {},
         };
@@ -238,15 +234,7 @@ impl Bound {
         observer.tell(&Event::Stopped { found, cut });
         // Waited for, because a socket's file goes with whoever listens on it.
         shown_by.shutdown().await;
-        // Or did while the others ended.
-        let fell_late = async {
-            tokio::select! {
-                biased;
-                () = fell.notified() => true,
-                () = std::future::ready(()) => false,
-            }
-        };
-        if has_fallen || fell_late.await {
+        if *fallen.borrow() {
             return Err(io::Error::other("a worker has ended by a bug, which the log tells"));
         }
         Ok(Ended { cut_off: cut.all() })

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{self, Encrypted};
 use super::current::Current;
@@ -51,7 +51,7 @@ pub struct Seed {
     pub upstreams: Stock,
     pub drain: DrainSignal,
     /// Told of a worker that has ended by a bug.
-    pub fell: Arc<Notify>,
+    pub fell: watch::Sender<bool>,
 }
 
 /// What a worker serves by, and what a reload exchanges.
@@ -129,7 +129,7 @@ impl Worker {
         let drain = seed.drain.clone();
         let ledger = Arc::new(Ledger::default());
         let (book, fallen) = (Arc::clone(&ledger), Arc::clone(&ledger));
-        let (fell, observer) = (Arc::clone(&seed.fell), seed.observer.clone());
+        let (fell, observer) = (seed.fell.clone(), seed.observer.clone());
         let thread = thread(&format!("worker-{index}"), move || {
             match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => {
@@ -139,7 +139,7 @@ impl Worker {
                         // What it carries is cut off with the runtime.
                         fallen.begin_to_cut();
                         observer.tell(&Event::WorkerFell { worker: index });
-                        fell.notify_one();
+                        fell.send_replace(true);
                     }
                 }
                 Err(error) => {
